@@ -1,0 +1,1 @@
+"""Turns source into an artifact: source tree in, slug or image out."""

@@ -1,0 +1,31 @@
+"""The contract of a builder, and its errors: BuildFailed is the user's, BuilderUnavailable ours."""
+
+from pathlib import Path
+from typing import Protocol
+
+from builder.types import BuildOutput, BuildRequest
+from controller.types import Artifact
+
+
+class BuildFailed(Exception):
+    """The source could not be built; the sentence is for the person who pushed it."""
+
+
+class BuilderUnavailable(Exception):
+    """We could not build, whatever the source: no space, no builder, a part of ours missing."""
+
+
+class Builder(Protocol):
+    """Cancelling the task that awaits `build` ends the build, all its processes, and leaves nothing behind."""
+
+    async def detect(self, source: Path) -> str | None:
+        """The name of what would build this tree ("Python"), or None."""
+
+    async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
+        """Build and keep the artifact. Raises BuildFailed or BuilderUnavailable.
+
+        The source folder is gone afterwards, whatever happened.
+        """
+
+    async def close(self) -> None:
+        """End what still runs."""

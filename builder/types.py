@@ -1,0 +1,41 @@
+"""What a builder is given and what it says while it works."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+class BuildOutput(Protocol):
+    """Where a build prints. Calls are cheap and may come from the event loop only."""
+
+    def step(self, text: str) -> None:
+        """A heading, shown as `-----> text`."""
+
+    def line(self, text: str) -> None:
+        """A detail, shown indented by 7 spaces."""
+
+    def warn(self, text: str) -> None:
+        """Shown as ` !     text`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """One build."""
+
+    id: str
+    """The build record's id; names temporary folders and `REQUEST_ID`."""
+    deployment: str
+    service: str
+    source: Path
+    """A folder with the source tree, the builder's to change and to remove."""
+    commit: str | None = None
+    """`SOURCE_VERSION` for buildpacks."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """The service's env, given to buildpacks as files (ENV_DIR)."""
+    cache: Path
+    """Kept between the builds of this service; made when missing."""
+    uid: int | None = None
+    """User and group id to run as; None: as the server does."""
+    timeout: float = 900.0
+    """Seconds; then the build is killed and BuildFailed says so."""

@@ -1,0 +1,1 @@
+"""The `moor` command, its verbs, and the composition root of `moor server`."""

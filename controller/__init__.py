@@ -1,0 +1,1 @@
+"""Keeps the desired state and makes it true: store, operations, API, reconcile loop, backends."""

@@ -1,0 +1,96 @@
+"""The contract of a backend: it runs instances, keeps them alive, and tells what runs.
+
+Every call is idempotent. What a backend is told about an instance it gives back in `observe`, also
+after the controller was killed and started again, so that instances are adopted by their labels.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from controller.types import Artifact, Instance, LogLine
+
+
+class BackendError(Exception):
+    """The backend could not do it. `retryable` says whether trying again may help."""
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceSpec:
+    """All that is needed to run one instance."""
+
+    id: str
+    deployment: str
+    service: str
+    version: int
+    process_type: str
+    number: int
+    generation: int
+    artifact: Artifact
+    command: str
+    """A shell command line, run in the artifact's folder after its `.profile.d` scripts."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Complete but for PORT, which the backend adds when it gives the instance a port."""
+    wants_port: bool = False
+    uid: int | None = None
+    """User and group id to run as; None: as the server does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What runs. Silence about a host in `unreachable` says nothing about what runs there."""
+
+    instances: Sequence[Instance] = ()
+    unreachable: frozenset[str] = frozenset()
+    """Hosts that did not answer."""
+
+
+class Backend(Protocol):
+    """Required calls. Raise BackendError only."""
+
+    async def observe(self) -> Observation:
+        """Everything of ours that exists, in any state. An instance that stopped and was removed is absent."""
+
+    async def start(self, spec: InstanceSpec) -> Instance:
+        """Make it exist and run; returns as soon as it was started (healthy or not).
+
+        Starting an id that exists already with the same spec changes nothing and returns it.
+        """
+
+    async def stop(self, id: str, *, grace: float) -> None:
+        """SIGTERM, `grace` seconds, SIGKILL; then forget it. Returns when it is gone. Unknown id: nothing."""
+
+    async def close(self) -> None:
+        """Let go of connections. Instances keep running."""
+
+
+@runtime_checkable
+class SupportsLogs(Protocol):
+    """Keeps what instances print."""
+
+    def logs(
+        self,
+        *,
+        deployment: str,
+        service: str,
+        process_type: str | None = None,
+        instance: str | None = None,
+        lines: int = 100,
+        follow: bool = False,
+    ) -> AsyncIterator[LogLine]:
+        """The last `lines` lines over all matching instances in order of time, then (with `follow`) new ones.
+
+        Instances that appear later join in. The iterator may be closed at any moment.
+        """
+
+
+@runtime_checkable
+class SupportsShutdown(Protocol):
+    """Owns a process of its own that outlives the controller, and can end it."""
+
+    async def shutdown(self) -> None:
+        """Stop all instances and the process that keeps them. For removing an installation and for demos."""

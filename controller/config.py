@@ -1,0 +1,292 @@
+"""The server's settings, one dataclass: flags, environment and YAML file are all derived from it.
+
+The docstring below each field is its documentation: unit, default, reason. `moor server --help`,
+`contrib/settings.md` and the error messages print it from here.
+"""
+
+import ast
+import inspect
+import os
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from controller.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Listen:
+    """An address to listen on. Port 0 lets the system choose one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set for one server."""
+
+    data: Path = Path("/var/lib/mooring")
+    """Folder that holds all state: store, repositories, slugs, logs, keys. One server owns it."""
+    api: Listen = Listen("127.0.0.1", 5555)
+    """Address of the HTTP API. Put TLS in front of it before you open it to a network."""
+    ssh: Listen = Listen("127.0.0.1", 2222)
+    """Address of the SSH endpoint that takes pushes and admin commands."""
+    http: Listen = Listen("127.0.0.1", 8080)
+    """Address at which the router takes the apps' requests."""
+    domain: str = "localhost"
+    """Apps get NAME.<domain> by default. `localhost` works on this machine without any DNS."""
+    backend: str = "supervisor"
+    """Driver that runs instances (entry point group `mooring.backends`)."""
+    router: str = "haproxy"
+    """Driver that points domains at instances (entry point group `mooring.routers`)."""
+    store: str = "sqlite"
+    """Driver that keeps state (entry point group `mooring.stores`)."""
+    builder: str = "host"
+    """Driver that turns source into artifacts (entry point group `mooring.builders`)."""
+    first_uid: int = 42000
+    """Where the server runs as root, each service gets a user id of its own, counted up from here."""
+    push_limit: int = 1024**3
+    """Largest pack that a push may send, in bytes."""
+    slug_limit: int = 500 * 1024**2
+    """Largest slug, in bytes, compressed."""
+    build_timeout: float = 900.0
+    """Seconds that a build may take."""
+    build_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that every build sees (a package index, a proxy), as KEY=VALUE; in YAML a mapping."""
+    build_ca_bundle: Path | None = Path("/etc/ssl/certs/ca-certificates.crt")
+    """File of trusted certificates that builds are told to use; left out where it does not exist."""
+    disk_reserve: int = 512 * 1024**2
+    """Pushes are refused while less than this many bytes are free in the data folder."""
+    drain_timeout: float = 30.0
+    """Seconds that an instance gets to finish the requests it has, once it is out of the routing."""
+    stop_grace: float = 30.0
+    """Seconds between SIGTERM and SIGKILL."""
+    health_timeout: float = 60.0
+    """Seconds that a new version has to become healthy, where its own definition does not say."""
+    keep_alive: float = 15.0
+    """Seconds of silence after which a push or a stream gets a sign of life, so that no link in between closes."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+    @property
+    def folders(self) -> "DataFolder":
+        return DataFolder(self.data)
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """Where things lie below the data folder. The only place that knows."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Locked (flock) by the server that owns the folder; holds its process id."""
+        return self.root / "server.lock"
+
+    @property
+    def server_info(self) -> Path:
+        """JSON for `MOOR_DATA=DIR moor …`: the running server's api, ssh and http address and process id."""
+        return self.root / "server.json"
+
+    @property
+    def local_token(self) -> Path:
+        """An admin token for commands on this machine, readable by the server's user only."""
+        return self.root / "local-token"
+
+    @property
+    def host_key(self) -> Path:
+        return self.root / "ssh_host_ed25519_key"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "state.sqlite"
+
+    @property
+    def repositories(self) -> Path:
+        """Bare repositories, `<deployment>/<service>.git`."""
+        return self.root / "repositories"
+
+    @property
+    def slugs(self) -> Path:
+        """Slug archives, `<sha256>.tar.zst`; readable by the server's user only."""
+        return self.root / "slugs"
+
+    @property
+    def apps(self) -> Path:
+        """Unpacked slugs, `<deployment>/<service>/<sha256>/`, shared by the instances of a service."""
+        return self.root / "apps"
+
+    @property
+    def caches(self) -> Path:
+        """Build caches, `<deployment>/<service>/`."""
+        return self.root / "caches"
+
+    @property
+    def builds(self) -> Path:
+        """Build logs, `<build id>.log`, and the temporary folders of running builds, `<build id>.tmp/`."""
+        return self.root / "builds"
+
+    @property
+    def logs(self) -> Path:
+        """What instances print, `<deployment>/<service>/<instance id>.log`, rotated."""
+        return self.root / "logs"
+
+    @property
+    def supervisor(self) -> Path:
+        """The supervisor backend's own: configuration, socket, process id, log."""
+        return self.root / "supervisor"
+
+    @property
+    def haproxy(self) -> Path:
+        """The HAProxy router's own: configuration, map, socket, process id, log."""
+        return self.root / "haproxy"
+
+
+ENV_PREFIX = "MOOR_"
+
+
+@cache
+def documentation() -> Mapping[str, str]:
+    """Field name to the docstring below it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(Settings)))
+    body = tree.body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            docs[statement.target.id] = inspect.cleandoc(str(following.value.value))
+    return docs
+
+
+def load_settings(
+    *,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Settings:
+    """Settings from flags, else `MOOR_<NAME>`, else the YAML file, else defaults.
+
+    `flags` maps field names to raw values (text, numbers, mappings); None means not given. Raises
+    InvalidInput naming the setting and where its value came from.
+    """
+    known = {each.name for each in fields(Settings)}
+    from_file = _read_file(file, known)
+    values: dict[str, Any] = {}
+    for name in known:
+        variable = ENV_PREFIX + name.upper()
+        if flags.get(name) is not None:
+            values[name] = _converted(name, flags[name], f"--{name.replace('_', '-')}")
+        elif variable in environ:
+            values[name] = _converted(name, environ[variable], variable)
+        elif name in from_file:
+            values[name] = _converted(name, from_file[name], f"{file}: {name}")
+    return Settings(**values)
+
+
+def _read_file(file: Path | None, known: set[str]) -> Mapping[str, Any]:
+    if file is None:
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise InvalidInput("config", f"The settings file {file} can't be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise InvalidInput("config", f"The settings file {file} is no valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InvalidInput("config", f"The settings file {file} must hold `name: value` lines.")
+    named = {str(key).replace("-", "_"): value for key, value in content.items()}
+    for key in named:
+        if key not in known:
+            raise InvalidInput("config", f"{file}: there is no setting {key!r}.{_did_you_mean(key, known)}")
+    return named
+
+
+def _did_you_mean(word: str, known: set[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else f" Known are: {', '.join(sorted(known))}."
+
+
+def _converted(name: str, raw: Any, source: str) -> Any:
+    wanted = get_type_hints(Settings)[name]
+    options = [each for each in get_args(wanted) if each is not type(None)] or [wanted]
+    kind = options[0] if get_origin(wanted) is not Mapping else Mapping
+    try:
+        return _CONVERT[kind](raw)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidInput(name, f"{source}: {raw!r} is not {_WANTED[kind]}.") from error
+
+
+def parse_listen(raw: Any) -> Listen:
+    """`HOST:PORT`, `[IPv6]:PORT` or `:PORT` (all IPv4 addresses); raises ValueError."""
+    match = re.fullmatch(r"(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:]*)):(?P<port>\d{1,5})", str(raw))
+    if not match or int(match["port"]) > 65535:
+        raise ValueError(raw)
+    return Listen(match["six"] or match["four"] or "0.0.0.0", int(match["port"]))
+
+
+def _size(raw: Any) -> int:
+    match = re.fullmatch(r"(\d+)\s*([kmgt]?)i?b?", str(raw).strip().lower())
+    if not match:
+        raise ValueError(raw)
+    factor: int = 1024 ** " kmgt".index(match[2] or " ")
+    return int(match[1]) * factor
+
+
+def _seconds(raw: Any) -> float:
+    value = float(raw)
+    if not 0 <= value < 10**7:
+        raise ValueError(raw)
+    return value
+
+
+def _mapping(raw: Any) -> Mapping[str, str]:
+    if isinstance(raw, Mapping):
+        return {str(key): str(value) for key, value in raw.items()}
+    pairs = raw.split("\n") if isinstance(raw, str) else list(raw)
+    return dict(_pair(each) for each in pairs if each)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(text)
+    return key, value
+
+
+_CONVERT: Mapping[Any, Any] = {
+    Path: lambda raw: Path(str(raw)).expanduser().absolute(),
+    Listen: parse_listen,
+    int: _size,
+    float: _seconds,
+    str: str,
+    Mapping: _mapping,
+}
+_WANTED: Mapping[Any, str] = {
+    Path: "a path",
+    Listen: "an address such as 127.0.0.1:8080",
+    int: "a whole number (of bytes: 500M and 1G work too)",
+    float: "a number of seconds",
+    str: "a text",
+    Mapping: "KEY=VALUE",
+}

@@ -1,0 +1,281 @@
+"""The model: immutable values that store, operations, API, client and reconcile loop all share.
+
+Times are timezone-aware UTC. Sizes are bytes. Every type here is plain data that msgspec and
+pydantic can write and read; changes are made with `dataclasses.replace`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Right(StrEnum):
+    """What a user may do with a deployment; each one includes those before it."""
+
+    VIEW = "view"
+    DEPLOY = "deploy"
+    OPERATE = "operate"
+    MANAGE = "manage"
+
+    def includes(self, other: "Right") -> bool:
+        """Whether holding this right means holding `other` too."""
+        order = list(Right)
+        return order.index(self) >= order.index(other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """A person or a machine that may ask for things."""
+
+    name: str
+    admin: bool = False
+    """An admin has every right on every deployment, and manages users."""
+    rights: Mapping[str, Right] = field(default_factory=dict)
+    """Deployment name to right."""
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshKey:
+    """A public key and whose it is."""
+
+    name: str
+    user: str
+    fingerprint: str
+    """`SHA256:…` as ssh-keygen -l prints it; unique over the server."""
+    public_key: str
+    """One line in OpenSSH form, without options."""
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """An API token; only its hash is kept."""
+
+    id: str
+    user: str
+    sha256: str
+    """Hex SHA-256 of the secret: a long random one needs no slow hash."""
+    description: str = ""
+    created_at: datetime | None = None
+
+
+class ArtifactKind(StrEnum):
+    SLUG = "slug"
+    IMAGE = "image"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """What a build made; content-addressed, never changed."""
+
+    kind: ArtifactKind
+    reference: str
+    """Slug: hex SHA-256 of its content. Image: its reference."""
+    size: int = 0
+    process_types: Mapping[str, str] = field(default_factory=dict)
+    """Process type to command line, from Procfile and buildpack."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Defaults that the buildpack wants set (its config vars); the service's own env wins."""
+    buildpack: str = ""
+    """What built it, as shown to people ("Python")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthCheck:
+    """How an instance of a web process shows that it can take requests."""
+
+    path: str | None = None
+    """HTTP path that must answer 200 to 399; None means that a TCP connect is enough."""
+    timeout: float = 60.0
+    """Seconds a new instance has to become healthy before its version is given up."""
+    settle: float = 1.0
+    """Seconds that a process without a port must stay up to count as healthy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """What somebody wants of a service. A change makes a version; the same again makes none."""
+
+    image: str | None = None
+    """None means a code service: its artifact comes from a push or an upload."""
+    command: str | None = None
+    """Overrides the command of the unnamed process type (image services)."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    health: HealthCheck = field(default_factory=HealthCheck)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Unknown keys, kept as they came, for plugins to claim."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A named group of services with shared globals."""
+
+    name: str
+    globals: Mapping[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+    created_by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The desired state of one service."""
+
+    deployment: str
+    name: str
+    definition: Definition = field(default_factory=Definition)
+    branches: tuple[str, ...] = ("master", "main")
+    """Branches whose push deploys; any other ref is stored only."""
+    scale: Mapping[str, int] = field(default_factory=dict)
+    """Process type to number of instances; a missing `web` (or unnamed type) means 1, others 0."""
+    domains: tuple[str, ...] = ()
+    """Domains added by people, beside the default one that the server derives."""
+    stopped: bool = False
+    generation: int = 1
+    """Raised by a restart: instances of an older generation are replaced."""
+    current: int | None = None
+    """The version that serves. None: none ever did."""
+    target: int | None = None
+    """The version wanted. A rollout is under way while it differs from `current`."""
+    latest: int = 0
+    """The highest version number ever given out; 0 before the first."""
+    rollout_started_at: datetime | None = None
+    rollout_failure: str = ""
+    """Why the last rollout (or restart) was given up; empty when it was not."""
+    current_generation: int = 1
+    """The generation that serves; below `generation` while a restart is under way."""
+    uid: int | None = None
+    """User id that its builds and instances run as; None when the server itself is unprivileged."""
+    created_at: datetime | None = None
+    created_by: str = ""
+
+
+class VersionStatus(StrEnum):
+    PENDING = "pending"
+    """Its rollout is under way."""
+    LIVE = "live"
+    """It is the current one."""
+    SUPERSEDED = "superseded"
+    """It was current once, or was overtaken before it got there."""
+    FAILED = "failed"
+    """It never passed the health gate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """Immutable but for `status` and `failure`, which tell how its rollout went."""
+
+    deployment: str
+    service: str
+    number: int
+    definition: Definition
+    globals: Mapping[str, Any] = field(default_factory=dict)
+    artifact: Artifact | None = None
+    commit: str | None = None
+    """Full git commit id, for a version that came from source."""
+    build: str | None = None
+    actor: str = ""
+    reason: str = ""
+    """In words: "push of 1a2b3c4 to master", "config:set GREETING", "rollback to v3"."""
+    created_at: datetime | None = None
+    status: VersionStatus = VersionStatus.PENDING
+    failure: str = ""
+    """The sentence for people; empty unless failed."""
+    failure_log: tuple[str, ...] = ()
+    """The last lines that the failed instances printed."""
+
+
+class BuildStatus(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    ABANDONED = "abandoned"
+    """The server died while it ran."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """Source → artifact, with its status; the log is kept beside it."""
+
+    id: str
+    deployment: str
+    service: str
+    status: BuildStatus
+    commit: str | None = None
+    actor: str = ""
+    error: str = ""
+    artifact: Artifact | None = None
+    cancel_requested_by: str = ""
+    """Who asked for it to end; the build's owner watches for this."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class InstanceState(StrEnum):
+    STARTING = "starting"
+    """Started, not yet ready: it has not passed its health check."""
+    RUNNING = "running"
+    CRASHED = "crashed"
+    """It exited by itself; its backend starts it again with back-off."""
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """One running copy, as the backend reports it."""
+
+    id: str
+    deployment: str
+    service: str
+    version: int
+    process_type: str
+    number: int
+    generation: int
+    state: InstanceState
+    host: str = "local"
+    address: str | None = None
+    """IP address to reach it at; None for a process without a port."""
+    port: int | None = None
+    started_at: datetime | None = None
+    restarts: int = 0
+    detail: str = ""
+    """In words, what a person should know ("exited with status 1")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened, kept in order of `revision`."""
+
+    revision: int
+    time: datetime
+    kind: str
+    """Dotted and stable: `deployment.created`, `version.live`, `instance.start`, …"""
+    deployment: str = ""
+    service: str = ""
+    actor: str = ""
+    text: str = ""
+    """One line for people, with the reason."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LogSource(StrEnum):
+    APP = "app"
+    BUILD = "build"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """One line of output. Printed as `2026-01-01T00:00:00Z app[web.1]: text`."""
+
+    time: datetime
+    source: LogSource
+    instance: str
+    """Instance id, or build id."""
+    process: str
+    """`web.1`, or the build id."""
+    text: str

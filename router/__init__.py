@@ -1,0 +1,1 @@
+"""Points domains at instances. Knows nothing of services, versions or stores."""

@@ -1,0 +1,38 @@
+"""The contract of a router."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from router.types import Pool, Table
+
+
+class RouterError(Exception):
+    """The router could not be changed or asked; what it did before it goes on doing."""
+
+    retryable = True
+
+
+class Router(Protocol):
+    """All calls are idempotent and raise RouterError only."""
+
+    async def start(self) -> None:
+        """Make sure that the proxy runs: adopt one that an earlier controller left, or start it."""
+
+    async def table(self) -> Table:
+        """What the proxy really does now, not what it was last told."""
+
+    async def apply(self, pools: Iterable[Pool]) -> None:
+        """Make the table equal to this, touching only what differs. Returns when it is in effect.
+
+        New targets take requests before old ones lose them. A target that left is drained: it gets
+        no new requests, keeps those it works on, and shows up in `table().draining` until `remove`.
+        """
+
+    async def remove(self, target: str) -> None:
+        """Forget a draining target, cutting what it still works on. Unknown or still routed: nothing."""
+
+    async def close(self) -> None:
+        """Let go of connections. The proxy keeps serving."""
+
+    async def shutdown(self) -> None:
+        """End the proxy too. For removing an installation and for demos."""
