@@ -61,8 +61,8 @@ class Backend(Protocol):
         Starting an id that exists already with the same spec changes nothing and returns it.
         """
 
-    async def stop(self, id: str, *, grace: float) -> None:
-        """SIGTERM, `grace` seconds, SIGKILL; then forget it. Returns when it is gone. Unknown id: nothing."""
+    async def stop(self, instance: str, *, grace: float) -> None:
+        """SIGTERM, `grace` seconds, SIGKILL; then forget it. Returns when it is gone. Unknown: nothing."""
 
     async def close(self) -> None:
         """Let go of connections. Instances keep running."""
