@@ -1,0 +1,74 @@
+"""The steps that planning may ask for. Each one says why, in words that log, API and people share."""
+
+from dataclasses import dataclass
+
+from controller.backends.base import InstanceSpec
+from controller.reconcile.desired import Key
+from router.types import Pool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Start one instance."""
+
+    key: Key
+    spec: InstanceSpec
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Take one instance away for good."""
+
+    key: Key
+    instance: str
+    grace: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """Make the router's pool for a service equal to `pool`; None takes the pool and its domains away."""
+
+    key: Key
+    pool: Pool | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promote:
+    """The goal serves: make it the current one."""
+
+    key: Key
+    version: int
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiveUp:
+    """The goal did not become healthy: go back to what serves."""
+
+    key: Key
+    version: int
+    generation: int
+    instances: tuple[str, ...]
+    """Whose last log lines tell more."""
+    reason: str
+
+
+Action = Start | Stop | Route | Promote | GiveUp
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now for one service, and what it waits for."""
+
+    actions: tuple[Action, ...] = ()
+    waiting: str | None = None
+    """What must happen by itself before the service has settled, in words; None: nothing."""
+
+    @property
+    def pending(self) -> str | None:
+        """What keeps the service from being settled; None when it is."""
+        return self.actions[0].reason if self.actions else self.waiting

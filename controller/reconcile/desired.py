@@ -1,0 +1,57 @@
+"""What should be, read from the state into plain values that planning can work on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.types import HealthCheck, Service, Version
+
+Key = tuple[str, str]
+"""(deployment, service)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessGroup:
+    """One process type of one version: how many instances, and how each is run."""
+
+    process_type: str
+    quantity: int
+    command: str
+    env: Mapping[str, str]
+
+    @property
+    def serves_requests(self) -> bool:
+        """`web`, and the unnamed type of a service without a Procfile, get a port and are routed to."""
+        return self.process_type in ("web", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A version together with the generation of its instances: what a rollout moves from and to."""
+
+    version: Version
+    generation: int
+    groups: tuple[ProcessGroup, ...]
+
+    @property
+    def health(self) -> HealthCheck:
+        return self.version.definition.health
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesiredService:
+    """One service as it should be."""
+
+    service: Service
+    domains: frozenset[str]
+    goal: Release | None
+    """What should run. None: nothing (stopped, held, or its first version failed)."""
+    serving: Release | None
+    """What serves until the goal is healthy; the same as `goal` when no rollout is under way."""
+
+    @property
+    def key(self) -> Key:
+        return (self.service.deployment, self.service.name)
+
+    @property
+    def rolling(self) -> bool:
+        return self.goal is not None and self.goal != self.serving

@@ -1,0 +1,236 @@
+"""Tables: what should be, what is → what is done, and why."""
+
+from datetime import timedelta
+
+from controller.reconcile.actions import GiveUp, Promote, Route, Start, Stop
+from controller.reconcile.desired import DesiredService, ProcessGroup, Release
+from controller.reconcile.observed import ObservedService
+from controller.reconcile.plan import Timing, plan_orphans, plan_service
+from controller.types import InstanceState
+from router.types import Pool, Target
+from tests.factories import NOW, instance, service, version
+
+DOMAINS = frozenset({"foo.localhost"})
+
+
+def release(number=1, generation=1, **quantities):
+    groups = tuple(
+        ProcessGroup(process_type=kind, quantity=quantity, command=f"run {kind}", env={})
+        for kind, quantity in (quantities or {"web": 1}).items()
+    )
+    return Release(version=version(number), generation=generation, groups=groups)
+
+
+def desired(goal=None, serving=None, **changes):
+    return DesiredService(service=service(latest=1, **changes), domains=DOMAINS, goal=goal, serving=serving)
+
+
+def pool(*instances):
+    targets = frozenset(Target(each.id, each.address, each.port) for each in instances)
+    return Pool(name="foo/app", domains=DOMAINS, targets=targets)
+
+
+def look(*instances, ready=None, routed=None, **changes):
+    """An observation in which all instances are ready unless said otherwise."""
+    return ObservedService(
+        instances=instances,
+        ready=frozenset(each.id for each in (instances if ready is None else ready)),
+        pool=None if routed is None else pool(*routed),
+        **changes,
+    )
+
+
+def plan(wanted, seen, now=NOW):
+    return plan_service(wanted, seen, now, Timing(drain_timeout=30, stop_grace=10))
+
+
+def test_first_version_starts_its_instances_and_says_why():
+    made = plan(desired(goal=release(1, web=2)), look(routed=[]))
+    assert [each.spec.id for each in made.actions] == ["foo-app-1-web-1", "foo-app-1-web-2"]
+    assert made.actions[0].reason == "v1 is wanted: push 1"
+    assert made.actions[0].spec.wants_port
+
+
+def test_worker_gets_no_port_and_no_route():
+    made = plan(desired(goal=release(1, worker=1)), look(routed=[]))
+    assert not made.actions[0].spec.wants_port
+    worker = instance(process_type="worker")
+    assert isinstance(plan(desired(goal=release(1, worker=1)), look(worker, routed=[])).actions[0], Promote)
+
+
+def test_instance_that_is_not_ready_is_waited_for_with_its_last_probe():
+    new = instance()
+    made = plan(
+        desired(goal=release(1)), look(new, ready=[], routed=[], probes={new.id: "nothing listens on port 20101"})
+    )
+    assert made.actions == ()
+    assert made.waiting == "foo-app-1-web-1 is not healthy yet: nothing listens on port 20101"
+
+
+def test_healthy_goal_is_routed_before_it_is_promoted_and_the_old_one_stays_meanwhile():
+    old, new = instance(1), instance(2)
+    wanted = desired(goal=release(2), serving=release(1))
+    first = plan(wanted, look(old, new, routed=[old]))
+    assert [type(each) for each in first.actions] == [Route]
+    assert first.actions[0].pool == pool(new)
+    second = plan(wanted, look(old, new, routed=[new]))
+    assert [type(each) for each in second.actions] == [Promote]
+    assert second.actions[0].version == 2
+
+
+def test_old_instance_serves_until_every_new_one_is_ready():
+    old, ready, unready = instance(1), instance(2, 1), instance(2, 2)
+    made = plan(
+        desired(goal=release(2, web=2), serving=release(1)),
+        look(old, ready, unready, ready=[old, ready], routed=[old]),
+    )
+    assert made.actions == ()
+
+
+def test_old_instance_is_stopped_after_its_last_request():
+    old, new = instance(1), instance(2)
+    wanted = desired(goal=release(2), serving=release(2))
+    seen = {"draining": {old.id: 3}, "draining_since": {old.id: NOW}}
+    busy = plan(wanted, look(old, new, routed=[new], **seen), NOW + timedelta(seconds=29))
+    assert busy.actions == ()
+    assert busy.waiting == "foo-app-1-web-1 finishes 3 requests"
+    late = plan(wanted, look(old, new, routed=[new], **seen), NOW + timedelta(seconds=31))
+    assert late.actions[0].instance == old.id
+    assert "3 requests were not done after 30 s" in late.actions[0].reason
+    idle = plan(wanted, look(old, new, routed=[new], draining={old.id: 0}))
+    assert idle.actions == (
+        Stop(key=("foo", "app"), instance=old.id, grace=10, reason="v2 serves in its place"),
+    )
+
+
+def test_crash_before_healthy_gives_the_version_up_at_once():
+    old = instance(1)
+    broken = instance(2, state=InstanceState.CRASHED, detail="exited with status 3")
+    made = plan(desired(goal=release(2), serving=release(1)), look(old, broken, ready=[old], routed=[old]))
+    assert made.actions == (
+        GiveUp(
+            key=("foo", "app"),
+            version=2,
+            generation=1,
+            instances=(broken.id,),
+            reason="foo-app-2-web-1 exited with status 3 before it was healthy",
+        ),
+    )
+
+
+def test_crash_that_was_restarted_between_two_looks_counts_as_a_crash():
+    back = instance(1, restarts=1, detail="exited with status 1")
+    assert isinstance(plan(desired(goal=release(1)), look(back, ready=[], routed=[])).actions[0], GiveUp)
+
+
+def test_version_that_stays_unhealthy_is_given_up_with_its_last_probe():
+    new = instance(1)
+    seen = look(new, ready=[], routed=[], probes={new.id: "GET / answered 500"}, probed_since={new.id: NOW})
+    assert plan(desired(goal=release(1)), seen, NOW + timedelta(seconds=59)).actions == ()
+    late = plan(desired(goal=release(1)), seen, NOW + timedelta(seconds=61))
+    assert late.actions[0].reason == "foo-app-1-web-1 was not healthy after 60 s: GET / answered 500"
+
+
+def test_instance_that_cannot_be_started_gives_the_version_up():
+    made = plan(desired(goal=release(1)), look(routed=[], start_failure="the slug is gone"))
+    assert made.actions[0].reason == "no instance could be started: the slug is gone"
+
+
+def test_instance_of_a_failed_version_is_stopped():
+    old, failed = instance(1), instance(2, state=InstanceState.CRASHED)
+    settled = desired(goal=release(1), serving=release(1))
+    made = plan(settled, look(old, failed, ready=[old], routed=[old]))
+    assert [each.instance for each in made.actions] == [failed.id]
+
+
+def test_failed_first_version_leaves_nothing():
+    made = plan(desired(), look(instance(1), routed=[]))
+    assert isinstance(made.actions[0], Stop)
+
+
+def test_crashed_instance_leaves_the_routing_and_is_left_to_its_backend():
+    up, down = instance(1, 1), instance(1, 2, state=InstanceState.CRASHED)
+    settled = desired(goal=release(1, web=2), serving=release(1, web=2))
+    made = plan(settled, look(up, down, ready=[up], routed=[up, down]))
+    assert made.actions == (
+        Route(key=("foo", "app"), pool=pool(up), reason="v1 serves with 1 instance"),
+    )
+
+
+def test_scale_down_unroutes_before_it_stops():
+    one, two = instance(1, 1), instance(1, 2)
+    settled = desired(goal=release(1), serving=release(1))
+    first = plan(settled, look(one, two, routed=[one, two]))
+    assert [type(each) for each in first.actions] == [Route]
+    second = plan(settled, look(one, two, routed=[one], draining={two.id: 0}))
+    assert [each.instance for each in second.actions] == [two.id]
+    assert second.actions[0].reason == "web was scaled down"
+
+
+def test_scale_down_keeps_the_ready_one():
+    broken, good = instance(1, 1, state=InstanceState.CRASHED), instance(1, 2)
+    settled = desired(goal=release(1), serving=release(1))
+    made = plan(settled, look(broken, good, ready=[good], routed=[good]))
+    assert [each.instance for each in made.actions] == [broken.id]
+
+
+def test_restart_replaces_instances_under_new_names():
+    old = instance(1)
+    wanted = desired(goal=release(1, generation=2), serving=release(1, generation=1), generation=2)
+    first = plan(wanted, look(old, routed=[old]))
+    assert first.actions[0].spec.id == "foo-app-1-web-2"
+    assert first.actions[0].reason == "restart"
+    new = instance(1, 2, generation=2)
+    assert plan(wanted, look(old, new, routed=[old])).actions[0].pool == pool(new)
+
+
+def test_stopped_service_keeps_its_domain_without_targets():
+    old = instance(1)
+    first = plan(desired(stopped=True), look(old, routed=[old]))
+    assert first.actions == (Route(key=("foo", "app"), pool=pool(), reason="stopped"),)
+    second = plan(desired(stopped=True), look(old, routed=[]))
+    assert second.actions[0].reason == "the service is stopped"
+
+
+def test_service_without_any_version_is_unknown_to_the_router():
+    wanted = DesiredService(service=service(), domains=DOMAINS, goal=None, serving=None)
+    made = plan(wanted, look())
+    assert made.actions == ()
+    assert made.pending is None
+
+
+def test_changed_domains_are_routed_at_once():
+    only = instance(1)
+    wanted = DesiredService(
+        service=service(latest=1),
+        domains=frozenset({"www.example.org"}),
+        goal=release(1),
+        serving=release(1),
+    )
+    made = plan(wanted, look(only, routed=[only]))
+    assert made.actions[0].reason == "its domains changed"
+
+
+def test_instance_that_is_being_stopped_is_not_stopped_twice_and_its_name_is_not_reused():
+    leaving = instance(1, 1)
+    wanted = desired(goal=release(1), serving=release(1))
+    made = plan(wanted, look(leaving, ready=[], routed=[], stopping=frozenset({leaving.id})))
+    assert [type(each) for each in made.actions] == [Start]
+    assert made.actions[0].spec.id == "foo-app-1-web-2"
+
+
+def test_destroyed_service_loses_its_route_before_its_instances():
+    left = instance(1)
+    timing = Timing(stop_grace=10)
+    first = plan_orphans(("foo", "app"), look(left, routed=[left]), NOW, timing)
+    assert [type(each) for each in first.actions] == [Route]
+    assert first.actions[0].pool is None
+    second = plan_orphans(("foo", "app"), look(left), NOW, timing)
+    assert [each.instance for each in second.actions] == [left.id]
+
+
+def test_settled_service_needs_nothing():
+    only = instance(1)
+    made = plan(desired(goal=release(1), serving=release(1)), look(only, routed=[only]))
+    assert made.actions == ()
+    assert made.pending is None
