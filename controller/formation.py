@@ -1,0 +1,35 @@
+"""Which processes a version has, and how many of each are wanted. Pure."""
+
+from collections.abc import Mapping
+
+from controller.types import ArtifactKind, Service, Version
+
+UNNAMED = ""
+"""The process type of a service without a Procfile."""
+
+
+def process_commands(version: Version) -> Mapping[str, str]:
+    """Process type to its command line. Empty: the version has nothing to run.
+
+    An image brings a command of its own, so the unnamed type's may be the empty text there.
+    """
+    artifact = version.artifact
+    if artifact is None:
+        return {}
+    commands = dict(artifact.process_types)
+    if version.definition.command:
+        commands[UNNAMED] = version.definition.command
+    elif artifact.kind is ArtifactKind.IMAGE:
+        commands.setdefault(UNNAMED, "")
+    return commands
+
+
+def wanted_processes(service: Service, version: Version) -> Mapping[str, int]:
+    """Every process type of `version` to how many instances it should have while the service is not stopped.
+
+    `web` and the unnamed type have one unless they were scaled, every other type has none.
+    """
+    return {
+        kind: service.scale.get(kind, 1 if kind in ("web", UNNAMED) else 0)
+        for kind in process_commands(version)
+    }
