@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controller.environment import environment
+from controller.formation import process_commands, wanted_processes
 from controller.types import HealthCheck, Service, Version
 
 Key = tuple[str, str]
@@ -55,3 +57,29 @@ class DesiredService:
     @property
     def rolling(self) -> bool:
         return self.goal is not None and self.goal != self.serving
+
+
+def desired_service(
+    service: Service, versions: Mapping[int, Version], domains: frozenset[str]
+) -> DesiredService:
+    """Put together what should run. `versions` has at least the target and the current one."""
+    goal = serving = None
+    if not service.stopped:
+        goal = _release(service, versions, service.target, service.generation)
+        serving = _release(service, versions, service.current, service.current_generation)
+    return DesiredService(service=service, domains=domains, goal=goal, serving=serving if goal else None)
+
+
+def _release(
+    service: Service, versions: Mapping[int, Version], number: int | None, generation: int
+) -> Release | None:
+    version = versions.get(number) if number is not None else None
+    if version is None or version.artifact is None:
+        return None
+    env = environment(version)
+    commands = process_commands(version)
+    groups = tuple(
+        ProcessGroup(process_type=kind, quantity=quantity, command=commands[kind], env=env)
+        for kind, quantity in sorted(wanted_processes(service, version).items())
+    )
+    return Release(version=version, generation=generation, groups=groups)

@@ -84,7 +84,9 @@ class HealthWatch:
         self._wake = wake
         self._watched: dict[str, _Watched] = {}
 
-    def update(self, instances: Iterable[Instance], checks: Mapping[str, HealthCheck], adopted: frozenset[str]) -> None:
+    def update(
+        self, instances: Iterable[Instance], checks: Mapping[str, HealthCheck], adopted: frozenset[str]
+    ) -> None:
         """Follow the latest observation: forget what is gone, probe what is new.
 
         `checks` has the check of each instance by id. `adopted` are instances that the router already

@@ -44,9 +44,17 @@ def plan_service(desired: DesiredService, observed: ObservedService, now: dateti
     route = _route(desired, shown, observed)
     if desired.rolling and healthy and goal is not None and route is None:
         reason = f"v{goal.version.number} is healthy and serves"
-        return Plan((Promote(key=desired.key, version=goal.version.number, generation=goal.generation, reason=reason),))
+        return Plan(
+            (
+                Promote(
+                    key=desired.key, version=goal.version.number, generation=goal.generation, reason=reason
+                ),
+            )
+        )
     keep = {each.id for release in (goal, serving) for each in _wanted(release, observed)}
-    leaving = [each for each in observed.instances if each.id not in keep and each.id not in observed.stopping]
+    leaving = [
+        each for each in observed.instances if each.id not in keep and each.id not in observed.stopping
+    ]
     routed = {target.id for target in observed.pool.targets} if observed.pool else set()
     stops, drains = _leave(desired, leaving, routed, observed, now, timing)
     actions: tuple[Action, ...] = (*starts, *((route,) if route else ()), *stops)
@@ -90,11 +98,15 @@ def _wanted(release: Release | None, observed: ObservedService) -> Iterator[Inst
     """Those of a release's instances that its quantities keep: ready ones first, then low numbers."""
     instances = _instances_of(release, observed)
     for group in release.groups if release else ():
-        ranked = sorted(_of_type(instances, group), key=lambda each: (each.id not in observed.ready, each.number))
+        ranked = sorted(
+            _of_type(instances, group), key=lambda each: (each.id not in observed.ready, each.number)
+        )
         yield from ranked[: group.quantity]
 
 
-def _missing(desired: DesiredService, of_goal: Sequence[Instance], observed: ObservedService) -> Iterator[Start]:
+def _missing(
+    desired: DesiredService, of_goal: Sequence[Instance], observed: ObservedService
+) -> Iterator[Start]:
     goal = desired.goal
     if goal is None:
         return
@@ -118,7 +130,9 @@ def _free_numbers(
     number = 0
     while lacking > 0:
         number += 1
-        name = instance_id(service.deployment, service.name, release.version.number, group.process_type, number)
+        name = instance_id(
+            service.deployment, service.name, release.version.number, group.process_type, number
+        )
         if name not in taken:
             lacking -= 1
             yield number
@@ -165,7 +179,9 @@ def _verdict(
     elif crashed:
         first, told = crashed[0], crashed
         reason = f"{first.id} {first.detail or 'crashed'} before it was healthy"
-    elif waiting and now - observed.probed_since.get(waiting[0].id, now) > timedelta(seconds=goal.health.timeout):
+    elif waiting and now - observed.probed_since.get(waiting[0].id, now) > timedelta(
+        seconds=goal.health.timeout
+    ):
         probe = observed.probes.get(waiting[0].id, "no probe has ended")
         reason = f"{waiting[0].id} was not healthy after {goal.health.timeout:g} s: {probe}"
     if not reason:
@@ -200,7 +216,9 @@ def _targets(shown: Release | None, observed: ObservedService) -> Iterator[Targe
             yield Target(each.id, each.address or "127.0.0.1", each.port)
 
 
-def _route_reason(desired: DesiredService, shown: Release | None, pool: Pool | None, before: Pool | None) -> str:
+def _route_reason(
+    desired: DesiredService, shown: Release | None, pool: Pool | None, before: Pool | None
+) -> str:
     if pool is None:
         return "nothing has been deployed"
     if before is not None and pool.targets == before.targets:

@@ -1,0 +1,228 @@
+"""Acting: performs what planning asked for, and writes down what came of it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from controller.backends.base import Backend, BackendError, SupportsLogs
+from controller.reconcile.actions import Action, GiveUp, Promote, Route, Start, Stop
+from controller.reconcile.desired import Key
+from controller.state import Delete, EventDraft, Put, State, put
+from controller.types import Service, VersionStatus
+from router.base import Router, RouterError
+from router.types import Pool
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT = 60.0
+"""Seconds that a backend may take to start one instance."""
+STOP_MARGIN = 30.0
+"""Seconds beyond the grace period after which a stop that has not returned is tried again."""
+FAILURE_LINES = 20
+"""How many of its last log lines a failed version keeps."""
+
+
+class Actor:
+    """Performs actions. What fails is reported and left to the next plan."""
+
+    def __init__(self, state: State, backend: Backend, router: Router, *, wake: Callable[[], None]) -> None:
+        self._state = state
+        self._backend = backend
+        self._router = router
+        self._wake = wake
+        self._stops: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def stopping(self) -> frozenset[str]:
+        """Ids of instances whose stop is under way."""
+        return frozenset(self._stops)
+
+    async def perform(
+        self, actions: Sequence[Action], pools: Mapping[str, Pool]
+    ) -> Mapping[Key, BackendError]:
+        """Do all of it; `pools` is the router's table as it is. Returns why starts failed, by service.
+
+        Raises RouterError when the routing could not be changed. Stops go on in the background.
+        """
+        await self._tell(actions)
+        failures = await self._start([each for each in actions if isinstance(each, Start)])
+        await self._route([each for each in actions if isinstance(each, Route)], pools)
+        for each in actions:
+            match each:
+                case Promote():
+                    await self._promote(each)
+                case GiveUp():
+                    await self._give_up(each)
+                case Stop():
+                    self._begin_stop(each)
+        return failures
+
+    async def close(self) -> None:
+        """Leave stops that are under way to the next controller."""
+        stops = list(self._stops.values())
+        for task in stops:
+            task.cancel()
+        await asyncio.gather(*stops, return_exceptions=True)
+
+    async def _tell(self, actions: Iterable[Action]) -> None:
+        drafts = [draft for each in actions if (draft := _draft(each))]
+        for each in drafts:
+            log.info("%s service=%s/%s %s", each.kind, each.deployment, each.service, each.text)
+        if drafts:
+            await self._state.commit(events=drafts)
+
+    async def _start(self, starts: Sequence[Start]) -> Mapping[Key, BackendError]:
+        async def one(action: Start) -> None:
+            try:
+                async with asyncio.timeout(START_TIMEOUT):
+                    await self._backend.start(action.spec)
+            except TimeoutError as error:
+                raise BackendError(f"the backend did not start it within {START_TIMEOUT:g} s") from error
+
+        results = await asyncio.gather(*map(one, starts), return_exceptions=True)
+        failures: dict[Key, BackendError] = {}
+        for action, result in zip(starts, results, strict=True):
+            if isinstance(result, BackendError):
+                log.warning("instance.start-failed instance=%s cause=%s", action.spec.id, result)
+                failures[action.key] = result
+            elif isinstance(result, BaseException):
+                raise result
+        return failures
+
+    async def _route(self, routes: Sequence[Route], pools: Mapping[str, Pool]) -> None:
+        if not routes:
+            return
+        wanted = dict(pools)
+        for each in routes:
+            wanted.pop("/".join(each.key), None)
+            if each.pool is not None:
+                wanted[each.pool.name] = each.pool
+        await self._router.apply(wanted.values())
+
+    def _begin_stop(self, action: Stop) -> None:
+        task = asyncio.create_task(self._stop(action), name=f"stop {action.instance}")
+        self._stops[action.instance] = task
+        task.add_done_callback(lambda _: self._stops.pop(action.instance, None))
+
+    async def _stop(self, action: Stop) -> None:
+        try:
+            async with asyncio.timeout(action.grace + STOP_MARGIN):
+                await self._router.remove(action.instance)
+                await self._backend.stop(action.instance, grace=action.grace)
+        except (BackendError, RouterError, TimeoutError) as error:
+            log.warning(
+                "instance.stop-failed instance=%s cause=%s", action.instance, error or type(error).__name__
+            )
+            await asyncio.sleep(1.0)  # the next plan tries again: not at once
+        finally:
+            self._wake()
+
+    async def _promote(self, action: Promote) -> None:
+        def decide() -> Iterator[Put | Delete | EventDraft]:
+            service = self._state.service(*action.key)
+            if service is None or (service.target, service.generation) != (action.version, action.generation):
+                return  # somebody wants something else by now
+            yield put(
+                replace(
+                    service,
+                    current=action.version,
+                    current_generation=action.generation,
+                    rollout_failure="",
+                )
+            )
+            yield from self._set_status(service, action.version, VersionStatus.LIVE)
+            if service.current is not None and service.current != action.version:
+                yield from self._set_status(service, service.current, VersionStatus.SUPERSEDED)
+            restarted = service.current == action.version
+            yield EventDraft(
+                kind="service.restarted" if restarted else "version.live",
+                deployment=service.deployment,
+                service=service.name,
+                text=f"Restarted v{action.version}" if restarted else f"v{action.version} is live",
+                data={"version": action.version, "reason": action.reason},
+            )
+
+        await self._state.transact(decide)
+
+    def _set_status(self, service: Service, number: int, status: VersionStatus) -> Iterator[Put]:
+        version = self._state.version(service.deployment, service.name, number)
+        if version is not None:
+            yield put(replace(version, status=status))
+
+    async def _give_up(self, action: GiveUp) -> None:
+        lines = await self._last_lines(action)
+
+        def decide() -> Iterator[Put | Delete | EventDraft]:
+            service = self._state.service(*action.key)
+            if service is None or (service.target, service.generation) != (action.version, action.generation):
+                return
+            restart = service.current == action.version
+            yield put(_returned(self._state, service, action.reason))
+            version = self._state.version(service.deployment, service.name, action.version)
+            if version is not None and not restart:
+                yield put(
+                    replace(version, status=VersionStatus.FAILED, failure=action.reason, failure_log=lines)
+                )
+            stays = f"v{service.current} stays" if service.current else "nothing serves"
+            yield EventDraft(
+                kind="service.restart-failed" if restart else "version.failed",
+                deployment=service.deployment,
+                service=service.name,
+                text=f"{'Restart' if restart else f'v{action.version}'} failed, {stays}: {action.reason}",
+                data={"version": action.version, "reason": action.reason, "log": list(lines)},
+            )
+
+        await self._state.transact(decide)
+
+    async def _last_lines(self, action: GiveUp) -> tuple[str, ...]:
+        if not isinstance(self._backend, SupportsLogs) or not action.instances:
+            return ()
+        lines: list[str] = []
+        deployment, service = action.key
+        try:
+            async with asyncio.timeout(5):
+                async for line in self._backend.logs(
+                    deployment=deployment, service=service, instance=action.instances[0], lines=FAILURE_LINES
+                ):
+                    lines.append(line.text)
+        except (BackendError, TimeoutError) as error:
+            log.warning(
+                "logs of a failed instance can't be read instance=%s cause=%s", action.instances[0], error
+            )
+        return tuple(lines)
+
+
+def _returned(state: State, service: Service, reason: str) -> Service:
+    """The service as it is wanted once its goal was given up: what serves is what is wanted again.
+
+    Its definition goes back too where the failed version brought a new one, so that `config` tells
+    what is in effect and the next push does not fail for the same cause.
+    """
+    definition = service.definition
+    failed = state.version(service.deployment, service.name, service.target or 0)
+    before = state.version(service.deployment, service.name, service.current or 0)
+    if failed is not None and before is not None and failed.definition == definition:
+        definition = before.definition
+    return replace(
+        service,
+        target=service.current,
+        generation=service.current_generation if service.current else service.generation,
+        definition=definition,
+        rollout_failure=reason,
+    )
+
+
+def _draft(action: Action) -> EventDraft | None:
+    """The journal entry for an action that is about to be performed; None where its outcome is told instead."""
+    deployment, service = action.key
+    match action:
+        case Start(spec=spec, reason=reason):
+            kind, text = "instance.start", f"Starting {spec.id}: {reason}"
+        case Stop(instance=instance, reason=reason):
+            kind, text = "instance.stop", f"Stopping {instance}: {reason}"
+        case Route(reason=reason):
+            kind, text = "route.changed", f"Routing: {reason}"
+        case _:
+            return None
+    return EventDraft(kind=kind, deployment=deployment, service=service, text=text)
