@@ -11,17 +11,44 @@ A read, a decision and a `commit` with no `await` in between is atomic: when som
 faster, StoreConflict is raised and nothing is written. `transact` wraps that in a retry.
 """
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
+from weakref import WeakSet
 
+from controller.bell import Bell
+from controller.following import Changes, Events
+from controller.mirror import Mirror, Record, domain_key, event_key, key_of
 from controller.names import Address
-from controller.store.base import Store
-from controller.types import Build, Deployment, Event, Service, SshKey, Token, User, Version
+from controller.store.base import (
+    Change,
+    Compacted,
+    Json,
+    Store,
+    StoreConflict,
+    StoreUnavailable,
+    StoreUnusable,
+    Write,
+)
+from controller.types import Event, Service
+from controller.wire import WireError, decode, encode, to_json
 
-Record = Deployment | Service | Version | Build | User | SshKey | Token
-"""What is kept, one store key each."""
+SCHEMA = 1
+"""Of the values below the keys; raised when older code could no longer read them."""
+SCHEMA_KEY = "meta/schema"
+JOURNAL_LIMIT = 5_000
+JOURNAL_TRIM = 100
+"""The journal is trimmed this many at a time (and so no transaction gets long)."""
+ATTEMPTS = 10
+CATCH_UP = 5.0
+"""Seconds that a change made by another process may take to arrive by the watch."""
+RETRY = 1.0
+"""Seconds between attempts to reach a store that does not answer."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,7 +56,6 @@ class Put:
     """Write this record, new or over the one of the same name."""
 
     record: Record
-    was: Record | None = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +77,9 @@ class EventDraft:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def put(record: Record, *, was: Record | None = None) -> Put:
-    """A step that writes `record`.
-
-    `was` guards a read that lies before an `await`: the commit then raises StoreConflict unless the
-    mirror still holds exactly that object.
-    """
-    return Put(record, was)
+def put(record: Record) -> Put:
+    """A step that writes `record`."""
+    return Put(record)
 
 
 def delete(record: Record) -> Delete:
@@ -65,96 +87,56 @@ def delete(record: Record) -> Delete:
     return Delete(record)
 
 
-class State:
-    """Made by `await State.open(store)`; used from one event loop."""
+class State(Mirror):
+    """Made by `await State.open(store)`; used from one event loop. Reading is `Mirror`'s."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], datetime], journal_limit: int) -> None:
+        super().__init__()
+        self._store = store
+        self._clock = clock
+        self._journal_limit = journal_limit
+        self._writing = asyncio.Lock()
+        self._next_event = 1
+        self._deleted: dict[str, int] = {}
+        """Own deletions that the watch has not told yet: it may still tell older changes of the key."""
+        self._subscriptions = WeakSet[Changes]()
+        self._bell = Bell()
+        self._problem: str | None = None
+        self._follower: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, store: Store, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Self:
+    async def open(
+        cls,
+        store: Store,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        journal_limit: int = JOURNAL_LIMIT,
+    ) -> Self:
         """Read everything and follow the store from there. Raises StoreUnavailable.
 
         The store stays the caller's: `close` does not close it.
         """
-        raise NotImplementedError
+        state = cls(store, clock=clock, journal_limit=journal_limit)
+        await state._check_schema()
+        revision = await state._reload()
+        if state._problem is not None:
+            raise StoreUnusable(state._problem)
+        state._follower = asyncio.create_task(state._follow(revision), name="state watch")
+        return state
 
     async def close(self) -> None:
         """Stop following; iterators of `changes` and `follow_events` end."""
-        raise NotImplementedError
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+        for subscription in self._subscriptions:
+            subscription.close()
+        self._bell.close()
 
     @property
     def problem(self) -> str | None:
         """Why the mirror may be behind the store, in words; None while it is followed."""
-        raise NotImplementedError
-
-    # Reading
-
-    def deployment(self, name: str) -> Deployment | None:
-        raise NotImplementedError
-
-    def deployments(self) -> Sequence[Deployment]:
-        """Sorted by name."""
-        raise NotImplementedError
-
-    def service(self, deployment: str, name: str) -> Service | None:
-        raise NotImplementedError
-
-    def services(self, deployment: str | None = None) -> Sequence[Service]:
-        """Of one deployment or of all; sorted by deployment and name."""
-        raise NotImplementedError
-
-    def domain_owner(self, domain: str) -> Address | None:
-        """The service that has this domain among its `domains` (not the derived default one)."""
-        raise NotImplementedError
-
-    def version(self, deployment: str, service: str, number: int) -> Version | None:
-        raise NotImplementedError
-
-    def versions(self, deployment: str, service: str) -> Sequence[Version]:
-        """Newest first."""
-        raise NotImplementedError
-
-    def build(self, build: str) -> Build | None:
-        raise NotImplementedError
-
-    def builds(self, deployment: str | None = None, service: str | None = None) -> Sequence[Build]:
-        """Newest first; of all, of one deployment or of one service."""
-        raise NotImplementedError
-
-    def user(self, name: str) -> User | None:
-        raise NotImplementedError
-
-    def users(self) -> Sequence[User]:
-        """Sorted by name."""
-        raise NotImplementedError
-
-    def key(self, fingerprint: str) -> SshKey | None:
-        raise NotImplementedError
-
-    def keys(self, user: str | None = None) -> Sequence[SshKey]:
-        """Of one user or of all; sorted by user and name."""
-        raise NotImplementedError
-
-    def token(self, sha256: str) -> Token | None:
-        raise NotImplementedError
-
-    def tokens(self, user: str | None = None) -> Sequence[Token]:
-        """Of one user or of all; sorted by user and id."""
-        raise NotImplementedError
-
-    def events(
-        self,
-        deployment: str | None = None,
-        service: str | None = None,
-        *,
-        after: int = 0,
-        limit: int | None = None,
-    ) -> Sequence[Event]:
-        """The newest `limit` (None: all kept) with a revision above `after`, oldest first."""
-        raise NotImplementedError
-
-    @property
-    def last_event(self) -> int:
-        """Revision of the newest event; `follow_events(after=…)` from here tells only what is new."""
-        raise NotImplementedError
+        return self._problem
 
     # Writing
 
@@ -166,7 +148,9 @@ class State:
         StoreConflict when somebody else was faster, StoreUnavailable when the outcome is not known
         (the mirror follows whatever it was).
         """
-        raise NotImplementedError
+        writes = self._writes(steps)
+        async with self._writing:
+            return await self._write(writes, events)
 
     async def transact(self, decide: Callable[[], Iterable[Put | Delete | EventDraft]]) -> Sequence[Event]:
         """`commit` what `decide` gives; decide again when somebody else was faster.
@@ -175,21 +159,187 @@ class State:
         caller and nothing is written. No other commit of this process is under way while it runs,
         so it may also check across records (a free user id, a free name). No steps: nothing is written.
         """
-        raise NotImplementedError
+        async with self._writing:
+            for attempt in range(1, ATTEMPTS + 1):
+                decided = list(decide())
+                steps = [each for each in decided if not isinstance(each, EventDraft)]
+                drafts = [each for each in decided if isinstance(each, EventDraft)]
+                try:
+                    return await self._write(self._writes(steps), drafts)
+                except StoreConflict as conflict:
+                    if attempt == ATTEMPTS or not await self._caught_up(conflict):
+                        raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _writes(self, steps: Iterable[Put | Delete]) -> Sequence[Write]:
+        writes = list[Write]()
+        freed = dict[str, None]()
+        claimed = dict[str, Address]()
+        for step in steps:
+            key = key_of(step.record)
+            kept = self._kept(key)
+            new = step.record if isinstance(step, Put) else None
+            writes.append(
+                Write(key, None if new is None else _checked(new), 0 if kept is None else kept.revision)
+            )
+            before, after = _domains(None if kept is None else kept.record), _domains(new)
+            freed |= dict.fromkeys(before.keys() - after.keys())
+            claimed |= {domain: after[domain] for domain in after.keys() - before.keys()}
+        for domain in sorted(freed.keys() | claimed.keys()):
+            owner = claimed.get(domain)
+            kept = self._kept(domain_key(domain)) if domain in freed else None
+            writes.append(
+                Write(
+                    domain_key(domain),
+                    None if owner is None else to_json(owner),
+                    0 if kept is None else kept.revision,
+                )
+            )
+        return writes
+
+    async def _write(self, writes: Sequence[Write], drafts: Sequence[EventDraft]) -> Sequence[Event]:
+        if not writes and not drafts:
+            return ()
+        while True:
+            events = self._numbered(drafts)
+            journal = [Write(event_key(each.revision), _checked(each), 0) for each in events]
+            every = [*writes, *journal, *self._trimming()]
+            try:
+                revision = await self._store.commit(every)
+            except StoreConflict as conflict:
+                if not conflict.key.startswith("events/"):
+                    raise
+                # Another process has written events that the watch has not told yet: go on behind them.
+                self._next_event = max(self._next_event, int(conflict.key.partition("/")[2]) + 1)
+                continue
+            self._take([Change(each.key, each.value, revision) for each in every], own=True)
+            return events
+
+    def _numbered(self, drafts: Sequence[EventDraft]) -> Sequence[Event]:
+        first = max(self._next_event, self.last_event + 1)
+        return [
+            Event(
+                revision=number,
+                time=self._clock(),
+                kind=draft.kind,
+                deployment=draft.deployment,
+                service=draft.service,
+                actor=draft.actor,
+                text=draft.text,
+                data=draft.data,
+            )
+            for number, draft in enumerate(drafts, first)
+        ]
+
+    def _trimming(self) -> Sequence[Write]:
+        surplus = len(self._journal) - self._journal_limit
+        if surplus < JOURNAL_TRIM:
+            return ()
+        return [Write(event_key(each.revision), None) for each in self._journal.oldest(JOURNAL_TRIM)]
 
     # Following
 
     def changes(self) -> AsyncIterator[frozenset[tuple[str, str]]]:
-        """Sets of (deployment, service) whose service, versions or builds changed, for ever.
+        """Sets of (deployment, service) whose service, versions or builds changed, until `close`.
 
         A change of the deployment itself is told as (deployment, ""). Changes since this call are
         collected while nobody waits, so a slow reader gets one larger set. Journal entries, users,
-        keys and tokens don't show here.
+        keys and tokens don't show here. Waiting for the next set may be cancelled and resumed.
         """
-        raise NotImplementedError
+        changes = Changes()
+        self._subscriptions.add(changes)
+        return changes
 
     def follow_events(
         self, deployment: str | None = None, service: str | None = None, *, after: int | None = None
     ) -> AsyncIterator[Event]:
-        """Events with a revision above `after` (None: from now on), in order, for ever."""
-        raise NotImplementedError
+        """Events with a revision above `after` (None: from now on), in order, until `close`.
+
+        A reader so slow that the journal was trimmed meanwhile misses the oldest. Waiting for the
+        next event may be cancelled and resumed.
+        """
+        return Events(self, self._bell, deployment, service, self.last_event if after is None else after)
+
+    async def _check_schema(self) -> None:
+        entry = await self._store.get(SCHEMA_KEY)
+        if entry is None:
+            try:
+                await self._store.put(SCHEMA_KEY, {"version": SCHEMA}, expect=0)
+            except StoreConflict:
+                await self._check_schema()
+        elif entry.value["version"] > SCHEMA:
+            raise StoreUnusable(
+                f"The state was written by a newer release of Mooring (schema {entry.value['version']}, "
+                f"this one knows {SCHEMA}). Start that release, or restore a backup from before it."
+            )
+
+    async def _follow(self, revision: int) -> None:
+        while True:
+            try:
+                async for change in self._store.watch("", after=revision):
+                    self._take([change])
+                self._problem = "The store was closed."
+                return  # noqa: TRY300 - else would part the two ways that a watch ends
+            except Compacted:
+                log.warning("store_watch_compacted, reading everything again")
+            except StoreUnavailable as error:
+                self._problem = f"The store can't be followed: {error}"
+                log.warning("store_watch_failed error=%r", str(error))
+                await asyncio.sleep(RETRY)
+            try:
+                revision = await self._reload()
+            except StoreUnavailable as error:
+                self._problem = f"The store can't be read: {error}"
+
+    async def _reload(self) -> int:
+        """Make the mirror equal to the store; the revision at which it is."""
+        entries, revision = await self._store.list("")
+        present = {entry.key for entry in entries}
+        gone = [key for key in self._kept_keys() if key not in present]
+        self._problem = None
+        self._take(Change(key, None, revision) for key in gone)
+        self._take(Change(entry.key, entry.value, entry.revision) for entry in entries)
+        self._deleted = {key: at for key, at in self._deleted.items() if at > revision}
+        return revision
+
+    def _take(self, changes: Iterable[Change], *, own: bool = False) -> None:
+        """Apply what is newer than the mirror. What can't be read is said, and leaves the old record."""
+        touched = set[tuple[str, str]]()
+        for change in changes:
+            if change.revision > max(self._revision(change.key), self._deleted.get(change.key, 0)):
+                if own and change.value is None and self._revision(change.key):
+                    self._deleted[change.key] = change.revision
+                try:
+                    touched |= self._set(change.key, change.value, change.revision)
+                except WireError as error:
+                    self._problem = f"{change.key} can't be read: {error}"
+                    log.error("unreadable_record key=%s error=%r", change.key, str(error))  # noqa: TRY400
+            if not own and self._deleted.get(change.key, change.revision + 1) <= change.revision:
+                del self._deleted[change.key]
+        for subscription in self._subscriptions:
+            subscription.add(touched)
+        self._bell.ring()
+
+    async def _caught_up(self, conflict: StoreConflict) -> bool:
+        """Wait until the mirror has seen what the store found in our way; False when that takes too long."""
+        try:
+            async with asyncio.timeout(CATCH_UP):
+                while conflict.found > self._revision(conflict.key) or (
+                    not conflict.found and self._revision(conflict.key)
+                ):
+                    await self._bell.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _domains(record: Record | None) -> Mapping[str, Address]:
+    if not isinstance(record, Service):
+        return {}
+    return dict.fromkeys(record.domains, Address(record.deployment, record.name))
+
+
+def _checked(record: Record | Event) -> Json:
+    """JSON of it; raises WireError (or TypeError) rather than let something be kept that can't be read back."""
+    decode(type(record), encode(record))
+    return to_json(record)

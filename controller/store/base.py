@@ -34,6 +34,12 @@ class StoreUnavailable(StoreError):
     retryable = True
 
 
+class StoreUnusable(StoreUnavailable):
+    """It is there, and no use to us until a person has looked: damaged, or written by a newer release."""
+
+    retryable = False
+
+
 class Compacted(StoreError):
     """A watch asked for changes that are no longer kept; read everything again with `list`."""
 
@@ -68,6 +74,17 @@ class Write:
     expect: int | None = None
 
 
+def check_writes(writes: Sequence[Write]) -> None:
+    """Raise ValueError for what is the caller's mistake: a key without form, or one key written twice."""
+    seen = set[str]()
+    for write in writes:
+        if not all(write.key.split("/")):
+            raise ValueError(f"{write.key!r} is no key: its parts may not be empty")
+        if write.key in seen:
+            raise ValueError(f"{write.key!r} is written twice in one transaction")
+        seen.add(write.key)
+
+
 class Lease(Protocol):
     """A named lock with a time limit. Lost when not renewed in time: check, do not assume."""
 
@@ -91,7 +108,11 @@ class Store(Protocol):
         """All entries whose key begins with `prefix`, sorted by key, and the revision of that view."""
 
     async def commit(self, writes: Sequence[Write]) -> int:
-        """Write all or nothing, durably; return the new revision. Raises StoreConflict."""
+        """Write all or nothing, durably; return the new revision, which every written key now has.
+
+        Raises StoreConflict, and ValueError for what is no key or no JSON. After StoreUnavailable
+        the outcome is not known: read again.
+        """
 
     async def put(self, key: str, value: Json, *, expect: int | None = None) -> int:
         """`commit` of one write."""
@@ -100,16 +121,22 @@ class Store(Protocol):
         """Delete; False when the key did not exist. Raises StoreConflict."""
 
     def watch(self, prefix: str, *, after: int) -> AsyncIterator[Change]:
-        """Changes with a revision above `after`, in order, for ever; raises Compacted.
+        """Changes with a revision above `after`, in order, until the store is closed; raises Compacted.
 
-        Changes of one transaction share a revision and come together.
+        Changes of one transaction share a revision and come together, sorted as they were written.
         """
 
     async def compact(self, before: int) -> None:
-        """Forget changes below revision `before`; current values stay."""
+        """Forget changes below revision `before`; current values stay.
+
+        A store also forgets the oldest by itself, so that its history has a bound.
+        """
 
     async def acquire(self, name: str, *, owner: str, ttl: float) -> Lease | None:
-        """Take the lease for `ttl` seconds; None when somebody else holds it."""
+        """Take the lease for `ttl` seconds; None when somebody else holds it.
+
+        Who holds it already gets it anew. Clock changes neither shorten nor extend it.
+        """
 
     async def close(self) -> None:
         """Release files and connections; watches end."""

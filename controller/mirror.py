@@ -1,0 +1,308 @@
+"""The model as it is kept in the store, in memory and indexed. Knows keys and reading, not writing."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from controller.names import Address
+from controller.types import Build, Deployment, Event, Service, SshKey, Token, User, Version
+from controller.wire import from_json
+
+Record = Deployment | Service | Version | Build | User | SshKey | Token
+"""What is kept, one store key each."""
+
+R = TypeVar("R")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def key_of(record: Record) -> str:
+    """The store key of a record."""
+    match record:
+        case Deployment():
+            return f"deployments/{record.name}"
+        case Service():
+            return f"services/{record.deployment}/{record.name}"
+        case Version():
+            return version_key(record.deployment, record.service, record.number)
+        case Build():
+            return f"builds/{record.id}"
+        case User():
+            return f"users/{record.name}"
+        case SshKey():
+            return ssh_key_key(record.fingerprint)
+        case Token():
+            return f"tokens/{record.sha256}"
+
+
+def version_key(deployment: str, service: str, number: int) -> str:
+    return f"versions/{deployment}/{service}/{number:08d}"
+
+
+def ssh_key_key(fingerprint: str) -> str:
+    # Base64 has slashes, which may come in pairs, but no underscores.
+    return f"keys/{fingerprint.replace('/', '_')}"
+
+
+def domain_key(domain: str) -> str:
+    return f"domains/{domain}"
+
+
+def event_key(revision: int) -> str:
+    return f"events/{revision:012d}"
+
+
+@dataclass(frozen=True)
+class Kept(Generic[R]):
+    """A record and the store's revision of its last change."""
+
+    record: R
+    revision: int
+
+
+class _Table(Generic[R]):
+    """Records of one type by store key, and by the groups that they are asked for in."""
+
+    def __init__(
+        self, kind: type[R], groups: Callable[[R], Sequence[tuple[str, ...]]] = lambda _: ()
+    ) -> None:
+        self.kind = kind
+        self._groups_of = groups
+        self._rows: dict[str, Kept[R]] = {}
+        self._groups: dict[tuple[str, ...], dict[str, R]] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def kept(self, key: str) -> Kept[R] | None:
+        return self._rows.get(key)
+
+    def get(self, key: str) -> R | None:
+        kept = self._rows.get(key)
+        return None if kept is None else kept.record
+
+    def all(self, *group: str) -> list[R]:
+        if not group:
+            return [kept.record for kept in self._rows.values()]
+        return list(self._groups.get(group, {}).values())
+
+    def set(self, key: str, record: R, revision: int) -> None:
+        self.drop(key)
+        self._rows[key] = Kept(record, revision)
+        for group in self._groups_of(record):
+            self._groups.setdefault(group, {})[key] = record
+
+    def drop(self, key: str) -> R | None:
+        kept = self._rows.pop(key, None)
+        if kept is None:
+            return None
+        for group in self._groups_of(kept.record):
+            members = self._groups[group]
+            del members[key]
+            if not members:
+                del self._groups[group]
+        return kept.record
+
+
+class Journal:
+    """Events in order of their revision. Never goes back behind what was once dropped."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._floor = 0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @property
+    def last(self) -> int:
+        return self._events[-1].revision if self._events else self._floor
+
+    def add(self, event: Event) -> bool:
+        """Take it in; False when it is there already or was dropped before."""
+        position = self._position(event.revision)
+        if event.revision <= self._floor or (
+            position and self._events[position - 1].revision == event.revision
+        ):
+            return False
+        self._events.insert(position, event)
+        return True
+
+    def drop(self, revision: int) -> None:
+        """Forget all up to this one."""
+        del self._events[: self._position(revision)]
+        self._floor = max(self._floor, revision)
+
+    def oldest(self, count: int) -> Sequence[Event]:
+        return self._events[:count]
+
+    def select(
+        self, deployment: str | None, service: str | None, *, after: int, limit: int | None
+    ) -> Sequence[Event]:
+        found = list[Event]()
+        for index in range(len(self._events) - 1, self._position(after) - 1, -1):
+            event = self._events[index]
+            if limit is not None and len(found) >= limit:
+                break
+            if deployment in (None, event.deployment) and service in (None, event.service):
+                found.append(event)
+        found.reverse()
+        return found
+
+    def _position(self, revision: int) -> int:
+        """How many have this revision or a lower one."""
+        return bisect_right(self._events, revision, key=attrgetter("revision"))
+
+
+class Mirror:
+    """Reading of everything that is kept; all calls are synchronous and cheap, results never change."""
+
+    def __init__(self) -> None:
+        self._deployments = _Table(Deployment)
+        self._services = _Table(Service, lambda each: [(each.deployment,)])
+        self._versions = _Table(Version, lambda each: [(each.deployment, each.service)])
+        self._builds = _Table(Build, lambda each: [(each.deployment,), (each.deployment, each.service)])
+        self._users = _Table(User)
+        self._keys = _Table(SshKey, lambda each: [(each.user,)])
+        self._tokens = _Table(Token, lambda each: [(each.user,)])
+        self._domains = _Table(Address)
+        self._journal = Journal()
+        self._tables: Mapping[str, _Table[Any]] = {
+            "deployments": self._deployments,
+            "services": self._services,
+            "versions": self._versions,
+            "builds": self._builds,
+            "users": self._users,
+            "keys": self._keys,
+            "tokens": self._tokens,
+            "domains": self._domains,
+        }
+
+    def deployment(self, name: str) -> Deployment | None:
+        return self._deployments.get(f"deployments/{name}")
+
+    def deployments(self) -> Sequence[Deployment]:
+        """Sorted by name."""
+        return sorted(self._deployments.all(), key=attrgetter("name"))
+
+    def service(self, deployment: str, name: str) -> Service | None:
+        return self._services.get(f"services/{deployment}/{name}")
+
+    def services(self, deployment: str | None = None) -> Sequence[Service]:
+        """Of one deployment or of all; sorted by deployment and name."""
+        group = () if deployment is None else (deployment,)
+        return sorted(self._services.all(*group), key=attrgetter("deployment", "name"))
+
+    def domain_owner(self, domain: str) -> Address | None:
+        """The service that has this domain among its `domains` (not the derived default one)."""
+        return self._domains.get(domain_key(domain))
+
+    def version(self, deployment: str, service: str, number: int) -> Version | None:
+        return self._versions.get(version_key(deployment, service, number))
+
+    def versions(self, deployment: str, service: str) -> Sequence[Version]:
+        """Newest first."""
+        return sorted(self._versions.all(deployment, service), key=attrgetter("number"), reverse=True)
+
+    def build(self, build: str) -> Build | None:
+        return self._builds.get(f"builds/{build}")
+
+    def builds(self, deployment: str | None = None, service: str | None = None) -> Sequence[Build]:
+        """Newest first; of all, of one deployment, or of one service (then name its deployment too)."""
+        group = tuple(each for each in (deployment, service) if each is not None)
+        return sorted(
+            self._builds.all(*group), key=lambda each: (each.started_at or _LONG_AGO, each.id), reverse=True
+        )
+
+    def user(self, name: str) -> User | None:
+        return self._users.get(f"users/{name}")
+
+    def users(self) -> Sequence[User]:
+        """Sorted by name."""
+        return sorted(self._users.all(), key=attrgetter("name"))
+
+    def key(self, fingerprint: str) -> SshKey | None:
+        return self._keys.get(ssh_key_key(fingerprint))
+
+    def keys(self, user: str | None = None) -> Sequence[SshKey]:
+        """Of one user or of all; sorted by user and name."""
+        group = () if user is None else (user,)
+        return sorted(self._keys.all(*group), key=attrgetter("user", "name", "fingerprint"))
+
+    def token(self, sha256: str) -> Token | None:
+        return self._tokens.get(f"tokens/{sha256}")
+
+    def tokens(self, user: str | None = None) -> Sequence[Token]:
+        """Of one user or of all; sorted by user and id."""
+        group = () if user is None else (user,)
+        return sorted(self._tokens.all(*group), key=attrgetter("user", "id"))
+
+    def events(
+        self,
+        deployment: str | None = None,
+        service: str | None = None,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> Sequence[Event]:
+        """The newest `limit` (None: all kept) with a revision above `after`, oldest first."""
+        return self._journal.select(deployment, service, after=after, limit=limit)
+
+    @property
+    def last_event(self) -> int:
+        """Revision of the newest event; `follow_events(after=…)` from here tells only what is new."""
+        return self._journal.last
+
+    # What `State` feeds it with
+
+    def _kept(self, key: str) -> Kept[Any] | None:
+        return self._tables[key.partition("/")[0]].kept(key)
+
+    def _revision(self, key: str) -> int:
+        """That of a record that is here; 0 when it is not, and for events, which never change."""
+        table = self._tables.get(key.partition("/")[0])
+        kept = table and table.kept(key)
+        return kept.revision if kept else 0
+
+    def _kept_keys(self) -> Sequence[str]:
+        """Of all records; the journal's are not among them."""
+        return [key for table in self._tables.values() for key in table]
+
+    def _set(self, key: str, value: Any, revision: int) -> set[tuple[str, str]]:
+        """Take one key's JSON value in (None: it is gone); what it touched, as in `State.changes`.
+
+        Keys of other kinds are none of ours and left alone. Raises WireError.
+        """
+        kind = key.partition("/")[0]
+        if kind == "events":
+            self._set_event(key, value)
+            return set()
+        table = self._tables.get(kind)
+        if table is None:
+            return set()
+        old = table.get(key)
+        if value is None:
+            table.drop(key)
+            return _touched(old)
+        record = from_json(table.kind, value)
+        table.set(key, record, revision)
+        return _touched(old) | _touched(record)
+
+    def _set_event(self, key: str, value: Any) -> None:
+        if value is None:
+            self._journal.drop(int(key.partition("/")[2]))
+        else:
+            self._journal.add(from_json(Event, value))
+
+
+def _touched(record: Any) -> set[tuple[str, str]]:
+    match record:
+        case Deployment():
+            return {(record.name, "")}
+        case Service():
+            return {(record.deployment, record.name)}
+        case Version() | Build():
+            return {(record.deployment, record.service)}
+    return set()
