@@ -35,7 +35,7 @@ $(VENV)/.dev: setup.cfg pyproject.toml | $(BIN)/moor
 setup: packages $(BIN)/moor $(VENV)/.dev
 
 demo: packages $(BIN)/moor
-	@$(BIN)/python contrib/demo.py $(if $(KEEP),--keep)
+	@$(BIN)/python -m contrib.demo $(if $(KEEP),--keep)
 
 test: setup
 	@MOOR_PACKAGES=test contrib/packages.sh
@@ -49,7 +49,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	$(BIN)/python contrib/reference.py --check
+	$(BIN)/python -m contrib.reference --check
 	$(BIN)/python -m pytest tests/packaging
 
 lint: setup
@@ -58,11 +58,11 @@ lint: setup
 	$(MAKE) check
 
 docs: setup
-	$(BIN)/python contrib/reference.py
+	$(BIN)/python -m contrib.reference
 
 bench: setup
 	@MOOR_PACKAGES=bench contrib/packages.sh
-	$(BIN)/python contrib/bench/all.py
+	$(BIN)/python -m contrib.bench
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
