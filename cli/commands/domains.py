@@ -1,0 +1,41 @@
+"""Domains: under which names an app is reached."""
+
+from collections.abc import Sequence
+
+import click
+
+from cli.context import Context
+from cli.grammar import app_command
+from controller.names import Address, check_domain
+
+
+@app_command(example="moor domains -a foo")
+async def domains(context: Context, *, address: Address) -> None:
+    info = await context.client.service(address)
+    context.output.title(f"{address} domains")
+    context.output.table(("domain", "url"), list(zip(info.domains, info.urls, strict=False)))
+    context.output.data(
+        [{"domain": domain, "url": url} for domain, url in zip(info.domains, info.urls, strict=False)]
+    )
+
+
+@app_command(example="moor domains:add -a foo www.example.org")
+@click.argument("names", nargs=-1, required=True, metavar="DOMAIN...")
+async def add(context: Context, *, address: Address, names: tuple[str, ...]) -> None:
+    """Point their DNS records at this server first. `*.example.org` takes every name below it."""
+    wanted = [check_domain(each) for each in names]
+    left = await context.client.add_domains(address, wanted)
+    _print(context, address, f"{', '.join(wanted)} leads to {address} now", left)
+
+
+@app_command(example="moor domains:remove -a foo www.example.org")
+@click.argument("names", nargs=-1, required=True, metavar="DOMAIN...")
+async def remove(context: Context, *, address: Address, names: tuple[str, ...]) -> None:
+    unwanted = [check_domain(each) for each in names]
+    left = await context.client.remove_domains(address, unwanted)
+    _print(context, address, f"{', '.join(unwanted)} leads to {address} no more", left)
+
+
+def _print(context: Context, address: Address, what: str, left: Sequence[str]) -> None:
+    context.output.step(what)
+    context.output.data({"app": str(address), "domains": list(left)})

@@ -1,0 +1,124 @@
+"""Processes: how many run, and starting, stopping, replacing them."""
+
+import re
+
+import click
+
+from cli.commands.apps import scale_text
+from cli.context import Context
+from cli.grammar import app_command
+from cli.output import timestamp
+from cli.rollout import detach_option, finish_settling
+from controller.errors import InvalidInput
+from controller.names import Address
+from controller.types import Instance
+from controller.views import ServiceInfo
+
+_NAMED = re.compile(r"(?P<type>[A-Za-z0-9][A-Za-z0-9_-]*?)(?:=(?P<set>[+-]?\d{1,6})|(?P<by>[+-]\d{1,6}))")
+_UNNAMED = re.compile(r"=?(?P<set>[+-]?\d{1,6})")
+
+
+@app_command(example="moor ps -a foo")
+async def ps(context: Context, *, address: Address) -> None:
+    instances = await context.client.instances(address)
+    info = await context.client.service(address)
+    context.output.title(f"{address} processes")
+    rows = [
+        (
+            process_name(each),
+            each.state.value,
+            f"v{each.version}",
+            each.host,
+            f"{each.address}:{each.port}" if each.port else "",
+            timestamp(each.started_at),
+            each.restarts or "",
+            each.detail,
+        )
+        for each in instances
+    ]
+    context.output.table(
+        ("process", "state", "version", "host", "address", "since", "restarts", "detail"), rows
+    )
+    if not rows:
+        context.output.detail(_nothing_runs(info))
+    context.output.data(instances)
+
+
+def _nothing_runs(info: ServiceInfo) -> str:
+    if info.held is not None:
+        return f"Nothing runs. It is held: {info.held}"
+    if info.service.stopped:
+        return "Nothing runs: it was stopped. `ps:start` starts it again."
+    return f"Nothing runs. Wanted: {scale_text(info.process_types) or 'nothing'}."
+
+
+def process_name(instance: Instance) -> str:
+    """`web.1`; the number alone where the process type has no name."""
+    return f"{instance.process_type}.{instance.number}" if instance.process_type else str(instance.number)
+
+
+@app_command(example="moor ps:scale -a foo web=2 worker+1\nmoor ps:scale -a foo")
+@click.argument("changes", nargs=-1, metavar="[TYPE=N]...")
+@detach_option
+async def scale(context: Context, *, address: Address, changes: tuple[str, ...], detach: bool) -> None:
+    """TYPE=N sets, TYPE+N and TYPE-N change the number; a plain N is for a service whose process type
+    has no name. Without any it prints the scale in the form that it takes."""
+    if not changes:
+        info = await context.client.service(address)
+    else:
+        wanted = dict(read_change(each) for each in changes)
+        context.output.step(f"Scaling {address}")
+        await context.client.scale(address, wanted)
+        info = await finish_settling(context, address, detach=detach)
+    if changes:
+        context.output.detail(f"Now: {scale_text(info.process_types)}")
+    else:
+        context.output.line(scale_text(info.process_types))
+    context.output.data(
+        [{"process_type": name, "quantity": number} for name, number in sorted(info.process_types.items())]
+    )
+
+
+def read_change(text: str) -> tuple[str, str]:
+    """`web=2`, `web+1`, `web=-1`, `2`: process type and what the client takes; raises InvalidInput."""
+    match = _NAMED.fullmatch(text) if not _UNNAMED.fullmatch(text) else None
+    if match:
+        return match["type"], match["set"] or match["by"]
+    match = _UNNAMED.fullmatch(text)
+    if not match:
+        raise InvalidInput(
+            "scale", f"{text!r} says no scale: write TYPE=N, TYPE+N or TYPE-N, such as web=2 or worker+1."
+        )
+    return "", match["set"]
+
+
+@app_command(example="moor ps:restart -a foo")
+@detach_option
+async def restart(context: Context, *, address: Address, detach: bool) -> None:
+    """New instances take over before the old ones stop."""
+    context.output.step(f"Restarting {address}")
+    await context.client.restart(address)
+    await _settled(context, address, "Restarted", detach=detach)
+
+
+@app_command(example="moor ps:stop -a foo")
+@detach_option
+async def stop(context: Context, *, address: Address, detach: bool) -> None:
+    context.output.step(f"Stopping {address}")
+    await context.client.stop(address)
+    await _settled(context, address, "Stopped", detach=detach)
+
+
+@app_command(example="moor ps:start -a foo")
+@detach_option
+async def start(context: Context, *, address: Address, detach: bool) -> None:
+    context.output.step(f"Starting {address}")
+    await context.client.start(address)
+    await _settled(context, address, "Started", detach=detach)
+
+
+async def _settled(context: Context, address: Address, done: str, *, detach: bool) -> None:
+    info = await finish_settling(context, address, detach=detach)
+    if not detach:
+        context.output.detail(f"{done}; {info.running} running.")
+    context.output.data(info)

@@ -1,0 +1,88 @@
+"""The first design's verbs, which speak of deployments and services; and their source settings."""
+
+from typing import Any
+
+import click
+
+from cli.context import Context
+from cli.grammar import app_command, command, only_deployment
+from cli.rollout import ChangeResult, detach_option, finish_version
+from controller.errors import InvalidInput
+from controller.names import Address, check_name
+
+SEED_MARK = "----> "
+DEPLOY_BRANCH = "deploy-branch"
+DEFAULT_BRANCHES = ("master", "main")
+
+
+@command(example="moor create-deployment foo")
+@click.argument("name")
+async def create_deployment(context: Context, *, name: str) -> None:
+    """Services come with `set-service` or with a first push. `apps:create` makes one at once."""
+    deployment = await context.client.create_deployment(check_name(name))
+    context.output.step(f"Created {deployment.name}", SEED_MARK)
+    context.output.data(deployment)
+
+
+@app_command(
+    example='moor -D foo set-service company/redis\nmoor -D foo set-service redis "{env: {SDF: sdf}}"',
+)
+@click.argument("name")
+@click.argument("definition", required=False)
+@click.option("--force", is_flag=True, help="Make a new version even when nothing changes.")
+@detach_option
+async def set_service(
+    context: Context, *, address: Address, name: str, definition: str | None, force: bool, detach: bool
+) -> None:
+    """NAME is the service's name, or an image: then the service is named after it. DEFINITION is YAML
+    or JSON: image, command, env, health. Keys that are not given keep their value."""
+    deployment = only_deployment(address)
+    service, wanted = read_service(name, definition)
+    target = Address(deployment, service)
+    change = await context.client.set_service(target, wanted, force=force)
+    output = context.output
+    if change.held is not None:
+        output.step(f"Held: {change.held}", SEED_MARK)
+    if change.version is None:
+        if change.held is None:
+            output.line("No changes.")
+        output.data(ChangeResult(changed=change.held is not None, version=None, held=change.held))
+        return
+    await finish_version(context, target, change.version, detach=detach)
+    if not detach:
+        for each in await context.client.instances(target):
+            if each.version == change.version.number:
+                output.step(f"New instance id {each.id}", SEED_MARK)
+
+
+def read_service(name: str, definition: str | None) -> tuple[str, dict[str, Any]]:
+    """The service's name and its definition; raises InvalidInput."""
+    wanted = _mapping(definition) if definition else {}
+    if "/" not in name and ":" not in name:
+        return check_name(name, "service name"), wanted
+    last = name.rpartition("/")[2]
+    service = last.partition("@")[0].partition(":")[0]
+    return check_name(service, "service name"), {"image": name, **wanted}
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInput("definition", f"The definition is no valid YAML or JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidInput("definition", 'The definition must be a mapping such as "{env: {NAME: value}}".')
+    return {str(key): value for key, value in content.items()}
+
+
+@app_command(example="moor git:set -a foo deploy-branch production")
+@click.argument("key", type=click.Choice([DEPLOY_BRANCH]))
+@click.argument("values", nargs=-1, metavar="[BRANCH]...")
+async def git_set(context: Context, *, address: Address, key: str, values: tuple[str, ...]) -> None:
+    """No branch means the default again: master and main. A push of any other branch is stored only."""
+    branches = values or DEFAULT_BRANCHES
+    await context.client.set_branches(address, branches)
+    context.output.step(f"A push of {' or '.join(branches)} deploys {address}")
+    context.output.data({"app": str(address), "branches": branches})

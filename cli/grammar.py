@@ -1,0 +1,261 @@
+"""How commands are written: verb, app, words, options, the same at both doors.
+
+**Which app?** The one named with `-a APP` (`--app`, `-D`, `--deployment`), before or after the verb.
+Else the one that the folder's git remote `deploy` points at. Else the first word. Over SSH there is
+no folder, so that this is Dokku's grammar: `ps:scale foo web=2`. A verb that takes no words beside
+the app takes a word as the app in every case: `moor releases foo`.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+from click.exceptions import Exit
+
+from cli.context import Context
+from cli.folder import DEFAULT_REMOTE
+from controller.names import Address, parse_address
+
+Action = Callable[..., Awaitable[None] | int]
+"""`int`: a command that needs an event loop of its own, and gives its exit status."""
+
+APP_HINT = "-a APP"
+
+
+def _shared_flag(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def remember(ctx: click.Context, _parameter: click.Parameter, given: bool) -> None:
+        if given:
+            setattr(ctx.ensure_object(Context).output, name, True)
+
+    return remember
+
+
+def _remember_server(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Context).server = value
+
+
+def shared_options() -> list[click.Parameter]:
+    """Options that work before and after every verb."""
+    return [
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=_shared_flag("quiet"),
+            help="Print answers only: no headers, no progress.",
+        ),
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            callback=_shared_flag("json"),
+            help="Print one JSON document (streams: one a line).",
+        ),
+        click.Option(
+            ["--server"],
+            metavar="URL",
+            expose_value=False,
+            callback=_remember_server,
+            help="Ask this server, of those you logged in to.",
+        ),
+    ]
+
+
+def app_option() -> click.Option:
+    return click.Option(
+        ["-a", "--app", "-D", "--deployment", "app"],
+        metavar="APP",
+        help="The app: DEPLOYMENT or DEPLOYMENT/SERVICE.",
+    )
+
+
+def _remote_option() -> click.Option:
+    return click.Option(
+        ["--remote"],
+        metavar="NAME",
+        default=DEFAULT_REMOTE,
+        show_default=True,
+        help="Take the app from this git remote.",
+    )
+
+
+class Command(click.Command):
+    """A verb. Prints through the Context, and ends its help with an example."""
+
+    takes_app = False
+
+    def __init__(self, *args: Any, example: str = "", local_only: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.local_only = local_only
+        self.summary = ""
+        """Set from the table of verbs when it is loaded."""
+        self.params = [*self.params, *shared_options()]
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        return help_option(self, super().get_help_option(ctx))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser leaves it out, and then no usage line is shown
+            raise
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(self.summary)
+            if self.help:
+                formatter.write_paragraph()
+                formatter.write_text(self.help)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Example" if "\n" not in self.example else "Examples"):
+            for line in self.example_lines(ssh=not ctx.ensure_object(Context).local):
+                formatter.write(f"  {line}\n")
+
+    def example_lines(self, *, ssh: bool) -> Sequence[str]:
+        """The examples in the grammar of one door."""
+        return [ssh_example(line) if ssh else line for line in self.example.splitlines()]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if self.local_only and not ctx.ensure_object(Context).local:
+            raise click.UsageError(
+                f"{ctx.info_name} works on your own machine only: run `moor {ctx.info_name}` there.", ctx
+            )
+        return super().invoke(ctx)
+
+
+def ssh_example(line: str) -> str:
+    """A local example as it is typed over SSH: the verb, then the app, then the rest."""
+    pipe, _, command = line.rpartition("moor ")
+    words = command.split(" ")
+    for flag in ("-a", "-D"):
+        if flag in words:
+            at = words.index(flag)
+            app = words[at + 1]
+            del words[at : at + 2]
+            words.insert(1, app)
+    return f"{pipe}ssh -p 2222 deploy@HOST {' '.join(words)}"
+
+
+def help_option(command: click.Command, option: click.Option | None) -> click.Option | None:
+    """Click's own help option, printing through the Context instead of sys.stdout."""
+
+    def show(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            ctx.ensure_object(Context).output.line(ctx.get_help())
+            raise Exit(0)
+
+    if option is not None:
+        option.callback = show
+        option.help = "Show this help."
+    return option
+
+
+class AppCommand(Command):
+    """A verb about one app. Its function gets `address`."""
+
+    takes_app = True
+    app_optional = False
+
+    def __init__(
+        self, *args: Any, app_optional: bool = False, from_folder: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.app_optional = app_optional
+        self.from_folder = from_folder
+        self._word = click.Argument(["app_word"], required=False, metavar="APP")
+        own = [app_option(), *([_remote_option()] if from_folder else [])]
+        self.params = [*self.params[:-3], *own, *self.params[-3:]]
+
+    @property
+    def takes_words(self) -> bool:
+        return any(isinstance(each, click.Argument) for each in self.params)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        return [self._word, *params] if ctx.meta.get("first word is app") else params
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        context = ctx.ensure_object(Context)
+        named = context.app
+        options: dict[str, Any] = {}
+        with suppress(click.UsageError):  # told by the parsing proper, below
+            options, _, _ = self.make_parser(ctx).parse_args(list(args))
+            named = options.get("app") if isinstance(options.get("app"), str) else named
+        if named is None and self.takes_words:
+            named = self._folder_app(context, options)
+        ctx.meta["first word is app"] = named is None
+        rest = super().parse_args(ctx, args)
+        ctx.params["app"] = named or ctx.params.pop("app_word", None) or self._folder_app(context, ctx.params)
+        return rest
+
+    def _folder_app(self, context: Context, options: dict[str, Any]) -> str | None:
+        if not self.from_folder or context.folder is None:
+            return None
+        remote = options.get("remote")
+        return context.folder.remote_app(remote if isinstance(remote, str) else DEFAULT_REMOTE)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        app = ctx.params.pop("app")
+        ctx.params.pop("remote", None)
+        if app is None and not self.app_optional:
+            raise click.UsageError(_no_app(ctx), ctx)
+        ctx.params["address"] = parse_address(app) if app is not None else None
+        return super().invoke(ctx)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        pieces = super().collect_usage_pieces(ctx)
+        local = ctx.ensure_object(Context).local
+        word = APP_HINT if local and self.takes_words else "APP"
+        shown = f"[{word}]" if local or self.app_optional else word
+        return [shown, *(piece for piece in pieces if piece.strip("[]") != "APP")]
+
+
+def _no_app(ctx: click.Context) -> str:
+    if ctx.ensure_object(Context).local:
+        return (
+            f"Which app? Name it with {APP_HINT}, or call this in a folder whose git remote "
+            f"`{DEFAULT_REMOTE}` points at one (`moor remote:add APP` makes it)."
+        )
+    return f"Which app? Name it after the verb: {ctx.info_name} APP."
+
+
+def _decorator(kind: type[Command], **settings: Any) -> Callable[[Action], Command]:
+    def decorate(action: Action) -> Command:
+        def run(**params: Any) -> Awaitable[None] | int:
+            return action(click.get_current_context().ensure_object(Context), **params)
+
+        run.__click_params__ = getattr(action, "__click_params__", [])  # type: ignore[attr-defined]
+        run.__doc__ = action.__doc__
+        return click.command(cls=kind, **settings)(run)
+
+    return decorate
+
+
+def command(*, example: str, local_only: bool = False) -> Callable[[Action], Command]:
+    """Make a verb of `async def action(context, …)`. Its docstring is printed in its help, below the summary."""
+    return _decorator(Command, example=example, local_only=local_only)
+
+
+def app_command(
+    *, example: str, app_optional: bool = False, from_folder: bool = True
+) -> Callable[[Action], Command]:
+    """Make a verb of `async def action(context, *, address, …)`; `app_optional`: address may be None.
+
+    `from_folder` False: the app is never taken from the folder's git remote.
+    """
+    return _decorator(AppCommand, example=example, app_optional=app_optional, from_folder=from_folder)
+
+
+def only_deployment(address: Address) -> str:
+    """The deployment, where a service or process type can't be meant."""
+    if str(address) != address.deployment:
+        raise click.UsageError(
+            f"This is about a whole deployment: write {address.deployment} instead of {address}."
+        )
+    return address.deployment

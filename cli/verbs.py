@@ -1,0 +1,101 @@
+"""The table of verbs: name, where its command is defined, what it does.
+
+Kept apart from the commands so that `moor --help` and completion load none of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    name: str
+    target: str
+    """`module:attribute` below cli.commands."""
+    summary: str
+    aliases: tuple[str, ...] = ()
+    hidden: bool = False
+
+
+SECTIONS: Mapping[str, tuple[Verb, ...]] = {
+    "Apps": (
+        Verb("apps", "apps:apps", "List your apps.", ("apps:list",)),
+        Verb("apps:create", "apps:create", "Create an app, ready for a push.", ("create",)),
+        Verb(
+            "apps:destroy", "apps:destroy", "Stop and forget an app and all that belongs to it.", ("destroy",)
+        ),
+        Verb("apps:info", "apps:info", "Show what is known of an app.", ("info",)),
+        Verb("list", "apps:tree", "Show deployments, their services and what runs of them."),
+        Verb("create-deployment", "services:create_deployment", "Create a deployment without any service."),
+        Verb("set-service", "services:set_service", "Define a service of a deployment, or change it."),
+        Verb("git:set", "services:git_set", "Set which branches deploy when pushed."),
+    ),
+    "Config": (
+        Verb("config", "config:config", "Show an app's config variables.", ("config:list", "config:show")),
+        Verb("config:get", "config:get", "Print the value of one variable."),
+        Verb("config:set", "config:set_", "Set variables; all of them make one version."),
+        Verb("config:unset", "config:unset", "Remove variables."),
+    ),
+    "Processes": (
+        Verb("ps", "ps:ps", "Show what runs.", ("ps:list", "ps:report")),
+        Verb("ps:scale", "ps:scale", "Show or set how many instances of each process type run.", ("scale",)),
+        Verb("ps:restart", "ps:restart", "Replace all instances by fresh ones.", ("restart",)),
+        Verb("ps:stop", "ps:stop", "Stop all instances; the app stays as it is otherwise.", ("stop",)),
+        Verb("ps:start", "ps:start", "Start a stopped app again.", ("start",)),
+        Verb("logs", "logs:logs", "Print what the app's processes print."),
+    ),
+    "Releases and builds": (
+        Verb("releases", "releases:releases", "List an app's versions, newest first.", ("releases:list",)),
+        Verb("releases:info", "releases:info", "Show one version."),
+        Verb("rollback", "releases:rollback", "Release an older version's code and config again."),
+        Verb("builds", "builds:builds", "List an app's builds, newest first.", ("builds:list",)),
+        Verb("builds:info", "builds:info", "Show one build."),
+        Verb("builds:output", "builds:output", "Print the log of a build."),
+        Verb("builds:cancel", "builds:cancel", "End a running build."),
+    ),
+    "Domains": (
+        Verb("domains", "domains:domains", "List the domains that lead to an app.", ("domains:list",)),
+        Verb("domains:add", "domains:add", "Let further domains lead to an app."),
+        Verb("domains:remove", "domains:remove", "Take domains away from an app."),
+    ),
+    "People": (
+        Verb("ssh-keys", "people:keys", "List SSH keys.", ("ssh-keys:list", "keys")),
+        Verb(
+            "ssh-keys:add",
+            "people:keys_add",
+            "Add an SSH key that may push and give commands.",
+            ("keys:add",),
+        ),
+        Verb("ssh-keys:remove", "people:keys_remove", "Remove an SSH key.", ("keys:remove",)),
+        Verb("users", "people:users", "List users.", ("users:list",)),
+        Verb("users:create", "people:users_create", "Create a user.", ("users:add",)),
+        Verb(
+            "users:remove",
+            "people:users_remove",
+            "Remove a user with all keys and tokens.",
+            ("users:destroy",),
+        ),
+        Verb("access", "access:access", "List who may do what with an app.", ("access:list",)),
+        Verb("access:add", "access:add", "Give a user a right on an app."),
+        Verb("access:remove", "access:remove", "Take all rights on an app away from a user."),
+        Verb("tokens:create", "people:tokens_create", "Make an API token; it is shown this once."),
+        Verb("whoami", "people:whoami", "Show who you are to the server."),
+    ),
+    "Server": (
+        Verb("status", "about:status", "Show the server's addresses and what is wrong with it, if anything."),
+        Verb("events", "about:events", "List what happened, newest last."),
+        Verb("server", "server:server", "Run the server."),
+        Verb("server:stop", "server:stop", "Stop the server of a data folder."),
+    ),
+    "This machine": (
+        Verb("login", "machine:login", "Remember a server and your token for it."),
+        Verb("remote:add", "machine:remote_add", "Make `git push deploy` work in this folder."),
+        Verb("completion", "machine:completion", "Print the completion script of a shell."),
+        Verb("completion:words", "machine:completion_words", "Print what may come next.", hidden=True),
+        Verb("version", "about:version", "Show the versions of this command and of the server."),
+        Verb("help", "about:help_", "Show all verbs, or the help of one."),
+    ),
+}
+
+VERBS: Mapping[str, Verb] = {verb.name: verb for verbs in SECTIONS.values() for verb in verbs}
+ALIASES: Mapping[str, str] = {alias: verb.name for verb in VERBS.values() for alias in verb.aliases}
