@@ -1,0 +1,82 @@
+"""One buildpack of the classic kind: three programs in `bin/`, and what they answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from builder.base import BuildFailed
+from builder.procfile import MAX_TYPES
+from controller.errors import InvalidInput
+from controller.names import check_env_name, check_process_type
+
+BUNDLED = Path(__file__).with_name("buildpacks")
+ORDER = ("python", "static", "procfile")
+"""The bundled ones in the order in which they are asked; the first that detects its kind builds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What `bin/release` declares. What the Procfile and the service's own env say comes first."""
+
+    process_types: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Buildpack:
+    """A folder with `bin/detect`, `bin/compile` and maybe `bin/release`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def detect(self, build: Path) -> tuple[str, ...]:
+        """Exit status 0: it is for this tree; the first line printed is its name for people."""
+        return (str(self.path / "bin/detect"), str(build))
+
+    def compile(self, build: Path, cache: Path, env: Path) -> tuple[str, ...]:
+        return (str(self.path / "bin/compile"), str(build), str(cache), str(env))
+
+    def release(self, build: Path) -> tuple[str, ...] | None:
+        """None: it has no such program."""
+        program = self.path / "bin/release"
+        return (str(program), str(build)) if program.exists() else None
+
+
+def find_buildpacks(folder: Path) -> Sequence[Buildpack]:
+    """Those in a folder: the bundled names in their order, then any others by name."""
+    found = sorted(path.parent.parent for path in folder.glob("*/bin/detect"))
+    rank = {name: number for number, name in enumerate(ORDER)}
+    return tuple(
+        Buildpack(path) for path in sorted(found, key=lambda each: (rank.get(each.name, 99), each.name))
+    )
+
+
+def parse_release(text: str) -> Release:
+    """Read the YAML of `bin/release`. Raises BuildFailed."""
+    try:
+        content = yaml.safe_load(text) or {}
+        if not isinstance(content, dict):
+            raise BuildFailed("The buildpack's bin/release must print a YAML mapping.")
+        types = _texts(content, "default_process_types")
+        env = _texts(content, "config_vars")
+        for name in types:
+            check_process_type(name)
+        for name in env:
+            check_env_name(name)
+    except (yaml.YAMLError, InvalidInput, RecursionError) as error:
+        raise BuildFailed(f"The buildpack's bin/release prints something invalid: {error}") from error
+    if len(types) > MAX_TYPES:
+        raise BuildFailed("The buildpack's bin/release declares too many process types.")
+    return Release(process_types=types, env=env)
+
+
+def _texts(content: Mapping[object, object], key: str) -> Mapping[str, str]:
+    found = content.get(key) or {}
+    if not isinstance(found, dict):
+        raise BuildFailed(f"The buildpack's bin/release must print a mapping under {key}.")
+    return {str(name): str(value) for name, value in found.items()}

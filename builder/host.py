@@ -1,0 +1,343 @@
+"""The host builder: runs buildpacks as processes of this machine. It needs no container engine."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from builder.base import BuilderUnavailable, BuildFailed
+from builder.buildpack import BUNDLED, Buildpack, Release, find_buildpacks, parse_release
+from builder.detect import NOTHING_DETECTED, choose
+from builder.procfile import FILE, MAX_BYTES, parse_procfile
+from builder.sandbox import LIMITS, Sandbox, Step
+from builder.slugs import SlugStore
+from builder.threads import completed
+from builder.tools import Tools, publish_tools, sweep_tools, system_path
+from builder.transcript import Capture, Transcript
+from builder.tree import megabytes, read_small, remove_tree
+from builder.types import BuildOutput, BuildRequest
+from builder.workspace import Workspace, sweep_workspaces, workspace
+from controller.types import Artifact, ArtifactKind
+
+_CA_VARIABLES = (
+    *("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE"),
+)
+_DISK_INTERVAL = 0.5
+
+
+class HostBuilder:
+    """Builds with classic buildpacks, each build as its own user where the server is root.
+
+    A buildpack is a folder with `bin/detect BUILD`, `bin/compile BUILD CACHE ENV_DIR` and, if it
+    likes, `bin/release BUILD` (YAML: default_process_types, config_vars). What it writes to
+    `.profile.d/*.sh` is sourced before each process starts, with the app's folder as working
+    directory. It must not rely on the path of BUILD: the app runs elsewhere.
+    """
+
+    def __init__(
+        self,
+        *,
+        builds: Path,
+        tools: Path,
+        slugs: SlugStore,
+        buildpacks: Path = BUNDLED,
+        build_env: Mapping[str, str] | None = None,
+        ca_bundle: Path | None = None,
+        disk_reserve: int = 0,
+        parallel: int | None = None,
+    ) -> None:
+        """`builds` and `tools` are folders of ours below the data folder.
+
+        `buildpacks`: a folder of buildpacks; by default the bundled ones. `build_env`: variables for
+        every build. `ca_bundle`: trusted certificates, left out where the file does not exist.
+        `disk_reserve`: a build is ended while fewer bytes are free. `parallel`: builds at once; None
+        means one for each processor.
+        """
+        self._builds = builds
+        self._tools_folder = tools
+        self._slugs = slugs
+        self._buildpacks_source = buildpacks
+        self._env = {**_ca_environment(ca_bundle), **(build_env or {})}
+        self._disk_reserve = disk_reserve
+        self._slots = asyncio.Semaphore(parallel or os.cpu_count() or 1)
+        self._publishing = asyncio.Lock()
+        self._tools: Tools | None = None
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def sweep(self) -> None:
+        """Remove what a server that was killed left behind. Call it once, before the first build."""
+        await asyncio.to_thread(sweep_workspaces, self._builds)
+        await self._slugs.sweep()
+        tools = await self._published()
+        await asyncio.to_thread(sweep_tools, self._tools_folder, tools)
+
+    async def detect(self, source: Path) -> str | None:
+        """See Builder. The detect programs run as the server's own user."""
+        tools = await self._published()
+        sandbox = await Sandbox.open()
+        try:
+            steps = _Steps(sandbox, self._base_environment(tools), cwd=source, uid=None)
+            chosen = await choose(find_buildpacks(tools.buildpacks), lambda each: steps.ask(each, source))
+        finally:
+            await sandbox.close()
+        return chosen[1] if chosen else None
+
+    async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
+        """See Builder. Every process of the build has ended when this returns or raises."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        folders = workspace(self._builds, request.id)
+        try:
+            async with self._slot(out):
+                return await self._build(request, folders, out)
+        finally:
+            self._running.discard(task)
+            await completed(asyncio.to_thread(_remove_all, folders, request.source))
+
+    async def close(self) -> None:
+        """End what still runs."""
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _build(self, request: BuildRequest, folders: Workspace, out: BuildOutput) -> Artifact:
+        clock = _Clock()
+        tools = await self._published()
+        async with self._steps(request, folders, tools) as steps:
+            async with _time_limit(request.timeout):
+                buildpack, name = await self._detect(steps, folders, tools)
+                out.step(f"{name} app detected")
+                _warn_of_submodules(folders, out)
+                clock.lap("detect")
+                await steps.compile(buildpack, request.cache, out)
+                clock.lap("compile")
+                release = await steps.release(buildpack)
+            types = _process_types(folders.build, release, name, out)
+        slug = await self._slugs.keep(
+            folders.build, deployment=request.deployment, service=request.service, uid=request.uid
+        )
+        clock.lap("slug")
+        out.step(f"Compiled slug size is {megabytes(slug.size)} (built in {clock})")
+        return Artifact(
+            kind=ArtifactKind.SLUG,
+            reference=slug.reference,
+            size=slug.size,
+            process_types=types,
+            env=release.env,
+            buildpack=name,
+        )
+
+    @asynccontextmanager
+    async def _slot(self, out: BuildOutput) -> AsyncIterator[None]:
+        if self._slots.locked():
+            out.step("Waiting for another build to end")
+        async with self._slots:
+            yield
+
+    @asynccontextmanager
+    async def _steps(
+        self, request: BuildRequest, folders: Workspace, tools: Tools
+    ) -> AsyncIterator["_BuildSteps"]:
+        """A filled workspace with a warden beside it; nothing of the build runs any more afterwards."""
+        opening = asyncio.create_task(Sandbox.open())
+        try:
+            await completed(asyncio.to_thread(folders.fill, request))
+            sandbox = await asyncio.shield(opening)
+            watcher = asyncio.create_task(self._watch_disk(sandbox))
+            try:
+                env = {**self._base_environment(tools), **_build_environment(request, folders)}
+                yield _BuildSteps(sandbox, env, cwd=folders.build, uid=request.uid, folders=folders)
+            except BuilderUnavailable:
+                if watcher.done() and watcher.exception() is None:
+                    raise BuilderUnavailable(self._no_space()) from None
+                raise
+            finally:
+                watcher.cancel()
+        finally:
+            await completed(_close_opened(opening))
+
+    async def _watch_disk(self, sandbox: Sandbox) -> None:
+        """End a build that fills the disk. Its end is what `run` then reports."""
+        while shutil.disk_usage(self._builds).free >= self._disk_reserve:
+            await asyncio.sleep(_DISK_INTERVAL)
+        await sandbox.close()
+
+    def _no_space(self) -> str:
+        return (
+            f"The build was ended because less than {megabytes(self._disk_reserve)} are free on the "
+            "server's disk. Make the build smaller, or have space made on the server."
+        )
+
+    async def _detect(self, steps: "_Steps", folders: Workspace, tools: Tools) -> tuple[Buildpack, str]:
+        chosen = await choose(
+            find_buildpacks(tools.buildpacks), lambda buildpack: steps.ask(buildpack, folders.build)
+        )
+        if chosen is None:
+            empty = not any(folders.build.iterdir())
+            raise BuildFailed("The commit has no files." if empty else NOTHING_DETECTED)
+        return chosen
+
+    async def _published(self) -> Tools:
+        async with self._publishing:
+            if self._tools is None or not self._tools.buildpacks.is_dir():
+                self._tools = await asyncio.to_thread(
+                    publish_tools, self._tools_folder, self._buildpacks_source
+                )
+        return self._tools
+
+    def _base_environment(self, tools: Tools) -> Mapping[str, str]:
+        return {
+            "PATH": system_path(tools),
+            "LANG": "C.UTF-8",
+            "STACK": "host",
+            **self._env,
+        }
+
+
+class _Steps:
+    """Runs buildpack programs in one sandbox, all with the same folder, user and base environment."""
+
+    def __init__(self, sandbox: Sandbox, env: Mapping[str, str], *, cwd: Path, uid: int | None) -> None:
+        self._sandbox = sandbox
+        self._env = env
+        self._cwd = cwd
+        self._uid = uid
+        # NPROC counts all processes of a user: it means nothing when that is the server's own.
+        self._limits = {name: value for name, value in LIMITS.items() if name != "NPROC" or uid is not None}
+
+    def _step(self, argv: Sequence[str], *, quiet: bool) -> Step:
+        return Step(
+            argv=tuple(argv), env=self._env, cwd=self._cwd, uid=self._uid, quiet=quiet, limits=self._limits
+        )
+
+    async def ask(self, buildpack: Buildpack, build: Path) -> tuple[int, str]:
+        answer = Capture()
+        status = await self._sandbox.run(self._step(buildpack.detect(build), quiet=True), answer)
+        return status, answer.text
+
+
+class _BuildSteps(_Steps):
+    def __init__(
+        self, sandbox: Sandbox, env: Mapping[str, str], *, cwd: Path, uid: int | None, folders: Workspace
+    ) -> None:
+        super().__init__(sandbox, env, cwd=cwd, uid=uid)
+        self._folders = folders
+
+    async def compile(self, buildpack: Buildpack, cache: Path, out: BuildOutput) -> None:
+        transcript = Transcript(out)
+        argv = buildpack.compile(self._folders.build, cache, self._folders.env)
+        try:
+            status = await self._sandbox.run(self._step(argv, quiet=False), transcript)
+        finally:
+            transcript.finish()
+        if status != 0:
+            raise BuildFailed(_failure(status))
+
+    async def release(self, buildpack: Buildpack) -> Release:
+        argv = buildpack.release(self._folders.build)
+        if argv is None:
+            return Release()
+        answer = Capture()
+        status = await self._sandbox.run(self._step(argv, quiet=True), answer)
+        if status != 0:
+            raise BuildFailed(f"The buildpack's bin/release ended with status {status}.")
+        return parse_release(answer.text)
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self._begin = self._last = time.monotonic()
+        self._laps: list[str] = []
+
+    def lap(self, phase: str) -> None:
+        now = time.monotonic()
+        self._laps.append(f"{phase} {now - self._last:.2f}")
+        self._last = now
+
+    def __str__(self) -> str:
+        return f"{self._last - self._begin:.2f} s: {', '.join(self._laps)}"
+
+
+@asynccontextmanager
+async def _time_limit(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise BuildFailed(
+            f"The build took longer than {seconds:.0f} seconds, the limit of this server (build_timeout), "
+            "and was ended."
+        ) from error
+
+
+def _process_types(build: Path, release: Release, name: str, out: BuildOutput) -> Mapping[str, str]:
+    """What can be started: the Procfile's types, and the buildpack's where the Procfile says nothing."""
+    out.step("Discovering process types")
+    content = read_small(build, FILE, MAX_BYTES)
+    declared = parse_procfile(content) if content is not None else {}
+    default = {key: value for key, value in release.process_types.items() if key not in declared}
+    if declared:
+        out.line(f"Procfile declares types -> {', '.join(declared)}")
+    if default:
+        out.line(f"Default types for {name} -> {', '.join(default)}")
+    if not declared and not default:
+        misspelt = sorted(each.name for each in build.iterdir() if each.name.lower().startswith("procfile"))
+        hint = f" (there is {misspelt[0]!a}; the name must be exactly Procfile)" if misspelt else ""
+        raise BuildFailed(
+            "Nothing says how to start this app. Add a file named Procfile with a line such as "
+            f"`web: python app.py`{hint}."
+        )
+    return {**declared, **default}
+
+
+def _failure(status: int) -> str:
+    if status >= 0:
+        return f"The build ended with status {status}; its last lines above say why."
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    if -status == signal.SIGKILL:
+        return "The build was killed (SIGKILL): most likely the server ran out of memory."
+    if -status == signal.SIGXFSZ:
+        return "The build wrote a file that is larger than the server allows (SIGXFSZ)."
+    return f"The build was ended by {name}; its last lines above may say why."
+
+
+def _warn_of_submodules(folders: Workspace, out: BuildOutput) -> None:
+    if (folders.build / ".gitmodules").is_file():
+        out.warn("Git submodules are not fetched; their folders are empty.")
+
+
+def _build_environment(request: BuildRequest, folders: Workspace) -> Mapping[str, str]:
+    return {
+        "HOME": str(folders.home),
+        "TMPDIR": str(folders.temporary),
+        "REQUEST_ID": request.id,
+        "SOURCE_VERSION": request.commit or "",
+    }
+
+
+def _ca_environment(bundle: Path | None) -> Mapping[str, str]:
+    if bundle is None or not bundle.is_file():
+        return {}
+    return dict.fromkeys(_CA_VARIABLES, str(bundle))
+
+
+async def _close_opened(opening: "asyncio.Task[Sandbox]") -> None:
+    try:
+        sandbox = await opening
+    except BuilderUnavailable:
+        return
+    await sandbox.close()
+
+
+def _remove_all(folders: Workspace, source: Path) -> None:
+    folders.remove()
+    remove_tree(source)

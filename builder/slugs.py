@@ -1,0 +1,234 @@
+"""The slug store: what builds made, kept by content, and unpacked once for each service."""
+
+import asyncio
+import hashlib
+import os
+import re
+import secrets
+import tarfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import zstandard
+
+from builder.base import BuilderUnavailable, BuildFailed
+from builder.pack import canonical_tar
+from builder.source import MAX_FILES
+from builder.threads import Check, completed, run_blocking
+from builder.tree import megabytes, open_folder, remove_tree, seal
+from builder.unpack import TreeWriter, unpack_tar
+from controller.types import Artifact
+
+_REFERENCE = re.compile(r"[0-9a-f]{64}")
+_TEMPORARY = ".tmp"
+_EXPANSION = 16
+"""A slug may unpack to this many times its limit."""
+_COPY = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Slug:
+    reference: str
+    """Hex SHA-256 of the canonical tar, before compression."""
+    size: int
+    """Bytes of the compressed archive."""
+
+
+class SlugStore:
+    """Archives at `<slugs>/<reference>.tar.zst`; trees at `<apps>/<deployment>/<service>/<reference>/`.
+
+    When the server is root, a tree belongs to root and to the service's group: the app can read it,
+    never change it, and other services can't look into it.
+    """
+
+    def __init__(self, slugs: Path, apps: Path, *, limit: int) -> None:
+        """`limit`: largest archive, in bytes, compressed."""
+        self._slugs = slugs
+        self._apps = apps
+        self._limit = limit
+        self._locks: dict[Path, asyncio.Lock] = {}
+
+    async def keep(self, tree: Path, *, deployment: str, service: str, uid: int | None) -> Slug:
+        """Seal and archive a built tree, and move it to where the service's instances find it.
+
+        `tree` is gone afterwards. Raises BuildFailed when it is too large, BuilderUnavailable when it
+        can't be written.
+        """
+        slug = await run_blocking(lambda check: self._archive(tree, uid, check))
+        place = self._place(deployment, service, slug.reference)
+        async with self._lock(place):
+            await completed(asyncio.to_thread(self._adopt, tree, place))
+        return slug
+
+    async def ensure_unpacked(
+        self, deployment: str, service: str, artifact: Artifact, uid: int | None
+    ) -> Path:
+        """The folder with the slug's files, unpacked from the archive when it is not there.
+
+        Any number of callers may ask at once. Raises BuilderUnavailable when the archive is missing or
+        damaged.
+        """
+        place = self._place(deployment, service, artifact.reference)
+        async with self._lock(place):
+            if not place.is_dir():
+                await run_blocking(lambda check: self._unpack(artifact.reference, place, uid, check))
+            elif uid is not None and place.stat().st_gid != uid:
+                # The service was destroyed and made again, with another user id.
+                await run_blocking(lambda _check: seal(place, uid))
+        return place
+
+    async def remove(self, references: Collection[str]) -> None:
+        """Forget archives. A reference that is not there is fine."""
+        for reference in references:
+            await asyncio.to_thread(self._archive_path(reference).unlink, missing_ok=True)
+
+    async def remove_unpacked(self, deployment: str, service: str, *, keep: Collection[str] = ()) -> None:
+        """Remove the service's unpacked trees but those of the references in `keep`."""
+        folder = self._apps / deployment / service
+        await completed(asyncio.to_thread(_remove_others, folder, frozenset(keep)))
+
+    async def size(self, reference: str) -> int | None:
+        """Bytes of the archive; None when there is none."""
+        try:
+            return (await asyncio.to_thread(self._archive_path(reference).stat)).st_size
+        except FileNotFoundError:
+            return None
+
+    async def sweep(self) -> None:
+        """Remove what a server that was killed left half made."""
+        await asyncio.to_thread(self._sweep)
+
+    def _sweep(self) -> None:
+        for half in (*self._slugs.glob(f"*{_TEMPORARY}"), *self._apps.glob(f"*/*/*{_TEMPORARY}")):
+            remove_tree(half)
+
+    def _archive(self, tree: Path, uid: int | None, check: Check) -> Slug:
+        try:
+            seal(tree, uid)
+            open_folder(self._slugs, 0o700)
+            half = self._slugs / f"{secrets.token_hex(8)}{_TEMPORARY}"
+            try:
+                slug = self._write(half, tree, check)
+                half.rename(self._archive_path(slug.reference))
+                _sync_folder(self._slugs)
+            finally:
+                half.unlink(missing_ok=True)
+        except OSError as error:
+            raise BuilderUnavailable(f"The slug could not be written: {error.strerror or error}.") from error
+        return slug
+
+    def _write(self, half: Path, tree: Path, check: Check) -> Slug:
+        digest = hashlib.sha256()
+        total = 0
+        with half.open("xb") as file:
+            half.chmod(0o600)
+            with zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as archive:
+                for piece in canonical_tar(tree, check):
+                    digest.update(piece)
+                    archive.write(piece)
+                    total += len(piece)
+                    self._check_size(file.tell(), total)
+            self._check_size(file.tell(), total)
+            file.flush()
+            os.fsync(file.fileno())
+            return Slug(digest.hexdigest(), file.tell())
+
+    def _check_size(self, compressed: int, total: int) -> None:
+        if compressed > self._limit:
+            raise BuildFailed(
+                f"The slug is larger than {megabytes(self._limit)}, the limit of this server. "
+                "Leave out files that the app does not need to run."
+            )
+        if total > self._limit * _EXPANSION:
+            raise BuildFailed(
+                f"The built app takes more than {megabytes(self._limit * _EXPANSION)} on disk. "
+                "Leave out files that the app does not need to run."
+            )
+
+    def _adopt(self, tree: Path, place: Path) -> None:
+        """Take the tree as it is where a rename can do it; else `ensure_unpacked` makes it later."""
+        try:
+            self._open_parents(place)
+            if not place.exists():
+                tree.rename(place)
+        except OSError:
+            pass
+        remove_tree(tree)
+
+    def _unpack(self, reference: str, place: Path, uid: int | None, check: Check) -> None:
+        self._open_parents(place)
+        half = place.with_name(f"{reference}.{secrets.token_hex(4)}{_TEMPORARY}")
+        try:
+            with self._archive_path(reference).open("rb") as file:
+                reader = _Hashing(zstandard.ZstdDecompressor().stream_reader(file))
+                writer = TreeWriter(
+                    half, max_files=10 * MAX_FILES, max_bytes=self._limit * _EXPANSION, links_inside=False
+                )
+                unpack_tar(reader, writer, check)  # type: ignore[arg-type]
+                while reader.read(_COPY):
+                    check()
+            if reader.digest != reference:
+                raise BuilderUnavailable(f"The slug {reference} is damaged: its content has another hash.")
+            seal(half, uid)
+            half.rename(place)
+        except FileNotFoundError as error:
+            raise BuilderUnavailable(f"The slug {reference} is not there; push again.") from error
+        except (tarfile.TarError, zstandard.ZstdError, BuildFailed) as error:
+            raise BuilderUnavailable(f"The slug {reference} is damaged: {error}") from error
+        except OSError as error:
+            raise BuilderUnavailable(f"The slug {reference} can't be unpacked: {error.strerror}.") from error
+        finally:
+            remove_tree(half)
+
+    def _open_parents(self, place: Path) -> None:
+        for folder in (self._apps, place.parent.parent, place.parent):
+            open_folder(folder)
+
+    def _place(self, deployment: str, service: str, reference: str) -> Path:
+        return self._apps / deployment / service / _checked(reference)
+
+    def _archive_path(self, reference: str) -> Path:
+        return self._slugs / f"{_checked(reference)}.tar.zst"
+
+    def _lock(self, place: Path) -> asyncio.Lock:
+        return self._locks.setdefault(place, asyncio.Lock())
+
+
+class _Hashing:
+    """A stream that knows the SHA-256 of all that was read from it."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._hash.update(data)
+        return data
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _checked(reference: str) -> str:
+    if not _REFERENCE.fullmatch(reference):
+        raise BuilderUnavailable(f"{reference!r} is no slug.")
+    return reference
+
+
+def _remove_others(folder: Path, keep: Collection[str]) -> None:
+    if folder.is_dir():
+        for tree in folder.iterdir():
+            if tree.name not in keep:
+                remove_tree(tree)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,149 @@
+"""Writes a tree from an archive that nobody vouches for: the one safe unpacker."""
+
+import errno
+import os
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO
+
+from builder.base import BuildFailed
+from builder.threads import Check
+from builder.tree import megabytes, shown
+
+_CHUNK = 256 * 1024
+_OURS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE})
+"""Faults of our disk or our process: never the pusher's."""
+
+
+class TreeWriter:
+    """Fills a new folder. Everything that could lead out of it raises BuildFailed.
+
+    The folder belongs to the writer alone, so the set of directories it made itself is the whole
+    truth about which paths are directories: a file below a link is refused because no link is in
+    that set.
+    """
+
+    def __init__(self, root: Path, *, max_files: int, max_bytes: int, links_inside: bool) -> None:
+        """`links_inside` False keeps symbolic links wherever they point: nobody here follows them."""
+        root.mkdir(mode=0o700)
+        self._root = str(root)
+        self._directories = {""}
+        self._links: list[str] = []
+        self._links_inside = links_inside
+        self._max_files = max_files
+        self._max_bytes = max_bytes
+        self._files = 0
+        self._bytes = 0
+
+    def directory(self, path: str) -> None:
+        path = self._checked(path.rstrip("/"))
+        if path and path not in self._directories:
+            self._make_parents(path)
+            self._create(path, lambda full: os.mkdir(full, 0o755))
+            self._directories.add(path)
+
+    def file(self, path: str, *, executable: bool, chunks: Iterable[bytes]) -> None:
+        path = self._checked(path)
+        self._make_parents(path)
+        descriptor = self._create(
+            path,
+            lambda full: os.open(
+                full,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o755 if executable else 0o644,
+            ),
+        )
+        try:
+            for chunk in chunks:
+                self._bytes += len(chunk)
+                if self._bytes > self._max_bytes:
+                    raise BuildFailed(f"The files are larger than {megabytes(self._max_bytes)} in all.")
+                _write_all(descriptor, chunk)
+        finally:
+            os.close(descriptor)
+
+    def link(self, path: str, target: str) -> None:
+        path = self._checked(path)
+        if self._links_inside and target.startswith("/"):
+            raise BuildFailed(
+                f"The symbolic link {shown(path)} points to the absolute path {shown(target)}; "
+                "make it a relative one that stays inside the app."
+            )
+        self._make_parents(path)
+        self._create(path, lambda full: os.symlink(target, full))
+        self._links.append(path)
+
+    def finish(self) -> None:
+        """Check what can be known only when everything is there: where chains of links lead."""
+        if not self._links_inside:
+            return
+        root = os.path.realpath(self._root)
+        for path in self._links:
+            end = os.path.realpath(os.path.join(self._root, path))  # noqa: PTH118
+            if end != root and not end.startswith(f"{root}/"):
+                raise BuildFailed(
+                    f"The symbolic link {shown(path)} leads out of the app; make it point to something inside."
+                )
+
+    def _checked(self, path: str) -> str:
+        parts = path.split("/")
+        if path and any(part in {"", ".", ".."} or "\0" in part for part in parts):
+            raise BuildFailed(f"The path {shown(path)} is not one that stays inside the app.")
+        return path
+
+    def _make_parents(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if parent not in self._directories:
+            self.directory(parent)
+
+    def _create(self, path: str, make: Callable[[str], int | None]) -> int:
+        self._files += 1
+        if self._files > self._max_files:
+            raise BuildFailed(f"The app has more than {self._max_files} files.")
+        try:
+            return make(f"{self._root}/{path}") or 0
+        except FileExistsError as error:
+            raise BuildFailed(f"The path {shown(path)} is there twice.") from error
+        except NotADirectoryError as error:
+            raise BuildFailed(f"The path {shown(path)} leads through a file.") from error
+        except OSError as error:
+            if error.errno in _OURS:
+                raise
+            raise BuildFailed(f"The path {shown(path)} can't be made: {error.strerror}.") from error
+
+
+def unpack_tar(stream: IO[bytes], writer: TreeWriter, check: Check) -> None:
+    """Unpack an uncompressed tar from a stream that can't seek. Only files, folders and symbolic links.
+
+    Raises BuildFailed for anything else in it, tarfile.TarError when it is damaged.
+    """
+    with tarfile.open(
+        fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape", bufsize=_CHUNK
+    ) as archive:
+        for member in archive:
+            check()
+            archive.members = []  # type: ignore[attr-defined]  # else it remembers every member
+            if member.isdir():
+                writer.directory(member.name)
+            elif member.issym():
+                writer.link(member.name, member.linkname)
+            elif member.isreg():
+                content = archive.extractfile(member)
+                assert content is not None
+                writer.file(member.name, executable=bool(member.mode & 0o100), chunks=_chunks(content, check))
+            else:
+                raise BuildFailed(f"{shown(member.name)} is neither a file nor a folder nor a symbolic link.")
+    writer.finish()
+
+
+def _chunks(content: IO[bytes], check: Check) -> Iterable[bytes]:
+    while chunk := content.read(_CHUNK):
+        check()
+        yield chunk
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

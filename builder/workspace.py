@@ -1,0 +1,99 @@
+"""The folders of one build: made for its user, and gone with it."""
+
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.base import BuilderUnavailable
+from builder.tools import closed_folder
+from builder.tree import hand_over, open_folder, remove_tree
+from builder.types import BuildRequest
+
+_SUFFIX = ".tmp"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """`<builds>/<id>.tmp/`. Blocking calls."""
+
+    root: Path
+
+    @property
+    def build(self) -> Path:
+        """The source tree, becoming the slug."""
+        return self.root / "build"
+
+    @property
+    def env(self) -> Path:
+        """The service's env, a file each (ENV_DIR)."""
+        return self.root / "env"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+    def fill(self, request: BuildRequest) -> None:
+        """Make the folders, and move the source in. Raises BuilderUnavailable."""
+        try:
+            self._fill(request)
+        except OSError as error:
+            raise BuilderUnavailable(
+                f"The build's folder could not be made: {error.strerror or error}."
+            ) from error
+
+    def _fill(self, request: BuildRequest) -> None:
+        open_folder(self.root.parent)
+        remove_tree(self.root)
+        self.root.mkdir(mode=0o711)
+        shutil.move(request.source, self.build)
+        for folder in (self.env, self.home, self.temporary):
+            folder.mkdir()
+        for name, value in request.env.items():
+            (self.env / name).write_text(value)
+        for folder in (self.build, self.env, self.home, self.temporary):
+            if request.uid is not None:
+                hand_over(folder, request.uid)
+            folder.chmod(0o700)
+        _open_cache(request)
+        if request.uid is not None:
+            self._check_way(request.uid)
+
+    def _check_way(self, uid: int) -> None:
+        closed = closed_folder(self.build, uid)
+        if closed is not None:
+            mode = stat.S_IMODE(closed.stat().st_mode)
+            raise BuilderUnavailable(
+                f"Builds run as user id {uid}, which can't pass the folder {closed} (mode {mode:04o}). "
+                f"Open it with `chmod o+x {closed}`, or put the data folder elsewhere."
+            )
+
+    def remove(self) -> None:
+        remove_tree(self.root)
+
+
+def workspace(builds: Path, build: str) -> Workspace:
+    return Workspace(builds / f"{build}{_SUFFIX}")
+
+
+def sweep_workspaces(builds: Path) -> None:
+    """Remove the folders of builds that a killed server left. Only before the first build."""
+    for left in builds.glob(f"*{_SUFFIX}"):
+        remove_tree(left)
+
+
+def _open_cache(request: BuildRequest) -> None:
+    """The cache belongs to the build's user; one that was another user's is begun anew."""
+    cache, uid = request.cache, request.uid
+    if cache.exists() and uid is not None and cache.stat().st_uid != uid:
+        remove_tree(cache)
+    if not cache.exists():
+        for folder in (cache.parent.parent, cache.parent):
+            open_folder(folder)
+        cache.mkdir(mode=0o700)
+        if uid is not None:
+            hand_over(cache, uid)
