@@ -1,0 +1,136 @@
+"""What the controller may ask of the keeper: an XML-RPC namespace in supervisord's own server.
+
+Arguments and answers are JSON text: supervisord marshals structures slowly, and XML-RPC knows no None.
+Calls run in supervisord's main loop, one after another, so that nothing here needs a lock.
+"""
+
+import contextlib
+import json
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from supervisor.states import SupervisorStates  # type: ignore[import-untyped]
+from supervisor.xmlrpc import RPCError  # type: ignore[import-untyped]
+
+from controller.backends.keeper import (
+    FAULT_CONFLICT,
+    FAULT_NO_PORT,
+    FAULT_SHUTDOWN,
+    FAULT_STOPPING,
+    PROTOCOL,
+)
+from controller.backends.keeper.program import Files, InstanceProcess, Request, make_group
+
+
+class Door:
+    """The namespace `mooring`."""
+
+    def __init__(self, supervisord: Any) -> None:
+        self._supervisord = supervisord
+        self._folder = Path(supervisord.options.here)
+        self._realm = (self._folder / "realm").read_text()
+        self._cursor = random.random()  # noqa: S311 - spreads ports, guards nothing
+        self._bring_back()
+
+    def observe(self) -> str:
+        """`{"protocol": …, "instances": […]}`"""
+        # A state may be due to change since the loop last looked.
+        for process in self._processes():
+            process.transition()
+        return json.dumps({"protocol": PROTOCOL, "instances": [each.info() for each in self._processes()]})
+
+    def start(self, text: str) -> str:
+        """Run what the request says; what runs by it already stays as it is. Returns its info."""
+        self._refuse_when_ending()
+        request = Request.parse(json.loads(text))
+        process = self._find(request.id)
+        if process is None:
+            port = self._free_port(request) if request.address is not None else None
+            Files(self._folder, request.id).write(request, port)
+            process = self._add(request, port)
+            process.transition()
+        elif process.retired_until is not None:
+            raise RPCError(FAULT_STOPPING, f"{request.id} is still stopping.")
+        elif process.config.request != request:
+            raise RPCError(FAULT_CONFLICT, f"{request.id} runs with another specification; stop it first.")
+        return json.dumps(process.info())
+
+    def stop(self, name: str, grace: float) -> bool:
+        """Begin to stop it, or look how far that is. True once it is gone."""
+        process = self._find(name)
+        if process is not None:
+            process.retire(grace)
+        return self._find(name) is None
+
+    def stop_all(self, grace: float) -> bool:
+        """The same for all of them."""
+        for process in self._processes():
+            process.retire(grace)
+        return not self._processes()
+
+    def shutdown(self) -> bool:
+        """End the keeper once this was answered."""
+        self._supervisord.options.mood = SupervisorStates.SHUTDOWN
+        return True
+
+    def _bring_back(self) -> None:
+        for path in sorted((self._folder / "instances").glob("*.json")):
+            saved = json.loads(path.read_text())
+            self._add(Request.parse(saved["request"]), saved["port"])
+
+    def _add(self, request: Request, port: int | None) -> InstanceProcess:
+        group = make_group(self._supervisord, self._folder, self._realm, request, port)
+        self._supervisord.add_process_group(group)
+        process = self._find(request.id)
+        assert process is not None
+        return process
+
+    def _find(self, name: str) -> InstanceProcess | None:
+        group = self._supervisord.process_groups.get(name)
+        return group.processes[name] if group else None
+
+    def _processes(self) -> list[InstanceProcess]:
+        return [
+            process
+            for group in self._supervisord.process_groups.values()
+            for process in group.processes.values()
+        ]
+
+    def _refuse_when_ending(self) -> None:
+        if self._supervisord.options.mood < SupervisorStates.RUNNING:
+            raise RPCError(FAULT_SHUTDOWN, "The keeper is ending.")
+
+    def _free_port(self, request: Request) -> int:
+        assert request.address is not None
+        taken = {each.config.port for each in self._processes()}
+        for port in self._ports_in_turn(*request.ports):
+            if port not in taken and can_bind(request.address, port):
+                self._cursor = (port + 1 - request.ports[0]) / (request.ports[1] - request.ports[0])
+                return port
+        first, end = request.ports
+        raise RPCError(FAULT_NO_PORT, f"No port from {first} to {end - 1} is free.")
+
+    def _ports_in_turn(self, first: int, end: int) -> Iterator[int]:
+        """Round the range: a port just given back may still be in somebody's routing table."""
+        start = int(self._cursor * (end - first))
+        return (first + (start + step) % (end - first) for step in range(end - first))
+
+
+def can_bind(address: str, port: int) -> bool:
+    """Whether nobody listens there; connections of an earlier listener that linger do no harm."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def make_door(supervisord: Any, **_options: str) -> Door:
+    """Named in supervisord.conf."""
+    return Door(supervisord)

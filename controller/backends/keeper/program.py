@@ -1,0 +1,414 @@
+"""An instance, in supervisord's terms: a program of one process that is started again for ever.
+
+supervisord's own classes do the keeping (fork, pipes, back-off, kill after the grace). What is ours:
+the child becomes the app with nothing of ours in it, its lines are stamped, its stray processes end
+with it, and a stop is remembered over a restart of the keeper.
+"""
+
+import contextlib
+import json
+import os
+import pwd
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from supervisor.datatypes import RestartUnconditionally  # type: ignore[import-untyped]
+from supervisor.dispatchers import POutputDispatcher  # type: ignore[import-untyped]
+from supervisor.events import ProcessCommunicationStdoutEvent  # type: ignore[import-untyped]
+from supervisor.options import ProcessConfig, ProcessGroupConfig  # type: ignore[import-untyped]
+from supervisor.process import Subprocess  # type: ignore[import-untyped]
+from supervisor.states import ProcessStates  # type: ignore[import-untyped]
+
+from controller.backends.keeper.output import Output
+from controller.backends.keeper.processes import (
+    MARKER,
+    Family,
+    boot_id,
+    read_process,
+    read_table,
+    send,
+)
+
+SETTLED_AFTER = 1
+"""Seconds that a process must stay up to count as running; one that exits sooner waits before its next start."""
+LONGEST_BACKOFF = 60.0
+"""Seconds; supervisord waits one more after each early exit, and by itself without end."""
+SHUTDOWN_GRACE = 10
+"""Seconds between SIGTERM and SIGKILL when the machine (not the controller) ends the keeper."""
+OPEN_FILES = 8192
+"""Soft limit of open files of an app; its hard limit is the keeper's."""
+SEARCH_EVERY = 0.2
+"""Seconds between two looks at /proc for what an instance has left behind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the controller asks to run. The same request again changes nothing."""
+
+    id: str
+    labels: Mapping[str, str]
+    """Given back by `observe` as they came."""
+    command: str
+    folder: str
+    """Working folder, and HOME."""
+    env: Mapping[str, str]
+    """Complete but for what the keeper decides: PORT, TMPDIR and the marker."""
+    uid: int | None
+    log: str
+    """File that keeps what it prints."""
+    address: str | None
+    """Where to look for a free port; None when it wants none."""
+    ports: tuple[int, int] = (0, 0)
+    """First port, and the one after the last."""
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "Request":
+        return cls(**{**data, "ports": tuple(data["ports"])})
+
+    def plain(self) -> dict[str, Any]:
+        return {**asdict(self), "ports": list(self.ports)}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the keeper keeps of one instance below its folder."""
+
+    folder: Path
+    id: str
+
+    @property
+    def running(self) -> Path:
+        return self.folder / "instances" / f"{self.id}.json"
+
+    @property
+    def stopping(self) -> Path:
+        return self.folder / "instances" / f"{self.id}.stopping"
+
+    @property
+    def process(self) -> Path:
+        return self.folder / "instances" / f"{self.id}.pid"
+
+    @property
+    def temporary(self) -> Path:
+        return self.folder / "tmp" / self.id
+
+    def write(self, request: Request, port: int | None) -> None:
+        write_whole(self.running, json.dumps({"request": request.plain(), "port": port}), durable=True)
+
+    def leaders(self) -> frozenset[tuple[int, int]]:
+        """The process that was started last, as `Family` wants it; empty when of another boot."""
+        try:
+            boot, pid, started = self.process.read_text().split()
+        except (OSError, ValueError):
+            return frozenset()
+        return frozenset({(int(pid), int(started))}) if boot == boot_id() else frozenset()
+
+    def forget(self) -> None:
+        """Nothing of it is left, in an order that may be cut anywhere."""
+        self.discard_temporary()
+        self.process.unlink(missing_ok=True)
+        self.stopping.unlink(missing_ok=True)
+        self.running.unlink(missing_ok=True)
+
+    def discard_temporary(self) -> None:
+        """Out of the way at once, deleted by a process of its own: it may be large."""
+        trash = self.temporary.with_name(f".trash-{self.id}-{time.monotonic_ns()}")
+        with contextlib.suppress(OSError):
+            self.temporary.rename(trash)
+            os.posix_spawn("/bin/rm", ["rm", "-rf", "--", str(trash)], {})
+
+
+def write_whole(path: Path, text: str, *, durable: bool) -> None:
+    """Never a half written file; with `durable`, not after a power cut either."""
+    temporary = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def make_group(supervisord: Any, folder: Path, realm: str, request: Request, port: int | None) -> Any:
+    """The program group of one instance, for `add_process_group`."""
+    config = InstanceConfig(supervisord, folder, realm, request, port)
+    return ProcessGroupConfig(supervisord.options, request.id, 999, [config])
+
+
+class InstanceConfig(ProcessConfig):  # type: ignore[misc]
+    """How supervisord shall keep it."""
+
+    def __init__(
+        self, supervisord: Any, folder: Path, realm: str, request: Request, port: int | None
+    ) -> None:
+        values: dict[str, Any] = dict.fromkeys(ProcessConfig.req_param_names)
+        values |= {
+            "name": request.id,
+            "priority": 999,
+            "autostart": True,
+            "autorestart": RestartUnconditionally,
+            "startsecs": SETTLED_AFTER,
+            "startretries": sys.maxsize,
+            "stopsignal": signal.SIGTERM,
+            "stopwaitsecs": SHUTDOWN_GRACE,
+            "stopasgroup": True,
+            "killasgroup": True,
+            "exitcodes": [],
+            "redirect_stderr": True,
+        }
+        super().__init__(supervisord.options, **values)
+        self.supervisord = supervisord
+        self.request = request
+        self.port = port
+        self.files = Files(folder, request.id)
+        self.marker = f"{realm}/{request.id}"
+
+    def make_process(self, group: Any = None) -> "InstanceProcess":
+        process = InstanceProcess(self)
+        process.group = group
+        return process
+
+    def make_dispatchers(self, proc: "InstanceProcess") -> tuple[dict[int, Any], dict[str, int | None]]:
+        # One pipe for stdout and stderr, in their order; stdin is /dev/null.
+        out, child_out = os.pipe()
+        os.set_blocking(out, False)
+        pipes = {"stdin": None, "child_stdin": None, "stdout": out, "child_stdout": child_out}
+        pipes |= {"stderr": None, "child_stderr": None}
+        return {out: StampingDispatcher(proc, ProcessCommunicationStdoutEvent, out)}, pipes
+
+
+class StampingDispatcher(POutputDispatcher):  # type: ignore[misc]
+    """Takes what comes through the pipe."""
+
+    def _log(self, data: bytes) -> None:
+        self.process.output.write(data)
+
+
+class InstanceProcess(Subprocess):  # type: ignore[misc]
+    """One instance: its process now, and those before it."""
+
+    delay: float
+    """When (as time.time) the next start or SIGKILL is due; supervisord's."""
+
+    def __init__(self, config: InstanceConfig) -> None:
+        super().__init__(config)
+        self.output = Output(Path(config.request.log))
+        self.starts = 0
+        self.last_exit = ""
+        self.retired_until: float | None = None
+        """Set once it was told to stop: the time (monotonic) at which SIGKILL is due."""
+        self.searched_at = 0.0
+
+    # What the door asks
+
+    def info(self) -> dict[str, Any]:
+        """What `observe` tells of it."""
+        restarts = max(0, self.starts - 1)
+        state = self._state_word()
+        request = self.config.request
+        return {
+            "id": request.id,
+            "labels": request.labels,
+            "state": state,
+            "address": request.address,
+            "port": self.config.port,
+            "started_at": self.laststart or None,
+            "restarts": restarts,
+            "detail": "" if state == "stopping" else self._detail(restarts),
+        }
+
+    def _state_word(self) -> str:
+        if self.retired_until is not None or self.state == ProcessStates.STOPPING:
+            return "stopping"
+        if self.state == ProcessStates.RUNNING:
+            return "running"
+        started = self.state in (ProcessStates.STARTING, ProcessStates.STOPPED)
+        return "starting" if started else "crashed"
+
+    def _detail(self, restarts: int) -> str:
+        why = self.last_exit or self.spawnerr or ""
+        if not why or not restarts:
+            return why
+        return f"{why} ({restarts} restart{'s' if restarts > 1 else ''})"
+
+    def retire(self, grace: float) -> None:
+        """Begin to stop it for good; told again, the earlier end counts."""
+        first = self.retired_until is None
+        until = time.monotonic() + grace
+        self.retired_until = until if self.retired_until is None else min(until, self.retired_until)
+        if first:
+            # From here on a keeper that starts anew ends it rather than starting it.
+            self.config.files.running.rename(self.config.files.stopping)
+        if self.state in (ProcessStates.STARTING, ProcessStates.RUNNING):
+            strays = self._members()
+            self.config.stopwaitsecs = grace
+            self.stop()
+            send(signal.SIGTERM, (each for each in strays if os.getpgid(each) != self.pid))
+        elif self.state == ProcessStates.STOPPING:
+            self.delay = min(self.delay, time.time() + grace)
+        self.transition()
+
+    # What supervisord calls
+
+    def spawn(self) -> int | None:
+        self.starts += 1
+        pid: int | None = super().spawn()
+        return pid
+
+    def get_execv_args(self) -> tuple[str, list[str]]:
+        return shell_command(self.config.request.command)
+
+    def change_state(self, new_state: int, expected: bool = True) -> None:
+        super().change_state(new_state, expected)
+        if new_state == ProcessStates.BACKOFF:
+            self.delay = min(self.delay, time.time() + LONGEST_BACKOFF)
+
+    def transition(self) -> None:
+        if self.retired_until is not None and self.state not in (
+            ProcessStates.STARTING,
+            ProcessStates.RUNNING,
+            ProcessStates.STOPPING,
+        ):
+            self._finish_retirement()
+        else:
+            super().transition()
+
+    def finish(self, pid: int, sts: int) -> None:
+        self.last_exit = describe_exit(sts)
+        super().finish(pid, sts)
+        self.output.say(self.last_exit)
+        if self.retired_until is not None:
+            self.transition()
+        else:
+            # Workers whose master died hold its port; daemonised helpers would be there twice.
+            send(signal.SIGKILL, self._members())
+
+    def _spawn_as_child(self, filename: str, argv: list[str]) -> NoReturn:
+        try:
+            self._become(filename, argv)
+        except BaseException as error:
+            os.write(2, f"can't be started: {error}\n".encode(errors="replace"))
+        finally:
+            os._exit(127)
+
+    # How it becomes the app, and how nothing of it stays
+
+    def _become(self, filename: str, argv: list[str]) -> NoReturn:
+        """In the child: everything that needs our rights first, then the app's rights, then the app."""
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(self.pipes["child_stdout"], 1)
+        os.dup2(self.pipes["child_stdout"], 2)
+        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        files, request = self.config.files, self.config.request
+        me = read_process(os.getpid())
+        assert me is not None
+        write_whole(files.process, f"{boot_id()} {me.pid} {me.started}\n", durable=False)
+        files.temporary.mkdir(mode=0o700, exist_ok=True)
+        set_limits()
+        restore_signals()
+        os.umask(0o022)
+        if request.uid is not None and os.geteuid() == 0:
+            os.chown(files.temporary, request.uid, request.uid)
+            os.setgroups([])
+            os.setgid(request.uid)
+            os.setuid(request.uid)
+        os.chdir(request.folder)
+        os.execve(filename, argv, self._environment())  # noqa: S606 - a list on purpose
+
+    def _environment(self) -> dict[str, str]:
+        request = self.config.request
+        env = default_environment(request) | {"TMPDIR": str(self.config.files.temporary)} | dict(request.env)
+        if self.config.port is not None:
+            env["PORT"] = str(self.config.port)
+        return env | {MARKER: self.config.marker}
+
+    def _members(self) -> set[int]:
+        return Family(self.config.marker, self.config.files.leaders()).members(read_table())
+
+    def _finish_retirement(self) -> None:
+        """The main process is gone; wait for the rest as long as the grace lasts, then forget all of it."""
+        now = time.monotonic()
+        assert self.retired_until is not None
+        overdue = now >= self.retired_until
+        if not overdue and now - self.searched_at < SEARCH_EVERY:
+            return
+        self.searched_at = now
+        if living := self._members():
+            if overdue:
+                send(signal.SIGKILL, living)
+            return
+        self.output.close()
+        self.config.files.forget()
+        self.state = ProcessStates.STOPPED
+        self.config.supervisord.remove_process_group(self.config.name)
+
+
+def shell_command(command: str) -> tuple[str, list[str]]:
+    """Program and arguments that source `.profile.d` and end up as the command itself.
+
+    The second shell is given nothing but the command, so that it replaces itself with a simple one
+    (bash and dash both do): SIGTERM then reaches the app and not a shell that doesn't pass it on.
+    """
+    shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+    script = (
+        'for file in .profile.d/*.sh; do if [ -r "$file" ]; then . "./$file"; fi; done; unset file; '
+        f'exec {shell} -c "$1"'
+    )
+    return shell, [shell, "-c", script, "moor", command]
+
+
+def default_environment(request: Request) -> dict[str, str]:
+    """What a program may expect to be set; the request's own wins."""
+    uid = os.geteuid() if request.uid is None else request.uid
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = "app"
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": request.folder,
+        "LANG": "C.UTF-8",
+        "USER": user,
+        "LOGNAME": user,
+        "SHELL": "/bin/sh",
+    }
+
+
+def set_limits() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def restore_signals() -> None:
+    """What was ignored stays so over an exec: Python ignores SIGPIPE, nohup SIGHUP."""
+    for each in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(each, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def describe_exit(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """At the keeper's start: temporary folders of no instance."""
+    for each in (folder / "tmp").iterdir():
+        if not Files(folder, each.name).running.exists():
+            shutil.rmtree(each, ignore_errors=True)

@@ -1,0 +1,192 @@
+"""Runs nothing and says it does: a backend for tests and for a server that is all in memory.
+
+It obeys the contract like any other. What a real backend may do to its callers (start slowly, never
+answer, crash, be out of reach) can be switched on, so that a loop can be tried against it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from controller.backends.base import BackendError, InstanceSpec, Observation
+from controller.backends.labels import process_name, to_instance, to_labels
+from controller.types import Instance, InstanceState, LogLine, LogSource
+
+HOST = "local"
+FIRST_PORT = 20000
+BACKOFF = timedelta(seconds=1)
+"""How long a crashed instance stays down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """What becomes of an instance. The default is a good one that runs at once."""
+
+    starts_after: float = 0.0
+    """Seconds that it says `starting`."""
+    healthy: bool = True
+    """What `answers` says of it once it runs."""
+    dies: str = ""
+    """It crashes at every start, with these words."""
+    refused: str = ""
+    """It can't be started at all: `start` raises BackendError with these words."""
+
+
+@dataclass
+class MemoryWorld:
+    """What outlives the driver, as processes outlive a controller."""
+
+    instances: dict[str, "_Running"] = field(default_factory=dict)
+    lines: list[LogLine] = field(default_factory=list)
+    reachable: bool = True
+    history: list[tuple[str, str]] = field(default_factory=list)
+    """Each change that was made: ("start" or "stop", instance id)."""
+
+
+@dataclass
+class _Running:
+    spec: InstanceSpec
+    behaviour: Behaviour
+    port: int | None
+    started_at: datetime
+    restarts: int = 0
+    crash: str = ""
+
+
+class MemoryBackend:
+    """Implements Backend, SupportsLogs and SupportsShutdown."""
+
+    def __init__(
+        self,
+        *,
+        world: MemoryWorld | None = None,
+        behaviour: Callable[[InstanceSpec], Behaviour] = lambda _: Behaviour(),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.world = world or MemoryWorld()
+        self._behaviour = behaviour
+        self._now = now
+        self._printed = asyncio.Event()
+
+    async def observe(self) -> Observation:
+        if not self.world.reachable:
+            return Observation(unreachable=frozenset({HOST}))
+        return Observation(instances=tuple(self._seen(each) for each in self.world.instances.values()))
+
+    async def start(self, spec: InstanceSpec) -> Instance:
+        self._check_reachable()
+        running = self.world.instances.get(spec.id)
+        if running is not None and running.spec != spec:
+            raise BackendError(f"{spec.id} runs with another specification; stop it first.", retryable=False)
+        if running is None:
+            running = self._begin(spec)
+        return self._seen(running)
+
+    async def stop(self, instance: str, *, grace: float) -> None:
+        self._check_reachable()
+        if self.world.instances.pop(instance, None):
+            self.world.history.append(("stop", instance))
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def shutdown(self) -> None:
+        for name in list(self.world.instances):
+            await self.stop(name, grace=0)
+
+    async def logs(
+        self,
+        *,
+        deployment: str,
+        service: str,
+        process_type: str | None = None,
+        instance: str | None = None,
+        lines: int = 100,
+        follow: bool = False,
+    ) -> AsyncIterator[LogLine]:
+        prefix = f"{deployment}-{service}-"
+        position = 0
+        while True:
+            found = [
+                each
+                for each in self.world.lines[position:]
+                if each.instance.startswith(prefix)
+                and instance in (None, each.instance)
+                and process_type in (None, each.process.rpartition(".")[0])
+            ]
+            for line in found if position else found[len(found) - min(lines, len(found)) :]:
+                yield line
+            position = len(self.world.lines)
+            if not follow:
+                return
+            self._printed.clear()
+            await self._printed.wait()
+
+    # Switches for tests
+
+    def set_reachable(self, reachable: bool) -> None:
+        """Out of reach: `observe` names the host, changes raise BackendError."""
+        self.world.reachable = reachable
+
+    def crash(self, instance: str, detail: str = "exited with status 1") -> None:
+        """It exits by itself, and is started again after BACKOFF."""
+        running = self.world.instances[instance]
+        running.crash = detail
+        running.started_at = self._now()
+
+    def answers(self, instance: Instance) -> bool:
+        """What a health check would find out."""
+        running = self.world.instances.get(instance.id)
+        if running is None or not self.world.reachable:
+            return False
+        return self._seen(running).state is InstanceState.RUNNING and running.behaviour.healthy
+
+    def say(self, instance: str, text: str) -> None:
+        """The instance prints a line."""
+        spec = self.world.instances[instance].spec
+        process = process_name(spec.process_type, spec.service, spec.number)
+        self.world.lines.append(
+            LogLine(time=self._now(), source=LogSource.APP, instance=instance, process=process, text=text)
+        )
+        self._printed.set()
+
+    def _begin(self, spec: InstanceSpec) -> _Running:
+        behaviour = self._behaviour(spec)
+        if behaviour.refused:
+            raise BackendError(behaviour.refused)
+        running = _Running(spec, behaviour, self._free_port() if spec.wants_port else None, self._now())
+        running.crash = behaviour.dies
+        self.world.instances[spec.id] = running
+        self.world.history.append(("start", spec.id))
+        return running
+
+    def _free_port(self) -> int:
+        taken = {each.port for each in self.world.instances.values()}
+        return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
+
+    def _check_reachable(self) -> None:
+        if not self.world.reachable:
+            raise BackendError(f"Host {HOST} does not answer.")
+
+    def _seen(self, running: _Running) -> Instance:
+        self._revive(running)
+        age = (self._now() - running.started_at).total_seconds()
+        state = InstanceState.RUNNING if age >= running.behaviour.starts_after else InstanceState.STARTING
+        instance = to_instance(
+            running.spec.id,
+            to_labels(running.spec),
+            state=InstanceState.CRASHED if running.crash else state,
+            host=HOST,
+            address="127.0.0.1" if running.port else None,
+            port=running.port,
+            started_at=running.started_at,
+            restarts=running.restarts,
+        )
+        return replace(instance, detail=running.crash)
+
+    def _revive(self, running: _Running) -> None:
+        if running.crash and self._now() >= running.started_at + BACKOFF:
+            running.restarts += 1
+            running.started_at = self._now()
+            running.crash = running.behaviour.dies

@@ -1,0 +1,143 @@
+"""Runs instances on this machine, without any engine: supervisord keeps them (see `keeper`).
+
+The keeper is a daemon of its own. It outlives the controller, which finds its instances again by asking;
+where it does not run (first use, reboot, killed), the next call starts it, and it brings back what it had.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from controller.backends.base import BackendError, InstanceSpec, Observation
+from controller.backends.keeper.client import KeeperClient
+from controller.backends.labels import to_instance, to_labels
+from controller.backends.logs import Selection, read_logs
+from controller.types import Instance, InstanceState, LogLine
+
+Prepare = Callable[[InstanceSpec], Awaitable[Path]]
+"""Returns the folder with the unpacked artifact; may raise BackendError."""
+
+SHUTDOWN_GRACE = 10.0
+"""Seconds that instances get to end when the whole installation goes."""
+KILL_MARGIN = 10.0
+"""Seconds after its grace in which an instance must be gone; SIGKILL needs some where the disk is slow."""
+LONGEST_VALUE = 128 * 1024 - 1
+"""Bytes of `NAME=value` that Linux takes in one piece."""
+
+
+class SupervisorBackend:
+    """Implements Backend, SupportsLogs and SupportsShutdown."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        logs: Path,
+        prepare: Prepare,
+        address: str = "127.0.0.1",
+        ports: range = range(20000, 30000),
+    ) -> None:
+        self._keeper = KeeperClient(folder)
+        self._logs = logs
+        self._prepare = prepare
+        self._address = address
+        self._ports = ports
+
+    async def observe(self) -> Observation:
+        return Observation(instances=tuple(_instance(each) for each in await self._keeper.observe()))
+
+    async def start(self, spec: InstanceSpec) -> Instance:
+        check_runnable(spec)
+        folder = await self._prepare(spec)
+        return _instance(await self._keeper.start(self._request(spec, folder)))
+
+    async def stop(self, instance: str, *, grace: float) -> None:
+        try:
+            async with asyncio.timeout(grace + KILL_MARGIN):
+                pause = 0.01
+                while not await self._keeper.stop(instance, grace):
+                    await asyncio.sleep(pause)
+                    pause = min(0.2, pause * 1.5)
+        except TimeoutError as error:
+            raise BackendError(f"{instance} does not end, not even by SIGKILL.") from error
+
+    async def close(self) -> None:
+        """Nothing to let go of: each call has a connection of its own."""
+
+    async def shutdown(self) -> None:
+        try:
+            async with asyncio.timeout(SHUTDOWN_GRACE + KILL_MARGIN):
+                while not await self._keeper.stop_all(SHUTDOWN_GRACE):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise BackendError("Some instances do not end, not even by SIGKILL.") from error
+        await self._keeper.end()
+
+    def logs(
+        self,
+        *,
+        deployment: str,
+        service: str,
+        process_type: str | None = None,
+        instance: str | None = None,
+        lines: int = 100,
+        follow: bool = False,
+    ) -> AsyncIterator[LogLine]:
+        selection = Selection(
+            folder=self._logs / deployment / service,
+            deployment=deployment,
+            service=service,
+            process_type=process_type,
+            instance=instance,
+        )
+        return read_logs(selection, lines=lines, follow=follow)
+
+    def _request(self, spec: InstanceSpec, folder: Path) -> dict[str, Any]:
+        """What `keeper.program.Request` parses."""
+        return {
+            "id": spec.id,
+            "labels": dict(to_labels(spec)),
+            "command": spec.command,
+            "folder": str(folder.absolute()),
+            "env": dict(spec.env),
+            "uid": spec.uid,
+            "log": str((self._logs / spec.deployment / spec.service / f"{spec.id}.log").absolute()),
+            "address": self._address if spec.wants_port else None,
+            "ports": [self._ports.start, self._ports.stop],
+        }
+
+
+def check_runnable(spec: InstanceSpec) -> None:
+    """Raise BackendError, not retryable, for what the system would never take."""
+    if spec.uid is not None and os.geteuid() not in (0, spec.uid):
+        raise BackendError(
+            f"{spec.id} shall run as user id {spec.uid}, which only root can do.", retryable=False
+        )
+    for name, value in {**spec.env, "its command": spec.command}.items():
+        try:
+            size = len(os.fsencode(f"{name}={value}"))
+        except UnicodeEncodeError:
+            size = -1
+        if "\0" in value or "\0" in name or not 0 <= size <= LONGEST_VALUE:
+            raise BackendError(
+                f"{spec.id} can't be started: {name} is longer than {LONGEST_VALUE} bytes, "
+                "holds a NUL character or is no valid text.",
+                retryable=False,
+            )
+
+
+def _instance(info: Mapping[str, Any]) -> Instance:
+    started = info["started_at"]
+    return to_instance(
+        info["id"],
+        info["labels"],
+        state=InstanceState(info["state"]),
+        address=info["address"],
+        port=info["port"],
+        started_at=datetime.fromtimestamp(started, UTC) if started else None,
+        restarts=info["restarts"],
+        detail=info["detail"],
+    )
