@@ -78,6 +78,7 @@ def check_writes(writes: Sequence[Write]) -> None:
     """Raise ValueError for what is the caller's mistake: a key without form, or one key written twice."""
     seen = set[str]()
     for write in writes:
+        write.key.encode()  # text that is no UTF-8 raises a ValueError of its own
         if not all(write.key.split("/")):
             raise ValueError(f"{write.key!r} is no key: its parts may not be empty")
         if write.key in seen:
