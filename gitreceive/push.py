@@ -1,0 +1,255 @@
+"""The pipeline: from a pushed commit to a version that serves. `deploy` is its table of contents."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from builder.base import Builder, BuilderUnavailable, BuildFailed
+from builder.types import BuildRequest
+from controller.client import Change, Client, ServiceInfo
+from controller.config import Settings
+from controller.errors import MooringError
+from controller.names import Address
+from controller.types import Artifact, Version, VersionStatus
+from gitreceive.progress import Progress
+from gitreceive.quarantine import Quarantine
+from gitreceive.record import BuildCanceled, BuildRecord, build_record
+from gitreceive.turns import Turns
+
+log = logging.getLogger(__name__)
+
+SOURCE_SUFFIX = "-source.tmp"
+"""Of the folder below `builds/` that a build's source is unpacked to."""
+FOLLOW_TIMEOUT = 3600.0
+"""Seconds that we follow a rollout; its own limits (health check, drain) end it long before."""
+SHOWN_LOG_LINES = 30
+
+
+class PushRefused(Exception):
+    """This branch does not move. `short` goes into git's report, the text is shown before it."""
+
+    def __init__(self, short: str, text: str, *, log_lines: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.short = short
+        self.log_lines = log_lines
+
+
+class ExportSource(Protocol):
+    """As `builder.source.export_source`."""
+
+    async def __call__(
+        self, repository: Path, commit: str, destination: Path, *, env: Mapping[str, str]
+    ) -> None: ...
+
+
+class Branch(Protocol):
+    """The branch that is pushed to."""
+
+    name: str
+
+    async def check(self) -> str | None:
+        """Its commit now, None when it is new; raises PushRefused when moving it would lose commits."""
+
+    async def move(self, commit: str) -> None:
+        """Keep the push's objects and point the branch at the commit; raises PushRefused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """What somebody pushed to a deploy branch."""
+
+    address: Address
+    user: str
+    branch: Branch
+    commit: str
+    quarantine: Quarantine
+    client: Client
+    """Acts as that user."""
+    out: Progress
+    finish: Callable[[], None]
+    """To be called when the push must be done to its end, also for a client that has gone."""
+
+    @property
+    def short(self) -> str:
+        return self.commit[:7]
+
+    @property
+    def title(self) -> str:
+        return f"{self.user}'s push of {self.short} to {self.branch.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What the pipeline works with, the same for all pushes."""
+
+    settings: Settings
+    builder: Builder
+    export_source: ExportSource
+    turns: Turns
+
+
+async def deploy(push: Push, workshop: Workshop) -> None:
+    """Build the commit and release it. Returns when it serves and the branch has moved.
+
+    Raises PushRefused when not: then the branch stays, and the version that served before goes on.
+    Cancelled: the build ends and leaves nothing. After `push.finish` the release is under way and
+    a client that goes changes nothing any more.
+    """
+    async with workshop.turns.take(push.address, push.title, push.out):
+        await say_when_history_changes(push)
+        refuse_full_disk(workshop.settings)
+        info = await push.client.ensure_service(push.address)
+        if version := await find_running_version(push, info):
+            push.out.step(f"No changes: {push.short} runs already, as v{version.number}")
+        else:
+            artifact, build = await make_artifact(push, info, workshop)
+            push.finish()
+            change = await release(push, artifact, build)
+            await follow(push, change)
+        await push.branch.move(push.commit)
+        await announce(push)
+
+
+async def say_when_history_changes(push: Push) -> None:
+    before = await push.branch.check()
+    if before and before != push.commit and not await push.quarantine.contains(before, push.commit):
+        push.out.step(
+            f"Other history: {push.branch.name} no longer contains {before[:7]}, which it had before"
+        )
+
+
+def refuse_full_disk(settings: Settings) -> None:
+    """Raises PushRefused while the data folder's disk has less free space than its reserve."""
+    free = shutil.disk_usage(settings.data).free
+    if free < settings.disk_reserve:
+        raise PushRefused(
+            "server disk is full",
+            f"The server has {free / 1024**2:.0f} MiB of disk space left and keeps "
+            f"{settings.disk_reserve / 1024**2:.0f} MiB in reserve (its setting disk_reserve). Its administrator "
+            "must make room, then push again.",
+        )
+
+
+async def find_running_version(push: Push, info: ServiceInfo) -> Version | None:
+    """The version that serves, when it came from this very commit and no other one is on its way."""
+    service = info.service
+    if service.current is None or service.target not in (None, service.current):
+        return None
+    version = await push.client.version(push.address, service.current)
+    return version if version.commit == push.commit else None
+
+
+async def make_artifact(push: Push, info: ServiceInfo, workshop: Workshop) -> tuple[Artifact, str]:
+    """Build; the artifact and the build's id."""
+    try:
+        async with build_record(push.client, push.address, commit=push.commit, out=push.out) as record:
+            record.artifact = await record.unless_canceled(_build(push, info, workshop, record))
+            return record.artifact, record.id
+    except BuildFailed as error:
+        raise PushRefused("build failed", f"{error}") from error
+    except BuildCanceled as error:
+        raise PushRefused("build cancelled", f"{error}") from error
+    except BuilderUnavailable as error:
+        log.warning("builder unavailable address=%s error=%s", push.address, error)
+        raise PushRefused(
+            "builder unavailable", f"The server could not build, through no fault of yours: {error}"
+        ) from error
+
+
+async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: BuildRecord) -> Artifact:
+    folders = workshop.settings.folders
+    source = folders.builds / f"{record.id}{SOURCE_SUFFIX}"
+    try:
+        folders.builds.mkdir(mode=0o711, parents=True, exist_ok=True)
+        await workshop.export_source(
+            push.quarantine.repository, push.commit, source, env=push.quarantine.environment
+        )
+        request = BuildRequest(
+            id=record.id,
+            deployment=push.address.deployment,
+            service=push.address.service,
+            source=source,
+            commit=push.commit,
+            env=await push.client.config(push.address),
+            cache=folders.caches / push.address.deployment / push.address.service,
+            uid=info.service.uid,
+            timeout=workshop.settings.build_timeout,
+        )
+        return await workshop.builder.build(request, record)
+    finally:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, source, ignore_errors=True))
+
+
+async def release(push: Push, artifact: Artifact, build: str) -> Change:
+    return await push.client.release(
+        push.address,
+        artifact,
+        commit=push.commit,
+        build=build,
+        reason=f"push of {push.short} to {push.branch.name}",
+    )
+
+
+async def follow(push: Push, change: Change) -> None:
+    """Print the rollout as it goes. Raises PushRefused when the version does not come to serve."""
+    if change.version is None:
+        if change.held:
+            push.out.warn(f"{push.address} is held: {change.held} It starts once that is there.")
+        else:
+            push.out.step("No changes")
+        return
+    push.out.step(f"Releasing v{change.version.number}")
+    ended = await _last_step(push, change.version)
+    match ended.status:
+        case VersionStatus.LIVE:
+            return
+        case VersionStatus.SUPERSEDED:
+            push.out.warn(f"v{ended.number} was overtaken by a newer version before it came to serve.")
+        case _:
+            raise PushRefused(
+                "release failed",
+                f"v{ended.number} failed: {ended.failure or 'it did not come to serve.'}",
+                log_lines=ended.failure_log[-SHOWN_LOG_LINES:],
+            )
+
+
+async def _last_step(push: Push, version: Version) -> Version:
+    try:
+        async with asyncio.timeout(FOLLOW_TIMEOUT):
+            async for step in push.client.follow(push.address, version.number):
+                if step.text:
+                    push.out.line(step.text)
+                if step.done and step.version is not None:
+                    return step.version
+    except (MooringError, TimeoutError) as error:
+        log.warning(
+            "rollout not followed address=%s version=%d error=%s", push.address, version.number, error
+        )
+    raise PushRefused(
+        "outcome unknown",
+        f"v{version.number} is released, but how it goes can't be seen from here: it may still come to serve. "
+        "Look at its releases; the same push again does no harm.",
+    )
+
+
+async def announce(push: Push) -> None:
+    try:
+        info = await push.client.service(push.address)
+    except MooringError as error:
+        push.out.warn(f"Deployed; its addresses can't be shown now: {error}")
+        return
+    if info.held or not info.urls:
+        return
+    push.out.section("Application deployed:")
+    for url in info.urls:
+        push.out.line(url)
+
+
+def sweep_sources(builds: Path) -> None:
+    """Remove the source trees of builds that the server died under. Only before the first push."""
+    for left in builds.glob(f"*{SOURCE_SUFFIX}"):
+        shutil.rmtree(left, ignore_errors=True)

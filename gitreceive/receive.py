@@ -1,0 +1,344 @@
+"""One push over git's protocol: dulwich speaks it, this decides what becomes of each ref.
+
+dulwich reads the commands and writes the advertisement and the report. What its handler would do
+between the two (take the pack, ask the update hook, move the refs) is done here, because the pack
+must go to a quarantine, and because a ref that somebody else moved meanwhile must be reported.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from dulwich.errors import GitProtocolError
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import ZERO_SHA, ObjectID
+from dulwich.protocol import CAPABILITY_ATOMIC, CAPABILITY_SIDE_BAND_64K, Protocol
+from dulwich.refs import Ref, check_ref_format
+from dulwich.server import ReceivePackHandler
+
+from controller.client import Client
+from controller.config import Settings
+from controller.errors import MooringError
+from controller.names import Address
+from gitreceive.bridge import Bridge
+from gitreceive.git import Git
+from gitreceive.progress import Progress
+from gitreceive.push import Push, PushRefused, Workshop, deploy, refuse_full_disk
+from gitreceive.quarantine import PackRefused, Quarantine, quarantine
+from gitreceive.repos import BareRepository, OneRepository
+
+log = logging.getLogger(__name__)
+
+_HEADS = b"refs/heads/"
+MAX_UPDATES = 20_000
+"""Refs that one push may name."""
+DRAIN_TIME = 10.0
+DRAIN_SILENCE = 2.0
+"""Seconds that we go on reading, in all and without a byte, from a client that we refused in the middle
+of its pack: one that can write to the end shows our answer without an error of its own."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One command of the client: move, make or delete a ref."""
+
+    ref: bytes
+    old: bytes
+    new: bytes
+
+    @property
+    def deletes(self) -> bool:
+        return self.new == ZERO_SHA
+
+    @property
+    def branch(self) -> str | None:
+        """The branch's name; None for a tag or another ref."""
+        return shown(self.ref.removeprefix(_HEADS)) if self.ref.startswith(_HEADS) else None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What may be pushed to one service."""
+
+    address: Address
+    branches: Collection[str]
+    """Its deploy branches."""
+
+    def refusal(self, updates: Sequence[Update], *, missing_shallow: bool) -> tuple[str, str] | None:
+        """Why nothing of this push is taken, for the report and in full; None when nothing is against it.
+
+        Known from the commands alone, before the pack is read. `missing_shallow`: the client's history
+        is cut off at commits that we don't have.
+        """
+        deploying = [each.branch for each in updates if each.branch in self.branches and not each.deletes]
+        deleting = [each.branch for each in updates if each.branch in self.branches and each.deletes]
+        if missing_shallow:
+            return "shallow update not allowed", (
+                "This is a push from a shallow clone, whose history is cut off: it can't be taken. Fetch the "
+                "rest with `git fetch --unshallow` (in CI: a checkout with full history), then push again."
+            )
+        if len({each.ref for each in updates}) != len(updates):
+            return "ref named twice", "The push names a ref twice."
+        for each in updates:
+            if not each.ref.startswith(b"refs/") or not check_ref_format(Ref(each.ref)):
+                return "funny refname", f"{shown(each.ref)!r} is no ref that can be pushed."
+        if len(deploying) > 1:
+            return "several deploy branches", (
+                f"{' and '.join(map(str, deploying))} all deploy {self.address}: which one should serve? "
+                "Push one of them."
+            )
+        if deleting:
+            return "deploy branch", (
+                f"{deleting[0]} deploys {self.address} and is not deleted. Push another branch over it, or "
+                f"set other deploy branches for {self.address} first."
+            )
+        return None
+
+
+def shown(name: bytes) -> str:
+    """A ref's name as text."""
+    return name.decode(errors="replace")
+
+
+class Wire(Protocol):
+    """git's packet lines over a bridge; the `shallow` lines among the commands are kept aside."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__(bridge.read, bridge.write)
+        self.recv = bridge.recv
+        self.shallow: list[bytes] = []
+        self._lines = 0
+
+    def read_pkt_line(self) -> bytes | None:
+        line = super().read_pkt_line()
+        while line is not None and line.startswith(b"shallow "):
+            self.shallow.append(line.split()[1])
+            self._count()
+            line = super().read_pkt_line()
+        self._count()
+        return line
+
+    def _count(self) -> None:
+        self._lines += 1
+        if self._lines > MAX_UPDATES:
+            raise GitProtocolError(f"more than {MAX_UPDATES} refs in one push")
+
+
+class ReceiveHandler(ReceivePackHandler):
+    """dulwich's handler, with our own middle part. `handle` blocks: it runs in a thread."""
+
+    def __init__(self, repository: BareRepository, bridge: Bridge, reception: "Reception") -> None:
+        self._wire = Wire(bridge)
+        super().__init__(OneRepository(repository), [""], self._wire)
+        self._bridge = bridge
+        self._reception = reception
+
+    def _apply_pack(self, refs: list[tuple[ObjectID, ObjectID, Ref]]) -> Iterator[tuple[bytes, bytes]]:
+        updates = [Update(ref, old, new) for old, new, ref in refs]
+        if self.has_capability(CAPABILITY_SIDE_BAND_64K):
+            self._reception.out.use_side_band()
+        atomic = self.has_capability(CAPABILITY_ATOMIC)
+        yield from self._bridge.call(
+            lambda: self._reception.take(updates, shallow=self._wire.shallow, atomic=atomic)
+        )
+
+
+Report = list[tuple[bytes, bytes]]
+"""What git reports: `unpack` first, then each ref, with `ok` or the reason."""
+
+
+@dataclass
+class Reception:
+    """What is done with one push, from its commands to its report."""
+
+    repository: BareRepository
+    path: Path
+    git: Git | None
+    bridge: Bridge
+    rules: Rules
+    user: str
+    client: Client
+    settings: Settings
+    workshop: Workshop
+    out: Progress
+    unread: bool = False
+    """The client may still be sending a pack that nobody reads."""
+
+    async def take(self, updates: Sequence[Update], *, shallow: Sequence[bytes], atomic: bool) -> Report:
+        """Decide about every ref. Never raises but for a client that has gone."""
+        try:
+            if refusal := self.rules.refusal(updates, missing_shallow=self._misses(shallow)):
+                return self._refuse_all(updates, *refusal)
+            refuse_full_disk(self.settings)
+            async with quarantine(self.path, self.git) as place:
+                if any(not each.deletes for each in updates):
+                    self.unread = True
+                    await place.take_pack(self.bridge, self.settings.push_limit)
+                    self.unread = False
+                    await self._check_objects(updates, place)
+                return await self._decide(updates, place, atomic=atomic)
+        except PackRefused as error:
+            self.out.warn(str(error))
+            return [(b"unpack", _one_line(str(error))), *((each.ref, b"unpacker error") for each in updates)]
+        except PushRefused as error:
+            return self._refuse_all(updates, error.short, str(error))
+        except Exception as error:
+            return self._refuse_all(updates, *_own_fault(error, self.rules.address))
+
+    async def drain(self) -> None:
+        """Read on for a moment after a refusal in the middle of a pack."""
+        if not self.unread:
+            return
+        try:
+            async with asyncio.timeout(DRAIN_TIME):
+                while True:
+                    async with asyncio.timeout(DRAIN_SILENCE):
+                        if not await self.bridge.some():
+                            return
+        except TimeoutError:
+            return
+
+    def _misses(self, shallow: Sequence[bytes]) -> bool:
+        if not shallow:
+            return False
+        with closing(DiskObjectStore(self.path / "objects")) as store:
+            return any(ObjectID(each) not in store for each in shallow)
+
+    async def _check_objects(self, updates: Sequence[Update], place: Quarantine) -> None:
+        tips = [each for each in updates if not each.deletes]
+        for each in tips:
+            kind = await place.kind(each.new)
+            if each.branch is not None and kind != "commit":
+                raise PackRefused(f"{each.branch} would point to a {kind}; a branch must point to a commit.")
+        await place.check_connected([each.new for each in tips])
+
+    async def _decide(self, updates: Sequence[Update], place: Quarantine, *, atomic: bool) -> Report:
+        # What deploys comes last: with --atomic it must not deploy when another ref is refused.
+        deploying = [each for each in updates if each.branch in self.rules.branches]
+        others = [each for each in updates if each not in deploying]
+        results: dict[bytes, bytes] = {}
+        for each in [*others, *deploying]:
+            if atomic and any(result != b"ok" for result in results.values()):
+                results[each.ref] = b"atomic push failed"
+                continue
+            results[each.ref] = await self._take_ref(each, place, deploys=each in deploying)
+        return [(b"unpack", b"ok"), *((each.ref, results[each.ref]) for each in updates)]
+
+    async def _take_ref(self, update: Update, place: Quarantine, *, deploys: bool) -> bytes:
+        branch = MovingRef(self.repository, update, place)
+        try:
+            if deploys:
+                await deploy(self._push(update, branch, place), self.workshop)
+            elif update.deletes:
+                await branch.delete()
+                self.out.line(f"{branch.name} is deleted")
+            else:
+                await branch.move(update.new.decode())
+                self.out.line(f"{branch.name} is stored and not deployed: {self._what_deploys()}")
+        except PushRefused as error:
+            self._show(error)
+            return _one_line(error.short)
+        except (MooringError, OSError) as error:
+            short, text = _own_fault(error, self.rules.address)
+            self.out.warn(text)
+            return _one_line(short)
+        return b"ok"
+
+    def _push(self, update: Update, branch: "MovingRef", place: Quarantine) -> Push:
+        return Push(
+            address=self.rules.address,
+            user=self.user,
+            branch=branch,
+            commit=update.new.decode(),
+            quarantine=place,
+            client=self.client,
+            out=self.out,
+            finish=self.bridge.finish,
+        )
+
+    def _what_deploys(self) -> str:
+        branches = " and ".join(self.rules.branches) or "no branch"
+        return f"{branches} deploy{'s' if len(self.rules.branches) == 1 else ''} {self.rules.address}"
+
+    def _refuse_all(self, updates: Iterable[Update], short: str, text: str) -> Report:
+        updates = list(updates)
+        self.unread = self.unread or any(not each.deletes for each in updates)
+        self.out.warn(text)
+        return [(b"unpack", b"ok"), *((each.ref, _one_line(short)) for each in updates)]
+
+    def _show(self, error: PushRefused) -> None:
+        self.out.warn(str(error))
+        for line in error.log_lines:
+            self.out.line(line)
+
+
+class MovingRef:
+    """A ref that a push wants to move."""
+
+    def __init__(self, repository: BareRepository, update: Update, place: Quarantine) -> None:
+        self.name = shown(update.ref.removeprefix(_HEADS).removeprefix(b"refs/"))
+        self._repository = repository
+        self._update = update
+        self._place = place
+        self._before = update.old
+
+    async def check(self) -> str | None:
+        """See `gitreceive.push.Branch`.
+
+        The ref may have moved since the client saw it: by a push that we waited for. That is fine
+        when the new commit builds upon it.
+        """
+        now = await asyncio.to_thread(self._read)
+        if now not in (self._update.old, self._update.new) and not (
+            now != ZERO_SHA and await self._place.contains(now.decode(), self._update.new.decode())
+        ):
+            raise PushRefused(
+                "fetch first",
+                f"{self.name} is at {now[:7].decode()} now: somebody else pushed meanwhile. "
+                "Fetch, merge or rebase, then push again.",
+            )
+        self._before = now
+        return None if now == ZERO_SHA else now.decode()
+
+    async def move(self, commit: str) -> None:
+        """See `gitreceive.push.Branch`."""
+        await self._place.keep()
+        await asyncio.to_thread(self._set, ObjectID(commit.encode()))
+
+    async def delete(self) -> None:
+        """Raises PushRefused when it moved meanwhile."""
+        done = await asyncio.to_thread(
+            self._repository.refs.remove_if_equals, Ref(self._update.ref), ObjectID(self._before)
+        )
+        if not done:
+            raise PushRefused("moved meanwhile", f"{self.name} was moved by somebody else meanwhile.")
+
+    def _read(self) -> bytes:
+        return self._repository.refs.read_ref(Ref(self._update.ref)) or ZERO_SHA
+
+    def _set(self, commit: ObjectID) -> None:
+        refs, name = self._repository.refs, Ref(self._update.ref)
+        try:
+            moved = refs.set_if_equals(name, ObjectID(self._before), commit)
+        except OSError as error:
+            raise PushRefused(
+                "failed to write", f"{self.name} can't be written: {error.strerror or error}."
+            ) from error
+        if not moved:
+            raise PushRefused("fetch first", f"{self.name} was moved by somebody else meanwhile.")
+        if name.startswith(_HEADS) and self._repository.refs.follow(Ref(b"HEAD"))[1] is None:
+            refs.set_symbolic_ref(Ref(b"HEAD"), name)  # so that a clone checks something out
+
+
+def _own_fault(error: Exception, address: Address) -> tuple[str, str]:
+    if isinstance(error, MooringError):
+        return error.code, str(error)
+    log.error("push failed address=%s", address, exc_info=error)
+    return "internal error", "The server failed, through no fault of yours; its log has the cause. Try again."
+
+
+def _one_line(text: str) -> bytes:
+    return " ".join(text.split()).encode()

@@ -1,0 +1,122 @@
+"""The bare repositories, one for each service: made with the first push, gone again when nothing was stored."""
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from dulwich.objects import ObjectID
+from dulwich.refs import Ref
+from dulwich.repo import Repo
+from dulwich.server import Backend, BackendRepo
+
+from controller.names import Address
+from gitreceive.git import Git
+
+log = logging.getLogger(__name__)
+
+QUARANTINE_PREFIX = "tmp_objdir-incoming-"
+"""Of the folders below `objects/` that hold what a push brings until it is accepted; git's gc knows it too."""
+_NEW_PREFIX = ".new-"
+MAX_PACKS = 50
+"""More packs than this are put together (git's own default): each push adds one."""
+
+
+class BareRepository(Repo):
+    """Advertises what may be pushed: everything but HEAD."""
+
+    def get_refs(self) -> dict[Ref, ObjectID]:
+        return {name: value for name, value in super().get_refs().items() if name.startswith(b"refs/")}
+
+
+class OneRepository(Backend):
+    """dulwich's backend for a session, which is about one repository whatever path it names."""
+
+    def __init__(self, repository: BareRepository) -> None:
+        self._repository = repository
+
+    def open_repository(self, path: str) -> BackendRepo:
+        return self._repository
+
+
+class Repositories:
+    """All of them, below one folder as `<deployment>/<service>.git`."""
+
+    def __init__(self, folder: Path, git: Git | None) -> None:
+        self._folder = folder
+        self._git = git
+        self._users: Counter[Path] = Counter()
+        self._lock = asyncio.Lock()
+
+    def path(self, address: Address) -> Path:
+        return self._folder / address.deployment / f"{address.service}.git"
+
+    @asynccontextmanager
+    async def use(self, address: Address) -> AsyncIterator[Path]:
+        """The repository, made when missing. One that is left without any ref is removed at the end."""
+        path = self.path(address)
+        async with self._lock:
+            self._users[path] += 1
+            if not path.exists():
+                await asyncio.to_thread(_make, path)
+        try:
+            yield path
+        finally:
+            await asyncio.shield(self._leave(path))
+
+    async def _leave(self, path: Path) -> None:
+        async with self._lock:
+            self._users[path] -= 1
+            if self._users[path] <= 0:
+                del self._users[path]
+                await asyncio.to_thread(_remove_if_empty, path)
+
+    async def sweep(self) -> None:
+        """Remove what pushes left behind when the server died under them. Only before the first push."""
+        await asyncio.to_thread(_sweep, self._folder)
+
+    async def maintain(self, path: Path) -> None:
+        """Put the packs together when there are many; nothing without git."""
+        if self._git is None or len(list((path / "objects/pack").glob("*.pack"))) <= MAX_PACKS:
+            return
+        status, _, errors = await self._git.ask(path, "-c", "gc.auto=1", "gc", "--auto", "--quiet")
+        if status:
+            log.warning("gc failed repository=%s error=%r", path, errors.decode(errors="replace")[-500:])
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=_NEW_PREFIX, dir=path.parent))
+    Repo.init_bare(str(fresh), default_branch=b"master").close()
+    shutil.rmtree(fresh / "hooks", ignore_errors=True)
+    fresh.rename(path)
+
+
+def _remove_if_empty(path: Path) -> None:
+    if not path.exists():
+        return
+    with BareRepository(str(path)) as repository:
+        if repository.get_refs():
+            return
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # other services of the deployment have theirs there
+        path.parent.rmdir()
+
+
+def _sweep(folder: Path) -> None:
+    for left in _leftovers(folder):
+        log.info("removing leftover=%s", left)
+        shutil.rmtree(left, ignore_errors=True)
+    for lock in folder.glob("*/*.git/refs/**/*.lock"):
+        lock.unlink(missing_ok=True)
+    for path in list(folder.glob("*/*.git")):
+        _remove_if_empty(path)
+
+
+def _leftovers(folder: Path) -> Iterator[Path]:
+    yield from folder.glob(f"*/{_NEW_PREFIX}*")
+    yield from folder.glob(f"*/*.git/objects/{QUARANTINE_PREFIX}*")

@@ -1,0 +1,155 @@
+"""The SSH endpoint: takes connections, and hands each session to the push, the fetch or the admin command."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import asyncssh
+
+from builder.base import Builder
+from builder.source import export_source
+from controller.client import Client
+from controller.config import Settings
+from controller.types import SshKey
+from gitreceive.auth import Door, FindKey, Visitor
+from gitreceive.command import CommandRequest
+from gitreceive.git import find_git
+from gitreceive.push import ExportSource, Workshop, sweep_sources
+from gitreceive.repos import Repositories
+from gitreceive.session import Context, Session
+from gitreceive.turns import Turns
+
+log = logging.getLogger(__name__)
+
+LOGIN_TIMEOUT = 30.0
+MAX_PUSHES = 24
+"""Pushes at once over the whole server; each has a thread. More wait for their turn."""
+CLOSE_TIMEOUT = 15.0
+"""Seconds that sessions get to end when the server stops."""
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
+
+
+class GitReceive:
+    """The SSH endpoint of one server."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        find_key: FindKey,
+        connect: Callable[[str], Client],
+        builder: Builder,
+        run_command: Callable[[CommandRequest], Awaitable[int]],
+        export_source: ExportSource = export_source,
+    ) -> None:
+        """`connect` gives a client that acts as that user; each session closes its own.
+
+        `run_command` runs an admin command and returns its exit status; it is cancelled when the
+        client goes away.
+        """
+        self._settings = settings
+        self._find_key = find_key
+        self._door = Door()
+        self._git = find_git()
+        self._threads = ThreadPoolExecutor(MAX_PUSHES, thread_name_prefix="push")
+        self._context = Context(
+            settings=settings,
+            connect=connect,
+            run_command=run_command,
+            repositories=Repositories(settings.folders.repositories, self._git),
+            git=self._git,
+            workshop=Workshop(settings=settings, builder=builder, export_source=export_source, turns=Turns()),
+            threads=self._threads,
+            places=asyncio.Semaphore(MAX_PUSHES),
+        )
+        self._sessions: dict[asyncio.Task[None], Session] = {}
+        self._listener: asyncssh.SSHAcceptor | None = None
+        self._key: asyncssh.SSHKey | None = None
+
+    @property
+    def port(self) -> int:
+        """Of the running server."""
+        assert self._listener is not None
+        return self._listener.get_port()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the host key, `SHA256:…`; there once started."""
+        assert self._key is not None
+        return self._key.get_fingerprint()
+
+    async def start(self) -> None:
+        """Sweep what a killed server left, then listen. Raises OSError when the address can't be had."""
+        self._key = await asyncio.to_thread(ensure_host_key, self._settings.folders.host_key)
+        await self._context.repositories.sweep()
+        await asyncio.to_thread(sweep_sources, self._settings.folders.builds)
+        self._listener = await asyncssh.listen(
+            self._settings.ssh.host,
+            self._settings.ssh.port,
+            server_factory=lambda: Visitor(self._door, self._find_key),
+            process_factory=self._serve,
+            server_host_keys=[self._key],
+            encryption_algs=CIPHERS,
+            encoding=None,
+            line_editor=False,
+            login_timeout=LOGIN_TIMEOUT,
+            keepalive_interval=self._settings.keep_alive,
+            keepalive_count_max=3,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            allow_scp=False,
+            sftp_factory=None,
+            compression_algs=None,
+            gss_host=None,
+            rdns_lookup=False,
+            server_version="Mooring",
+        )
+        log.info("ssh endpoint listens address=%s host_key=%s", self._settings.ssh, self.fingerprint)
+
+    async def close(self) -> None:
+        """Stop listening and end all sessions: builds are cancelled, nothing half made stays."""
+        if self._listener is not None:
+            self._listener.close()
+        for session in self._sessions.values():
+            session.abort()
+        if self._sessions:
+            await asyncio.wait(set(self._sessions), timeout=CLOSE_TIMEOUT)
+        for connection in list(self._door.connections):
+            connection.abort()
+        if self._listener is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._listener.wait_closed()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        # A task of our own: asyncssh cancels its tasks with the connection, at once and without waiting.
+        visitor = process.get_extra_info("connection").get_extra_info("visitor")
+        key: SshKey = visitor.key
+        session = Session(process, key, self._context)
+        task = asyncio.create_task(session.run())
+        self._sessions[task] = session
+        task.add_done_callback(lambda done: self._sessions.pop(done, None))
+
+
+def ensure_host_key(path: Path) -> asyncssh.SSHKey:
+    """The server's ed25519 key, made when missing. Raises OSError, or asyncssh.KeyImportError for a bad file."""
+    if path.exists():
+        return asyncssh.read_private_key(path)
+    key = asyncssh.generate_private_key("ssh-ed25519", comment="mooring")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.export_private_key())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return key
