@@ -1,0 +1,222 @@
+"""HAProxy's configuration on disk: the whole table, so that HAProxy started alone from it serves at once.
+
+One numbered folder holds the configuration, its maps and pages; the link `current` names the one that
+counts. A folder is complete before the link moves, so that configuration and maps always fit together.
+"""
+
+import grp
+import hashlib
+import os
+import pwd
+import re
+import shutil
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from router.base import RouterError
+from router.haproxy_table import HOSTS, NAMES, WILDCARDS, Layout, map_entry
+from router.types import Pool, Target
+
+_PAGES = ("unknown-host.html", "not-running.html", "bad-answer.html", "too-slow.html")
+_HOST = re.compile(r"[A-Za-z0-9.:-]+")
+_LONGEST_SOCKET = 90
+"""HAProxy takes 97 characters, and adds a suffix while it binds."""
+_WILDCARD_DEPTH = 12
+"""How many labels in front of a wildcard's domain are tried."""
+_CHECKED_EVERY = 1000
+"""Up to so many targets each is checked every 2 s; above, checks stay at 500 a second in all."""
+
+
+def place(target: Target) -> str:
+    """Address and port as HAProxy reads them."""
+    host = f"[{target.address}]" if ":" in target.address else target.address
+    return f"{host}:{target.port}"
+
+
+def server_options(targets: int) -> str:
+    """Health check of a server. It begins as up: it passed our own health gate.
+
+    Failed connections count too, so that a busy server that died is out at once, however rare the checks are.
+    """
+    seconds = max(2, round(2 * targets / _CHECKED_EVERY))
+    return (
+        f"check inter {seconds}s fastinter 1s downinter 1s fall 2 rise 1 "
+        "observe layer4 error-limit 3 on-error mark-down"
+    )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a running HAProxy says of itself (its `description`)."""
+
+    fingerprint: str
+    """Changes with the template and the settings, not with the table."""
+    slots: int
+    serial: int
+    """Of the folder that it was started from."""
+
+    def __str__(self) -> str:
+        return f"mooring-{self.fingerprint}-{self.slots}-{self.serial}"
+
+    @classmethod
+    def find(cls, text: str) -> "Identity | None":
+        """None when this was not written by us."""
+        match = re.search(r"\bmooring-([0-9a-f]{12})-(\d+)-(\d+)\b", text)
+        return cls(match[1], int(match[2]), int(match[3])) if match else None
+
+
+@dataclass
+class HaproxyConfig:
+    """Renders and writes. Everything here blocks; `write` is for a thread."""
+
+    folder: Path
+    host: str
+    port: int
+    file_limit: int = 65536
+    """Open files that HAProxy takes at most, if the system lets it; half as many connections."""
+    _writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """Whoever awaited a write may have been cancelled, while the thread that writes goes on."""
+
+    def __post_init__(self) -> None:
+        if not _HOST.fullmatch(self.host) or not 0 < self.port < 65536:
+            raise RouterError(f"{self.host}:{self.port} is no address that HAProxy can listen on.")
+        if len(str(self.socket)) > _LONGEST_SOCKET or re.search(r"[\s\"'\\#$]", str(self.folder)):
+            raise RouterError(
+                f"The folder {self.folder} can't hold HAProxy's sockets: choose a data folder with a path of at "
+                f"most {_LONGEST_SOCKET - 20} characters, without spaces and quotes."
+            )
+
+    @property
+    def socket(self) -> Path:
+        """The Runtime API of the process that serves."""
+        return self.folder / "admin.sock"
+
+    @property
+    def master_socket(self) -> Path:
+        """The master's: reload, and the processes that a reload left behind."""
+        return self.folder / "master.sock"
+
+    @property
+    def current(self) -> Path:
+        return self.folder / "current"
+
+    @property
+    def file(self) -> Path:
+        """What HAProxy is started with."""
+        return self.current / "haproxy.cfg"
+
+    @property
+    def jail(self) -> Path:
+        """The empty folder that HAProxy sees as its whole file system, when started by root."""
+        return self.folder / "empty"
+
+    @property
+    def listen(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        pages = b"".join(_template_text(page).encode() for page in _PAGES)
+        text = self._render(description="", options=server_options(0), layout=Layout(0)).encode()
+        return hashlib.sha256(text + pages).hexdigest()[:12]
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.jail.mkdir(mode=0o555, exist_ok=True)
+
+    def find_written(self) -> Identity | None:
+        """What the configuration on disk would make HAProxy say; None when there is none."""
+        try:
+            with self.file.open() as file:
+                return Identity.find(file.read(400))
+        except OSError:
+            return None
+
+    def write(self, layout: Layout) -> Identity:
+        """Write the table whole, make it the current one, and forget those before the last."""
+        with self._writing:
+            self.prepare()
+            serials = sorted(int(each.name.partition("-")[2]) for each in self.folder.glob("table-*"))
+            identity = Identity(self.fingerprint, layout.slots, serials[-1] + 1 if serials else 1)
+            folder = self.folder / f"table-{identity.serial}"
+            folder.mkdir(mode=0o700)
+            for name, text in self.render(layout, identity).items():
+                _write_durably(folder / name, text)
+            _sync_folder(folder)
+            link = self.folder / "current.new"
+            link.unlink(missing_ok=True)
+            link.symlink_to(folder.name)
+            link.rename(self.current)
+            _sync_folder(self.folder)
+            # The one before may just be read by a process that starts.
+            for serial in serials[:-1]:
+                shutil.rmtree(self.folder / f"table-{serial}", ignore_errors=True)
+            return identity
+
+    def render(self, layout: Layout, identity: Identity) -> Mapping[str, str]:
+        """File name to text."""
+        maps = {HOSTS: "", WILDCARDS: "", NAMES: ""}
+        for slot, pool in layout.pools.items():
+            maps[NAMES] += f"{slot} {pool.name}\n"
+            for domain in sorted(pool.domains):
+                name, key = map_entry(domain)
+                maps[name] += f"{key} {slot}\n"
+        targets = sum(len(pool.targets) for pool in layout.pools.values())
+        config = self._render(description=str(identity), options=server_options(targets), layout=layout)
+        return {"haproxy.cfg": config, **maps, **{page: _template_text(page) for page in _PAGES}}
+
+    def _render(self, *, description: str, options: str, layout: Layout) -> str:
+        user, group = _unprivileged() if os.geteuid() == 0 else ("", "")
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - no HTML
+        return environment.from_string(_template_text("haproxy.cfg.j2")).render(
+            description=description,
+            bind=self.listen,
+            socket=self.socket,
+            jail=self.jail,
+            file_limit=self.file_limit,
+            user=user,
+            group=group,
+            server_options=options,
+            wildcard_depth=_WILDCARD_DEPTH,
+            slots=[(name, _servers(layout.pools.get(name))) for name in layout.names()],
+        )
+
+
+def _servers(pool: Pool | None) -> list[tuple[str, str]]:
+    return [(target.id, place(target)) for target in sorted(pool.targets)] if pool is not None else []
+
+
+def _unprivileged() -> tuple[str, str]:
+    for name in ("haproxy", "nobody"):
+        try:
+            user = pwd.getpwnam(name)
+            return name, grp.getgrgid(user.pw_gid).gr_name
+        except KeyError:
+            continue
+    raise RouterError("There is no user for HAProxy to run as: make one that is named haproxy.")
+
+
+def _template_text(name: str) -> str:
+    return (resources.files("router") / "templates" / name).read_text()
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
