@@ -165,7 +165,7 @@ class HostBuilder:
 
     async def _watch_disk(self, sandbox: Sandbox) -> None:
         """End a build that fills the disk. Its end is what `run` then reports."""
-        while shutil.disk_usage(self._builds).free >= self._disk_reserve:
+        while shutil.disk_usage(self._builds).free >= self._disk_reserve:  # noqa: ASYNC110
             await asyncio.sleep(_DISK_INTERVAL)
         await sandbox.close()
 

@@ -58,8 +58,8 @@ class MemoryBuilder:
         out.step("Procfile app detected")
         try:
             async with asyncio.timeout(request.timeout):
-                while self.hang:
-                    await asyncio.sleep(0.01)
+                if self.hang:
+                    await asyncio.Event().wait()
         except TimeoutError as error:
             raise BuildFailed(f"The build took longer than {request.timeout:g} seconds.") from error
         out.step("Discovering process types")

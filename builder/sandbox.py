@@ -94,7 +94,7 @@ class Sandbox:
         finally:
             if self._output >= 0:
                 loop.remove_reader(self._output)
-        while self._pump(sink):
+        while self._pump(sink):  # noqa: ASYNC110
             await asyncio.sleep(0)
         if not answer:
             raise BuilderUnavailable("The process that watches the build has gone.")

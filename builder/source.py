@@ -8,12 +8,13 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from dulwich.object_store import DiskObjectStore, OverlayObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, Tag
 from dulwich.repo import Repo
 
-from builder.base import BuilderUnavailable, BuildFailed
+from builder.base import BuilderUnavailable
 from builder.threads import Check, completed, run_blocking
 from builder.tree import remove_tree
 from builder.unpack import TreeWriter, unpack_tar
@@ -115,8 +116,7 @@ def _export_by_git(command: list[str], env: Mapping[str, str], writer: TreeWrite
             raise BuilderUnavailable(f"git could not read the commit: {_last_line(errors)}")
 
 
-def _last_line(errors: "tempfile._TemporaryFileWrapper[bytes] | object") -> str:
-    assert hasattr(errors, "seek") and hasattr(errors, "read")
+def _last_line(errors: IO[bytes]) -> str:
     errors.seek(0)
     lines = errors.read(4096).decode("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else "it printed nothing."

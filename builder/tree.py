@@ -5,6 +5,7 @@ goes through the file descriptor of the directory and a single name: a name that
 link in between leads nowhere but to that link.
 """
 
+import contextlib
 import os
 import shutil
 import stat
@@ -122,10 +123,8 @@ def remove_tree(root: Path) -> None:
     if root.is_symlink() or root.is_file():
         root.unlink(missing_ok=True)
         return
-    try:
+    with contextlib.suppress(RecursionError):
         shutil.rmtree(root, ignore_errors=True)
-    except RecursionError:
-        pass
     if root.exists():
         # Too deep for Python, or a folder that its owner made unreadable for itself.
         subprocess.run(
@@ -143,7 +142,7 @@ def read_small(root: Path, name: str, limit: int) -> bytes | None:
         opened = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(opened, "rb") as file:
+    with os.fdopen(opened, "rb") as file:
         return file.read(limit + 1) if stat.S_ISREG(os.fstat(opened).st_mode) else None
 
 

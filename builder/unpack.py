@@ -40,7 +40,7 @@ class TreeWriter:
         path = self._checked(path.rstrip("/"))
         if path and path not in self._directories:
             self._make_parents(path)
-            self._create(path, lambda full: os.mkdir(full, 0o755))
+            self._create(path, lambda full: Path(full).mkdir(0o755))
             self._directories.add(path)
 
     def file(self, path: str, *, executable: bool, chunks: Iterable[bytes]) -> None:
@@ -71,7 +71,7 @@ class TreeWriter:
                 "make it a relative one that stays inside the app."
             )
         self._make_parents(path)
-        self._create(path, lambda full: os.symlink(target, full))
+        self._create(path, lambda full: Path(full).symlink_to(target))
         self._links.append(path)
 
     def finish(self) -> None:

@@ -117,7 +117,7 @@ def _descendants(root: int) -> set[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+                with open(f"/proc/{name}/stat", "rb") as file:
                     fields = file.read().rpartition(b")")[2].split()
             except OSError:
                 continue
@@ -177,7 +177,7 @@ def _become(step: dict[str, Any], output: int, failures: int) -> NoReturn:
 def _prefer_as_victim() -> None:
     """When memory runs out, the kernel shall take the build, not the server or the apps."""
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+        with open("/proc/self/oom_score_adj", "w") as file:
             file.write("800")
     except OSError:
         pass

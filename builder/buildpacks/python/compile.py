@@ -8,6 +8,7 @@ made and filled by uv, relocatable because the app runs under another path. CACH
 the last virtualenv, which is used again while interpreter and requirements are the same.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -58,7 +59,7 @@ def build_environment(cache: Path, env_dir: Path) -> "dict[str, str]":
         "UV_LINK_MODE": "copy",  # the slug gets another owner, which must not reach the cache
         "UV_NO_PROGRESS": "1",
         "UV_PYTHON_DOWNLOADS": "never",
-        "PYC_INVALIDATION_MODE": "unchecked-hash",  # a slug changes all times, and never its content
+        "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",  # a slug changes all times, and never its content
     }
     environment = {**given, **os.environ, **ours}
     for theirs, uvs in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX")):
@@ -69,8 +70,10 @@ def build_environment(cache: Path, env_dir: Path) -> "dict[str, str]":
 
 def wanted_version(build: Path) -> "tuple[str, str] | None":
     """The version asked for and the file that asks; None when no file does."""
-    for name, pattern in ((".python-version", r"(?:python-)?(\d+\.\d+)(\.\d+)?"),
-                          ("runtime.txt", r"python-(\d+\.\d+)(\.\d+)?")):  # fmt: skip
+    for name, pattern in (
+        (".python-version", r"(?:python-)?(\d+\.\d+)(\.\d+)?"),
+        ("runtime.txt", r"python-(\d+\.\d+)(\.\d+)?"),
+    ):
         file = build / name
         if not file.is_file():
             continue
@@ -78,8 +81,10 @@ def wanted_version(build: Path) -> "tuple[str, str] | None":
         asked = next((line for line in lines if line and not line.startswith("#")), "")
         match = re.fullmatch(pattern, asked)
         if match is None:
-            raise Refused(f"{name}: {asked[:60]!a} is no version that we understand; write one like "
-                          f"{'3.11' if name.startswith('.') else 'python-3.11'}.")  # fmt: skip
+            raise Refused(
+                f"{name}: {asked[:60]!a} is no version that we understand; write one like "
+                f"{'3.11' if name.startswith('.') else 'python-3.11'}."
+            )
         return match[1], name
     return None
 
@@ -99,13 +104,15 @@ def find_python(wanted: "tuple[str, str] | None") -> "tuple[str, str]":
             if found.startswith(f"{version}."):
                 return os.path.realpath(program), found
     have = sorted({found for found in map(_version_of, _installed()) if found})
-    raise Refused(f"{file} asks for Python {version}, which this server does not have. It has "
-                  f"{', '.join(have) or 'none'}: change {file}, or have python{version} installed.")  # fmt: skip
+    raise Refused(
+        f"{file} asks for Python {version}, which this server does not have. It has "
+        f"{', '.join(have) or 'none'}: change {file}, or have python{version} installed."
+    )
 
 
 def _installed() -> "list[str]":
-    folders = os.environ["PATH"].split(os.pathsep)
-    names = [name for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
+    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
+    names = [file.name for folder in folders if folder.is_dir() for file in folder.glob("python3*")]
     found = (shutil.which(name) for name in names if re.fullmatch(r"python3(\.\d+)?", name))
     return [program for program in found if program]
 
@@ -113,7 +120,7 @@ def _installed() -> "list[str]":
 def _version_of(program: str) -> str:
     command = [program, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -134,8 +141,16 @@ def install(build: Path, cache: Path, python: str, version: str, environment: "d
         return True
     step("Installing dependencies with uv")
     uv(build, environment, "venv", "--quiet", "--no-project", "--relocatable", "--python", python, str(venv))
-    uv(build, environment, "pip", "install", "--python", str(venv / "bin/python"),
-       "--compile-bytecode", *arguments)  # fmt: skip
+    uv(
+        build,
+        environment,
+        "pip",
+        "install",
+        "--python",
+        str(venv / "bin/python"),
+        "--compile-bytecode",
+        *arguments,
+    )
     keep_in_cache(cache, key, venv)
     return True
 
@@ -147,8 +162,19 @@ def requirements(build: Path, environment: "dict[str, str]") -> "list[str] | Non
         return ["-r", "requirements.txt"] if lines else None
     if (build / "uv.lock").is_file():
         locked = Path(environment["TMPDIR"]) / "locked.txt"
-        uv(build, environment, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project",
-           "--format", "requirements.txt", "--output-file", str(locked))  # fmt: skip
+        uv(
+            build,
+            environment,
+            "export",
+            "--quiet",
+            "--frozen",
+            "--no-dev",
+            "--no-emit-project",
+            "--format",
+            "requirements.txt",
+            "--output-file",
+            str(locked),
+        )
         return ["-r", str(locked)] if meaningful_lines(locked) else None
     if (build / "pyproject.toml").is_file():
         tables = [line.strip() for line in meaningful_lines(build / "pyproject.toml")]
@@ -158,8 +184,10 @@ def requirements(build: Path, environment: "dict[str, str]") -> "list[str] | Non
     if (build / "setup.py").is_file():
         return ["."]
     if (build / "Pipfile").is_file():
-        raise Refused("A Pipfile alone can't be installed here. Run `pipenv requirements > requirements.txt` "
-                      "and commit that file beside it.")  # fmt: skip
+        raise Refused(
+            "A Pipfile alone can't be installed here. Run `pipenv requirements > requirements.txt` "
+            "and commit that file beside it."
+        )
     return None
 
 
@@ -168,8 +196,9 @@ def meaningful_lines(file: Path) -> "list[str]":
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def cache_key(build: Path, arguments: "list[str]", python: str, version: str,
-              environment: "dict[str, str]") -> str:  # fmt: skip
+def cache_key(
+    build: Path, arguments: "list[str]", python: str, version: str, environment: "dict[str, str]"
+) -> str:
     """Names what the virtualenv depends on; empty when that can't be told from one file."""
     if arguments[0] != "-r":
         return ""
@@ -187,19 +216,22 @@ def take_from_cache(cache: Path, key: str, venv: Path) -> bool:
     name = cache / "venv.key"
     if not (name.is_file() and name.read_text() == key and (cache / "venv").is_dir()):
         return False
-    return subprocess.run(["cp", "-a", "--", str(cache / "venv"), str(venv)]).returncode == 0
+    return subprocess.run(["cp", "-a", "--", str(cache / "venv"), str(venv)], check=False).returncode == 0
 
 
 def keep_in_cache(cache: Path, key: str, venv: Path) -> None:
     """The key is written last: a build that is ended halfway leaves no virtualenv to trust."""
     (cache / "venv.key").unlink(missing_ok=True)
     shutil.rmtree(cache / "venv", ignore_errors=True)
-    if key and subprocess.run(["cp", "-a", "--", str(venv), str(cache / "venv")]).returncode == 0:
+    if (
+        key
+        and subprocess.run(["cp", "-a", "--", str(venv), str(cache / "venv")], check=False).returncode == 0
+    ):
         (cache / "venv.key").write_text(key)
 
 
 def uv(build: Path, environment: "dict[str, str]", *arguments: str) -> None:
-    done = subprocess.run(["uv", *arguments], cwd=build, env=environment)
+    done = subprocess.run(["uv", *arguments], cwd=build, env=environment, check=False)
     if done.returncode != 0:
         raise Refused("The dependencies could not be installed; uv says above why.")
 
@@ -210,7 +242,7 @@ def run_hook(build: Path, name: str, environment: "dict[str, str]") -> None:
     if program.is_file():
         step(f"Running {name}")
         command = [str(program)] if os.access(program, os.X_OK) else ["sh", str(program)]
-        if subprocess.run(command, cwd=build, env=environment).returncode != 0:
+        if subprocess.run(command, cwd=build, env=environment, check=False).returncode != 0:
             raise Refused(f"{name} failed; its last lines above say why.")
 
 
@@ -233,17 +265,23 @@ def compile_sources(build: Path, version: str) -> None:
 
     A script that is started directly has no use for bytecode, so an app of one file is left alone.
     """
-    files = [file for file in build.rglob("*.py") if ".mooring" not in file.parts and not file.is_symlink()]
+    files = []
+    for folder, folders, names in os.walk(build):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "node_modules"]
+        files += [Path(folder, name) for name in names if name.endswith(".py")]
     if len(files) < 2 or version != ".".join(map(str, sys.version_info[:3])):
         return
     import py_compile
 
     for file in files:
-        try:
-            py_compile.compile(str(file), dfile=str(file.relative_to(build)), doraise=True, quiet=2,
-                               invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)  # fmt: skip
-        except (py_compile.PyCompileError, OSError, ValueError):
-            pass  # a template or a test case; if it matters, the app will say so
+        # What does not compile is a template or a test case; if it matters, the app will say so.
+        with contextlib.suppress(py_compile.PyCompileError, OSError, ValueError):
+            py_compile.compile(
+                str(file),
+                dfile=str(file.relative_to(build)),
+                doraise=True,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
 
 
 def step(text: str) -> None:

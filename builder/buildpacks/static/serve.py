@@ -20,7 +20,7 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 HIDDEN = {"procfile", "static.json"}
 CHUNK = 256 * 1024
@@ -54,7 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     sys_version = ""
     timeout = 60
     root: Path
-    etags: "dict[tuple[str, int, int], str]" = {}
+    etags: ClassVar["dict[tuple[str, int, int], str]"] = {}
 
     server: "Server"
 
