@@ -139,6 +139,11 @@ class DataFolder:
         return self.root / "builds"
 
     @property
+    def tools(self) -> Path:
+        """What builds use and everybody may read: buildpacks and the programs that they call."""
+        return self.root / "tools"
+
+    @property
     def logs(self) -> Path:
         """What instances print, `<deployment>/<service>/<instance id>.log`, rotated."""
         return self.root / "logs"

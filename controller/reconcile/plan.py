@@ -197,8 +197,10 @@ def _verdict(
 
 def _route(desired: DesiredService, shown: Release | None, observed: ObservedService) -> Route | None:
     """The change of routing that is due, if any."""
-    if shown is None and desired.service.latest == 0:
-        pool = None  # nothing ever ran: the domain is not known to the router yet
+    if shown is None and desired.rolling:
+        return None  # whatever is routed stays until the goal can take over
+    if shown is None and desired.service.current is None:
+        pool = None  # nothing ever served: the domain is not known to the router yet
     else:
         pool = Pool(
             name=pool_name(desired.key),
@@ -220,7 +222,7 @@ def _route_reason(
     desired: DesiredService, shown: Release | None, pool: Pool | None, before: Pool | None
 ) -> str:
     if pool is None:
-        return "nothing has been deployed"
+        return "nothing has ever served"
     if before is not None and pool.targets == before.targets:
         return "its domains changed"
     if shown is None:

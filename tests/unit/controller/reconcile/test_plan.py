@@ -22,7 +22,12 @@ def release(number=1, generation=1, **quantities):
 
 
 def desired(goal=None, serving=None, **changes):
-    return DesiredService(service=service(latest=1, **changes), domains=DOMAINS, goal=goal, serving=serving)
+    return DesiredService(
+        service=service(latest=1, **{"current": serving.version.number if serving else None, **changes}),
+        domains=DOMAINS,
+        goal=goal,
+        serving=serving,
+    )
 
 
 def pool(*instances):
@@ -45,23 +50,26 @@ def plan(wanted, seen, now=NOW):
 
 
 def test_first_version_starts_its_instances_and_says_why():
-    made = plan(desired(goal=release(1, web=2)), look(routed=[]))
+    made = plan(desired(goal=release(1, web=2)), look())
     assert [each.spec.id for each in made.actions] == ["foo-app-1-web-1", "foo-app-1-web-2"]
     assert made.actions[0].reason == "v1 is wanted: push 1"
     assert made.actions[0].spec.wants_port
 
 
 def test_worker_gets_no_port_and_no_route():
-    made = plan(desired(goal=release(1, worker=1)), look(routed=[]))
+    made = plan(desired(goal=release(1, worker=1)), look())
     assert not made.actions[0].spec.wants_port
-    worker = instance(process_type="worker")
-    assert isinstance(plan(desired(goal=release(1, worker=1)), look(worker, routed=[])).actions[0], Promote)
+    worker, old = instance(2, process_type="worker"), instance(1, process_type="worker")
+    wanted = desired(goal=release(2, worker=1), serving=release(1, worker=1))
+    made = plan(wanted, look(old, worker, routed=[]))
+    assert isinstance(made.actions[0], Promote)
 
 
 def test_instance_that_is_not_ready_is_waited_for_with_its_last_probe():
     new = instance()
     made = plan(
-        desired(goal=release(1)), look(new, ready=[], routed=[], probes={new.id: "nothing listens on port 20101"})
+        desired(goal=release(1)),
+        look(new, ready=[], routed=[], probes={new.id: "nothing listens on port 20101"}),
     )
     assert made.actions == ()
     assert made.waiting == "foo-app-1-web-1 is not healthy yet: nothing listens on port 20101"
@@ -144,17 +152,15 @@ def test_instance_of_a_failed_version_is_stopped():
 
 
 def test_failed_first_version_leaves_nothing():
-    made = plan(desired(), look(instance(1), routed=[]))
-    assert isinstance(made.actions[0], Stop)
+    made = plan(desired(), look(instance(1)))
+    assert [type(each) for each in made.actions] == [Stop]
 
 
 def test_crashed_instance_leaves_the_routing_and_is_left_to_its_backend():
     up, down = instance(1, 1), instance(1, 2, state=InstanceState.CRASHED)
     settled = desired(goal=release(1, web=2), serving=release(1, web=2))
     made = plan(settled, look(up, down, ready=[up], routed=[up, down]))
-    assert made.actions == (
-        Route(key=("foo", "app"), pool=pool(up), reason="v1 serves with 1 instance"),
-    )
+    assert made.actions == (Route(key=("foo", "app"), pool=pool(up), reason="v1 serves with 1 instance"),)
 
 
 def test_scale_down_unroutes_before_it_stops():
@@ -186,9 +192,9 @@ def test_restart_replaces_instances_under_new_names():
 
 def test_stopped_service_keeps_its_domain_without_targets():
     old = instance(1)
-    first = plan(desired(stopped=True), look(old, routed=[old]))
+    first = plan(desired(stopped=True, current=1), look(old, routed=[old]))
     assert first.actions == (Route(key=("foo", "app"), pool=pool(), reason="stopped"),)
-    second = plan(desired(stopped=True), look(old, routed=[]))
+    second = plan(desired(stopped=True, current=1), look(old, routed=[]))
     assert second.actions[0].reason == "the service is stopped"
 
 

@@ -167,8 +167,14 @@ class World(RuleBasedStateMachine):
     def it_settles_once_nothing_more_happens(self):
         twin = World.__new__(World)
         twin.__dict__.update(
-            {key: dict(value) if isinstance(value, dict) else set(value) if isinstance(value, set) else value
-             for key, value in self.__dict__.items()}
+            {
+                key: dict(value)
+                if isinstance(value, dict)
+                else set(value)
+                if isinstance(value, set)
+                else value
+                for key, value in self.__dict__.items()
+            }
         )
         for _ in range(MANY):
             twin.everything_becomes_ready_that_can()
@@ -183,7 +189,7 @@ class World(RuleBasedStateMachine):
         wanted = 0 if twin.service.stopped or twin.service.target is None else twin.web
         assert len(twin.instances) == wanted
         assert {each.version for each in twin.instances.values()} <= {twin.service.current}
-        if twin.service.latest:
+        if twin.service.current is not None:
             assert {each.id for each in twin.pool.targets} == set(twin.instances)
 
     def backend_restarts_what_crashed_unless_broken(self):

@@ -1,0 +1,89 @@
+"""Drivers by name: what `--backend`, `--router`, `--store` and `--builder` choose from.
+
+A driver is registered under its plug point's entry point group, ours through the same door as anybody
+else's. It is called with those of its kind's keyword arguments that it names; each function below
+says which there are.
+"""
+
+import inspect
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, cast
+
+from builder.base import Builder
+from builder.slugs import SlugStore
+from controller.backends.base import Backend, InstanceSpec
+from controller.config import Settings
+from controller.errors import InvalidInput
+from controller.store.base import Store
+from router.base import Router
+
+KINDS = ("backend", "router", "store", "builder")
+
+
+def make_store(settings: Settings) -> Store:
+    """`path`: of the database file."""
+    return cast(Store, _make("store", settings, {"path": settings.folders.database}))
+
+
+def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
+    """`folder`: its own; `logs`: for what instances print; `prepare`: gives an instance's unpacked slug."""
+
+    async def prepare(spec: InstanceSpec) -> Path:
+        return await slugs.ensure_unpacked(spec.deployment, spec.service, spec.artifact, spec.uid)
+
+    surroundings = {
+        "folder": settings.folders.root / settings.backend,
+        "logs": settings.folders.logs,
+        "prepare": prepare,
+    }
+    return cast(Backend, _make("backend", settings, surroundings))
+
+
+def make_router(settings: Settings) -> Router:
+    """`folder`: its own; `host` and `port`: where it takes requests."""
+    surroundings = {
+        "folder": settings.folders.root / settings.router,
+        "host": settings.http.host,
+        "port": settings.http.port,
+    }
+    return cast(Router, _make("router", settings, surroundings))
+
+
+def make_builder(settings: Settings, slugs: SlugStore) -> Builder:
+    """`builds`, `tools`: folders; `slugs`: the store; and the settings of the same names."""
+    surroundings = {
+        "builds": settings.folders.builds,
+        "tools": settings.folders.tools,
+        "slugs": slugs,
+        "build_env": settings.build_env,
+        "ca_bundle": settings.build_ca_bundle,
+        "disk_reserve": settings.disk_reserve,
+    }
+    return cast(Builder, _make("builder", settings, surroundings))
+
+
+def check_drivers(settings: Settings) -> None:
+    """Raise InvalidInput for a name that no driver has, without loading any."""
+    for kind in KINDS:
+        _find(kind, getattr(settings, kind))
+
+
+def _make(kind: str, settings: Settings, surroundings: Mapping[str, Any]) -> Any:
+    entry = _find(kind, getattr(settings, kind))
+    try:
+        factory = entry.load()
+    except ImportError as error:
+        raise InvalidInput(kind, f"The {kind} {entry.name!r} can't be loaded: {error}.") from error
+    wanted = inspect.signature(factory).parameters
+    return factory(**{name: value for name, value in surroundings.items() if name in wanted})
+
+
+def _find(kind: str, name: str) -> EntryPoint:
+    known = {each.name: each for each in entry_points(group=f"mooring.{kind}s")}
+    if name not in known:
+        raise InvalidInput(
+            kind, f"There is no {kind} {name!r}. Set --{kind} to one of: {', '.join(sorted(known))}."
+        )
+    return known[name]

@@ -1,0 +1,321 @@
+"""The composition root of `moor server`: the one place that sees all packages, and puts them together."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import msgspec
+import uvicorn
+from starlette.types import ASGIApp
+
+from builder.base import Builder
+from builder.slugs import SlugStore
+from builder.source import export_source
+from cli.drivers import check_drivers, make_backend, make_builder, make_router, make_store
+from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
+from cli.remote import run_over_ssh
+from controller.api import create_app
+from controller.backends.base import BackendError, SupportsShutdown
+from controller.client import Client
+from controller.config import DataFolder, Listen, Settings, parse_listen
+from controller.errors import MooringError, Refused
+from controller.operations import Operations
+from controller.reconcile.loop import Reconciler
+from controller.reconcile.plan import Timing
+from controller.state import State
+from controller.store.base import StoreError
+from gitreceive.command import CommandRequest
+from gitreceive.server import GitReceive
+from router.base import RouterError
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT = 45.0
+"""Seconds that a running server gets to stop when `moor server:stop` asks it to."""
+
+
+def run(settings: Settings) -> int:
+    """`moor server`: serve until SIGTERM or Ctrl-C; returns the exit status."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    try:
+        asyncio.run(_serve(settings))
+    except (MooringError, RouterError, BackendError, StoreError) as error:
+        print(f" !     {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def stop(settings: Settings, everything: bool) -> int:
+    """`moor server:stop`: end the server of a data folder; with `everything` its instances and proxy too."""
+    folders = settings.folders
+    process = owner(folders)
+    if process is None and not everything:
+        print(f" !     No server runs on {folders.root}.", file=sys.stderr)
+        return 1
+    if process is not None:
+        os.kill(process, signal.SIGTERM)
+        end = time.monotonic() + STOP_TIMEOUT
+        while owner(folders) is not None:
+            if time.monotonic() > end:
+                print(
+                    f" !     The server (process {process}) does not stop; its log says why.", file=sys.stderr
+                )
+                return 1
+            time.sleep(0.05)
+    if everything:
+        try:
+            asyncio.run(_shut_down(_with_last_addresses(settings)))
+        except (MooringError, RouterError, BackendError) as error:
+            print(f" !     {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    """What starts, in which order; it stops in the opposite one."""
+    stopped = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stopped.set)
+    check_drivers(settings)
+    with owned(settings.folders):
+        settings = _with_free_ports(settings)
+        _make_folders(settings.folders)
+        with listening_socket(settings.api, "api") as api_socket:
+            async with _running(settings, api_socket) as server:
+                await server.announce()
+                await _until(stopped, server)
+                log.info("stopping; instances and proxy keep running")
+        settings.folders.server_info.unlink(missing_ok=True)
+
+
+async def _until(stopped: asyncio.Event, server: "_Server") -> None:
+    """Wait for the signal, or for a part that ends by itself: that one's failure is raised."""
+    waiting = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({waiting, *server.tasks}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    for task in server.tasks:
+        if task.done():
+            task.result()
+
+
+@dataclass(frozen=True)
+class _Server:
+    settings: Settings
+    operations: Operations
+    ssh: GitReceive
+    tasks: tuple[asyncio.Task[None], ...]
+    token: str | None
+    """The admin token, where this start made it."""
+
+    async def announce(self) -> None:
+        """Say where everything is, to people and to `moor` on this machine."""
+        settings = self.settings
+        info = {
+            "pid": os.getpid(),
+            "api": f"http://{_reachable(settings.api)}",
+            "ssh": str(settings.ssh),
+            "http": str(settings.http),
+            "fingerprint": self.ssh.fingerprint,
+        }
+        write_whole(settings.folders.server_info, msgspec.json.encode(info).decode())
+        print(f"-----> Mooring {version('mooring')} serves from {settings.data}")
+        print(f"       API   {info['api']}")
+        print(f"       SSH   {settings.ssh}, host key {self.ssh.fingerprint}")
+        print(f"       Apps  http://{settings.http}, as NAME.{settings.domain}")
+        if self.token is not None:
+            print("-----> Admin token, shown only this once:")
+            print(f"       {self.token}")
+        print(f"-----> On this machine: export MOOR_DATA={settings.data}, then `moor help`", flush=True)
+
+
+@contextlib.asynccontextmanager
+async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterator[_Server]:
+    folders = settings.folders
+    async with contextlib.AsyncExitStack() as stack:
+        store = make_store(settings)
+        stack.push_async_callback(store.close)
+        state = await State.open(store)
+        stack.push_async_callback(state.close)
+
+        slugs = SlugStore(folders.slugs, folders.apps, limit=settings.slug_limit)
+        backend = make_backend(settings, slugs)
+        stack.push_async_callback(backend.close)
+        router = make_router(settings)
+        stack.push_async_callback(router.close)
+        await router.start()
+        builder = make_builder(settings, slugs)
+        stack.push_async_callback(builder.close)
+        await _sweep(builder)
+
+        timing = Timing(drain_timeout=settings.drain_timeout, stop_grace=settings.stop_grace)
+        reconciler = Reconciler(state, backend, router, domain=settings.domain, timing=timing)
+        operations = Operations(
+            state, settings, reconciler, cleanup=lambda *key: _remove_files(folders, *key)
+        )
+        stack.push_async_callback(operations.close)
+        token = await operations.bootstrap()
+        loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
+
+        def connect(user: str) -> Client:
+            return operations.sessions.client(f"http://{_reachable(settings.api)}", user)
+
+        async def run_command(request: CommandRequest) -> int:
+            return await run_over_ssh(
+                request.argv,
+                user=request.user,
+                connect=lambda: connect(request.user),
+                stdin=request.stdin,
+                stdout=request.stdout,
+                stderr=request.stderr,
+                size=request.terminal,
+            )
+
+        ssh = GitReceive(
+            settings,
+            find_key=state.key,
+            connect=connect,
+            builder=builder,
+            run_command=run_command,
+            export_source=export_source,
+        )
+        api = await stack.enter_async_context(_serving_api(create_app(operations), api_socket))
+        stack.push_async_callback(ssh.close)
+        try:
+            await ssh.start()
+        except OSError as error:
+            raise Refused(
+                f"--ssh {settings.ssh}: {error.strerror or error}. Choose another address."
+            ) from error
+        yield _Server(settings, operations, ssh, (loop, api), token)
+
+
+@contextlib.asynccontextmanager
+async def _task(work: Coroutine[object, object, None], name: str) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+class _Uvicorn(uvicorn.Server):
+    """Signals are the composition root's; it tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _serving_api(app: ASGIApp, listening: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve the API on that socket; streams that go on at the end get a moment, then are cut."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = _Uvicorn(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]), name="api")
+    listens = asyncio.create_task(server.listens.wait())
+    await asyncio.wait({task, listens}, return_when=asyncio.FIRST_COMPLETED)
+    listens.cancel()
+    try:
+        yield task
+    finally:
+        server.should_exit = True
+        await asyncio.wait({task}, timeout=10)
+
+
+async def _sweep(builder: Builder) -> None:
+    """Take away what a server that was killed left of its builds."""
+    sweep = getattr(builder, "sweep", None)
+    if sweep is not None:
+        await sweep()
+
+
+async def _shut_down(settings: Settings) -> None:
+    """End instances and proxy, found by what they left in the data folder."""
+    slugs = SlugStore(settings.folders.slugs, settings.folders.apps, limit=settings.slug_limit)
+    backend = make_backend(settings, slugs)
+    if isinstance(backend, SupportsShutdown):
+        await backend.shutdown()
+    await backend.close()
+    router = make_router(settings)
+    await router.shutdown()
+    await router.close()
+
+
+def _with_free_ports(settings: Settings) -> Settings:
+    """Turn port 0 into one that is free, and make sure that the others can be had."""
+    before = read_server_info(settings.folders)
+    http = settings.http
+    if http.port == 0:
+        # Instances outlive the server and so does their address, where it was left to us to choose.
+        last = parse_listen(before["http"]) if "http" in before else None
+        http = last if last and last.host == http.host else replace(http, port=check_free(http, "http"))
+    ssh = replace(settings.ssh, port=check_free(settings.ssh, "ssh"))
+    api = replace(settings.api, port=check_free(settings.api, "api"))
+    return replace(settings, http=http, ssh=ssh, api=api)
+
+
+def _with_last_addresses(settings: Settings) -> Settings:
+    """The settings that the last server on this data folder ran with, as far as stopping it needs them."""
+    before = read_server_info(settings.folders)
+    return replace(settings, http=parse_listen(before["http"])) if "http" in before else settings
+
+
+def _reachable(listen: Listen) -> Listen:
+    """An address to connect to: a server that listens everywhere is reached on loopback."""
+    if listen.host in ("0.0.0.0", ""):
+        return replace(listen, host="127.0.0.1")
+    return replace(listen, host="::1") if listen.host == "::" else listen
+
+
+def _make_folders(folders: DataFolder) -> None:
+    """What apps and builds must reach may be entered by everybody and listed by nobody; the rest is ours."""
+    for each in (folders.apps, folders.tools, folders.builds, folders.caches):
+        each.mkdir(exist_ok=True)
+        each.chmod(0o711)
+    for each in (folders.slugs, folders.repositories, folders.logs):
+        each.mkdir(exist_ok=True)
+        each.chmod(0o700)
+
+
+async def _remove_files(folders: DataFolder, deployment: str, service: str) -> None:
+    """Everything that a destroyed service has on disk."""
+    places = [each / deployment / service for each in (folders.apps, folders.caches, folders.logs)]
+    places.append(folders.repositories / deployment / f"{service}.git")
+    for place in places:
+        if place.exists():
+            await asyncio.to_thread(shutil.rmtree, place)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()  # goes with its last service

@@ -1,0 +1,27 @@
+"""`make bench`: everything, one after the other. Each part also runs alone: `python -m contrib.bench.deploys`."""
+
+import subprocess
+import sys
+
+PARTS = {
+    "receive": "(a) receiving a push, beside OpenSSH + git receive-pack",
+    "deploys": "(b) push to live and (c) failed requests, beside a deploy hook by hand",
+    "footprint": "(d) memory at rest and (e) the command's answer",
+    "routing": "(f) throughput, beside a hand-written HAProxy configuration",
+}
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or list(PARTS)
+    failed = []
+    for name in wanted:
+        print(f"=====> {PARTS[name]}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"contrib.bench.{name}"], check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f" !     Did not run to the end: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

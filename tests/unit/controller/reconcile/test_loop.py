@@ -1,0 +1,249 @@
+"""The loop on drivers in memory: it sees, decides, acts, and leaves alone what it can't see."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from controller.backends.base import BackendError
+from controller.backends.memory import Behaviour, MemoryBackend, MemoryWorld
+from controller.reconcile.loop import Reconciler
+from controller.reconcile.plan import Timing
+from controller.state import State, put
+from controller.store.memory import MemoryStore
+from controller.types import Definition, InstanceState, VersionStatus
+from router.base import RouterError
+from router.memory import MemoryRouter
+from tests.factories import deployment, service, version
+
+
+class Setting:
+    """A loop with everything it works on."""
+
+    def __init__(self, state, world, router):
+        self.state = state
+        self.world = world
+        self.router = router
+        self.behaviours: dict[int, Behaviour] = {}
+        self.unhealthy: set[int] = set()
+        self.restart_controller()
+
+    def restart_controller(self):
+        """What kill -9 and a new start come to: nothing is remembered but state, instances and routes."""
+        self.backend = MemoryBackend(
+            world=self.world, behaviour=lambda spec: self.behaviours.get(spec.version, Behaviour())
+        )
+        self.loop = Reconciler(
+            self.state, self.backend, self.router, domain="localhost", timing=Timing(), prober=self.probe
+        )
+
+    async def probe(self, instance, check):
+        return "GET / answered 500" if instance.version in self.unhealthy else None
+
+    async def settle(self, *, ticks=50):
+        for _ in range(ticks):
+            acted = await self.loop.tick()
+            await asyncio.sleep(0)
+            if not acted and not self.loop.pending("foo", "app"):
+                return
+            await asyncio.sleep(0.002)
+        raise AssertionError(f"still pending: {self.loop.pending('foo', 'app')}")
+
+    async def push(self, number, **changes):
+        wanted = self.state.service("foo", "app")
+        await self.state.commit(
+            put(version(number, **changes)), put(replace(wanted, target=number, latest=number))
+        )
+
+    @property
+    def service(self):
+        return self.state.service("foo", "app")
+
+    @property
+    def running(self):
+        return sorted(self.world.instances)
+
+    async def routed(self):
+        table = await self.router.table()
+        return sorted(target.id for pool in table.pools.values() for target in pool.targets)
+
+
+@pytest.fixture
+async def here():
+    async with opened() as setting:
+        yield setting
+
+
+@asynccontextmanager
+async def opened():
+    state = await State.open(MemoryStore())
+    await state.commit(put(deployment()), put(service()))
+    setting = Setting(state, MemoryWorld(), MemoryRouter())
+    yield setting
+    await setting.loop._health.close()
+    await setting.loop._actor.close()
+    await state.close()
+
+
+async def test_pushed_version_runs_is_routed_and_becomes_live(here):
+    await here.push(1)
+    await here.settle()
+    assert here.running == await here.routed() == ["foo-app-1-web-1"]
+    assert here.service.current == 1
+    assert here.state.version("foo", "app", 1).status is VersionStatus.LIVE
+    texts = [each.text for each in here.state.events("foo")]
+    assert texts == [
+        "Starting foo-app-1-web-1: v1 is wanted: push 1",
+        "foo-app-1-web-1 is healthy",
+        "Routing: v1 serves with 1 instance",
+        "v1 is live",
+    ]
+
+
+async def test_next_version_takes_over_and_the_last_is_superseded(here):
+    await here.push(1)
+    await here.settle()
+    await here.push(2)
+    await here.settle()
+    assert here.running == await here.routed() == ["foo-app-2-web-1"]
+    assert here.state.version("foo", "app", 1).status is VersionStatus.SUPERSEDED
+
+
+async def test_version_that_crashes_leaves_the_last_one_serving_and_says_why(here):
+    await here.push(1)
+    await here.settle()
+    here.behaviours[2] = Behaviour(dies="exited with status 3")
+    await here.push(2)
+    await here.settle()
+    assert here.running == await here.routed() == ["foo-app-1-web-1"]
+    assert (here.service.current, here.service.target) == (1, 1)
+    failed = here.state.version("foo", "app", 2)
+    assert failed.status is VersionStatus.FAILED
+    assert failed.failure.startswith("foo-app-2-web-1 exited with status 3")
+
+
+async def test_config_of_a_failed_version_is_taken_back(here):
+    await here.push(1)
+    await here.settle()
+    bad = Definition(env={"DATABASE_URL": "wrong"})
+    await here.state.commit(put(replace(here.service, definition=bad)))
+    here.behaviours[2] = Behaviour(dies="exited with status 1")
+    await here.push(2, definition=bad)
+    await here.settle()
+    assert here.service.definition == Definition()
+
+
+async def test_instance_that_cannot_be_started_fails_the_version_with_its_cause(here):
+    here.behaviours[1] = Behaviour(refused="the slug is gone")
+    await here.push(1)
+    for _ in range(3):
+        await here.loop.tick()
+        for failure in here.loop._start_failures.values():
+            failure.not_before = failure.not_before.replace(year=2000)
+    await here.settle()
+    failed = here.state.version("foo", "app", 1)
+    assert failed.status is VersionStatus.FAILED
+    assert "the slug is gone" in failed.failure
+    assert here.service.target is None
+
+
+async def test_unreachable_backend_causes_no_action(here):
+    await here.push(1)
+    await here.settle()
+    here.world.reachable = False
+    await here.push(2)
+    with pytest.raises(BackendError, match="what runs there is not known"):
+        await here.loop.tick()
+    assert here.world.history == [("start", "foo-app-1-web-1")]
+    here.world.reachable = True
+    await here.settle()
+    assert here.running == ["foo-app-2-web-1"]
+
+
+async def test_router_that_does_not_answer_causes_no_action(here):
+    await here.push(1)
+
+    async def silent():
+        raise RouterError("no answer")
+
+    here.router.table, answering = silent, here.router.table
+    with pytest.raises(RouterError):
+        await here.loop.tick()
+    assert here.running == []
+    here.router.table = answering
+    await here.settle()
+    assert here.running == ["foo-app-1-web-1"]
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+async def test_controller_killed_after_any_step_goes_on_where_it_stopped(here, steps):
+    await here.push(1)
+    await here.settle()
+    await here.push(2)
+    for _ in range(steps):
+        await here.loop.tick()
+        await asyncio.sleep(0.002)
+    here.restart_controller()
+    await here.settle()
+    assert here.running == await here.routed() == ["foo-app-2-web-1"]
+    starts = [name for verb, name in here.world.history if verb == "start"]
+    assert starts == ["foo-app-1-web-1", "foo-app-2-web-1"]
+
+
+async def test_restart_of_the_controller_touches_nothing_that_is_as_it_should_be(here):
+    await here.push(1)
+    await here.settle()
+    history, steps = list(here.world.history), len(here.router.steps)
+    here.restart_controller()
+    await here.settle()
+    assert here.world.history == history
+    assert len(here.router.steps) == steps
+
+
+async def test_destroyed_service_takes_instances_and_route_with_it(here):
+    await here.push(1)
+    await here.settle()
+    from controller.state import delete
+
+    await here.state.commit(delete(here.service), delete(here.state.version("foo", "app", 1)))
+    await here.settle()
+    assert here.running == await here.routed() == []
+    assert (await here.router.table()).pools == {}
+
+
+async def test_change_is_pending_until_it_was_planned(here):
+    await here.push(1)
+    assert here.loop.pending("foo", "app") == "it is about to be planned"
+    await here.settle()
+    assert here.loop.pending("foo", "app") is None
+
+
+async def test_instance_shows_as_starting_until_it_is_healthy(here):
+    here.unhealthy.add(1)
+    await here.push(1)
+    await here.loop.tick()
+    await here.loop.tick()
+    await asyncio.sleep(0)
+    (shown,) = here.loop.instances("foo")
+    assert shown.state is InstanceState.STARTING
+    here.unhealthy.clear()
+
+
+async def test_run_wakes_on_changes_and_reports_what_it_cannot_see(here):
+    here.world.reachable = False
+    running = asyncio.create_task(here.loop.run())
+    await asyncio.sleep(0.02)
+    assert "no answer from local" in here.loop.problems()[0]
+    here.world.reachable = True
+    await here.push(1)
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if here.service.current == 1:
+            break
+    assert here.service.current == 1
+    assert here.loop.problems() == ()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert here.running == ["foo-app-1-web-1"]
