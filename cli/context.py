@@ -52,12 +52,15 @@ class Context:
     """The folder that `moor` was called in; None over SSH."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """Empty over SSH."""
+    user: str = ""
+    """Who asks, over SSH."""
 
     app: str | None = None
     """As named before the verb."""
     server: str | None = None
     """Which of the servers that `moor login` knows."""
-    failure_code: int = 1
+    server_host: str | None = None
+    """The host under which the server was reached; None over SSH, or before the client is opened."""
     _client: "Client | None" = None
 
     @property

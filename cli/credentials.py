@@ -69,7 +69,7 @@ def _of_data_folder(data: Path, token: str | None) -> Server:
     folder = DataFolder(data)
     try:
         info = json.loads(folder.server_info.read_bytes())
-        url = f"http://{info['api']}"
+        url = str(info["api"])
         token = token or folder.local_token.read_text().strip()
     except FileNotFoundError as error:
         raise Unavailable(

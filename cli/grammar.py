@@ -21,6 +21,8 @@ Action = Callable[..., Awaitable[None] | int]
 """`int`: a command that needs an event loop of its own, and gives its exit status."""
 
 APP_HINT = "-a APP"
+LOCAL_OPTIONS = frozenset({"server", "remote"})
+"""They choose what an SSH session has chosen already."""
 
 
 def _shared_flag(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
@@ -96,6 +98,12 @@ class Command(click.Command):
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         return help_option(self, super().get_help_option(ctx))
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        if ctx.ensure_object(Context).local:
+            return params
+        return [each for each in params if each.name not in LOCAL_OPTIONS]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

@@ -222,7 +222,7 @@ def _keep_traceback(error: Exception, context: Context) -> None:
     import logging
 
     if not context.local or context.environ.get("MOOR_DEBUG"):
-        logging.getLogger(__name__).error("command failed", exc_info=error)
+        logging.getLogger(__name__).error("command failed user=%s", context.user or "-", exc_info=error)
     else:
         context.output.note("With MOOR_DEBUG=1 set it prints where; please report that.")
 

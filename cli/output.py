@@ -97,9 +97,9 @@ class Output:
             padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.line("  ".join(padded).rstrip())
 
-    def facts(self, facts: Sequence[tuple[str, object]]) -> None:
-        """`name:  value` lines; those whose value is None or empty are left out."""
-        shown = [(name, str(value)) for name, value in facts if value is not None and value != ""]
+    def facts(self, facts: Sequence[tuple[str, object]], *, empty: bool = False) -> None:
+        """`name:  value` lines; those whose value is None or, unless `empty`, the empty text are left out."""
+        shown = [(name, str(value)) for name, value in facts if value is not None and (empty or value != "")]
         width = max((len(name) for name, _ in shown), default=0) + 1
         for name, value in shown:
             first, *more = value.splitlines() or [""]

@@ -149,6 +149,7 @@ class TerminalInput:
 async def run_over_ssh(
     argv: Sequence[str],
     *,
+    user: str,
     connect: Callable[[], "Client"],
     stdin: Reader,
     stdout: Writer,
@@ -157,7 +158,7 @@ async def run_over_ssh(
 ) -> int:
     """Run one admin command; its exit status. `size`: columns and rows of the client's terminal, if it has one.
 
-    `connect` opens a client that asks on behalf of the session's user; it is closed at the end.
+    `connect` opens a client that asks on behalf of `user`; it is closed at the end.
     """
     terminal = size is not None
     out, err = ChannelSink(stdout, terminal=terminal), ChannelSink(stderr, terminal=terminal)
@@ -167,6 +168,7 @@ async def run_over_ssh(
         output=Output(out, err, terminal=terminal, width=width),
         input=keys or ChannelInput(stdin),
         connect=lambda _: connect(),
+        user=user,
     )
     if keys is None:
         status = await run_words(argv, context)

@@ -52,17 +52,18 @@ async def finish_version(
         )
         context.output.data(result)
         return
-    ended = (await follow(context, address, version.number)).version or version
+    last = await follow(context, address, version.number)
+    ended = last.version or version
     context.output.data(replace(result, version=ended))
-    if ended.status is VersionStatus.FAILED:
+    if last.failure or ended.status is VersionStatus.FAILED:
         raise CommandFailed(
-            f"v{ended.number} was given up: {ended.failure or 'it did not become healthy.'}",
+            f"v{ended.number} was given up: {last.failure or ended.failure}",
             log=ended.failure_log,
             hint="What served before serves on.",
         )
     if ended.status is VersionStatus.SUPERSEDED:
         context.output.note(f"v{ended.number} was overtaken by a newer version.")
-    elif ended.status is VersionStatus.LIVE:
+    else:
         await _announce(context, address, ended)
 
 
@@ -80,10 +81,10 @@ async def finish_settling(context: Context, address: Address, *, detach: bool) -
 
 
 async def follow(context: Context, address: Address, number: int | None) -> RolloutStep:
-    """Print the steps as they happen; the last one, which tells how it ended."""
+    """Print the steps as they happen, but for the last one: it tells how it ended, and is returned."""
     step = RolloutStep(text="")
     async for step in context.client.follow(address, number):
-        if step.text:
+        if not step.done:
             context.output.detail(step.text)
         await context.output.drain()
     if not step.done:

@@ -112,10 +112,13 @@ def _width(terminal: bool) -> int:
 
 def connect(context: Context) -> "Client":
     """The client for the server that environment, `--server` or `moor login` name."""
+    from urllib.parse import urlsplit
+
     from cli.credentials import find_server
     from controller.client import Client
 
     found = find_server(context.environ, wanted=context.server)
+    context.server_host = urlsplit(found.url).hostname
     return Client(found.url, found.token)
 
 

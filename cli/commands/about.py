@@ -44,7 +44,7 @@ async def events(context: Context, *, address: Address | None, limit: int) -> No
             (
                 timestamp(each.time),
                 each.kind,
-                f"{each.deployment}/{each.service}" if each.service else each.deployment,
+                str(Address(each.deployment, each.service)) if each.service else each.deployment,
                 each.actor,
                 each.text,
             )

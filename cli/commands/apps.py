@@ -15,6 +15,9 @@ from controller.names import DEFAULT_SERVICE, Address, parse_address
 from controller.types import Instance, InstanceState
 from controller.views import ServiceInfo
 
+UNNAMED_SHOWN = "web"
+"""What the process type of a service without named ones is called towards people."""
+
 AT_ONCE = 8
 """Questions that `list` has open with the server at a time."""
 
@@ -62,18 +65,18 @@ async def create(context: Context, *, name: str) -> None:
             await context.client.create_deployment(address.deployment)
     info = await context.client.ensure_service(address)
     context.output.step(f"Created {address}")
-    status = await context.client.status()
-    url = push_url(status.ssh, address)
+    url = await push_url(context, address)
     context.output.detail(f"git remote add deploy {url}\ngit push deploy {info.service.branches[0]}")
     context.output.data({"app": str(address), "push_url": url, "urls": info.urls})
 
 
-def push_url(ssh: str, address: Address, *, host: str | None = None) -> str:
-    """The URL to push to. `host`: the one to use where the server listens on every address."""
-    listened, _, port = ssh.rpartition(":")
-    if listened in ("0.0.0.0", "[::]", "") and host:
-        listened = host
-    return f"ssh://deploy@{listened}:{port}/{address}.git"
+async def push_url(context: Context, address: Address) -> str:
+    """The URL to push to. A server that listens on every address is known by the name it was reached at."""
+    status = await context.client.status()
+    host, _, port = status.ssh.rpartition(":")
+    if host in ("0.0.0.0", "[::]", ""):
+        host = context.server_host or status.domain
+    return f"ssh://deploy@{host}:{port}/{address}.git"
 
 
 @app_command(example="moor apps:destroy foo\nmoor apps:destroy foo --confirm foo")
@@ -119,7 +122,6 @@ async def _confirm(context: Context, name: str, infos: Sequence[ServiceInfo], co
 async def info(context: Context, *, address: Address) -> None:
     found = await context.client.service(address)
     service = found.service
-    status = await context.client.status()
     context.output.title(f"{address_of(found)} information")
     context.output.facts(
         (
@@ -130,7 +132,7 @@ async def info(context: Context, *, address: Address) -> None:
             ("processes", scale_text(found.process_types)),
             ("running", found.running),
             ("urls", "\n".join(found.urls)),
-            ("push to", push_url(status.ssh, address)),
+            ("push to", await push_url(context, address)),
             ("branches", " ".join(service.branches)),
             ("image", service.definition.image),
             ("created", timestamp(service.created_at)),
@@ -215,7 +217,5 @@ def version_text(info: ServiceInfo) -> str:
 
 
 def scale_text(process_types: Mapping[str, int]) -> str:
-    """The scale as `ps:scale` takes it: `web=2 worker=1`, or `2` for an unnamed process type."""
-    return " ".join(
-        f"{name}={number}" if name else f"{number}" for name, number in sorted(process_types.items())
-    )
+    """The scale as `ps:scale` takes it: `web=2 worker=1`."""
+    return " ".join(f"{name or UNNAMED_SHOWN}={number}" for name, number in sorted(process_types.items()))

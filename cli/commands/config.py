@@ -13,7 +13,7 @@ from controller.names import Address, check_env_name
 async def config(context: Context, *, address: Address) -> None:
     variables = await context.client.config(address)
     context.output.title(f"{address} config variables")
-    context.output.facts(sorted(variables.items()))
+    context.output.facts(sorted(variables.items()), empty=True)
     context.output.data(dict(sorted(variables.items())))
 
 

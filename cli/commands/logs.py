@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import click
 
+from cli.commands.apps import UNNAMED_SHOWN
+from cli.commands.ps import process_name
 from cli.context import Context
 from cli.grammar import app_command
 from cli.output import timestamp
+from controller.errors import NotFound
 from controller.names import Address, check_process_type
 
 
@@ -16,7 +19,7 @@ from controller.names import Address, check_process_type
     "-n",
     "--num",
     "lines",
-    type=click.IntRange(0, 100_000),
+    type=click.IntRange(0, 10_000),
     default=100,
     show_default=True,
     help="How many lines of the past.",
@@ -27,16 +30,26 @@ from controller.names import Address, check_process_type
 async def logs(context: Context, *, address: Address, follow: bool, lines: int, process: str | None) -> None:
     """Over SSH `logs foo -t` ends when the terminal closes."""
     output = context.output
-    address, instance = _selected(address, process)
+    instance = None
+    if process is not None:
+        address, instance = await _selected(context, address, process)
     async for line in context.client.logs(address, lines=lines, follow=follow, instance=instance):
         output.line(f"{timestamp(line.time)} {line.source.value}[{line.process}]: {line.text}")
         output.record(line)
         await output.drain()
 
 
-def _selected(address: Address, process: str | None) -> tuple[Address, str | None]:
-    if process is None:
-        return address, None
+async def _selected(context: Context, address: Address, process: str) -> tuple[Address, str | None]:
+    """Where `web` or `web.1` is to be asked for: the address with its process type, and an instance's id."""
     process_type, dot, _ = process.partition(".")
     check_process_type(process_type)
-    return (address, process) if dot else (replace(address, process_type=process_type), None)
+    instances = await context.client.instances(address)
+    if dot:
+        matching = [each for each in instances if process_name(each) == process]
+        if not matching:
+            known = ", ".join(sorted({process_name(each) for each in instances})) or "nothing"
+            raise NotFound(f"{address} has no process {process} now; what runs: {known}.")
+        return address, max(matching, key=lambda each: (each.version, each.generation)).id
+    if process_type == UNNAMED_SHOWN and any(not each.process_type for each in instances):
+        return address, None  # it has no other process type
+    return replace(address, process_type=process_type), None

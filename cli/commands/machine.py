@@ -1,13 +1,11 @@
 """What concerns this machine: the servers it knows, git remotes of a folder, the shell."""
 
-from urllib.parse import urlsplit
-
 import click
 
 from cli.commands.apps import push_url
 from cli.completion import SCRIPTS, candidates
 from cli.context import CommandFailed, Context
-from cli.credentials import checked_url, find_server, keep_credentials
+from cli.credentials import checked_url, keep_credentials
 from cli.folder import DEFAULT_REMOTE, app_of
 from cli.grammar import command
 from controller.names import parse_address
@@ -50,8 +48,7 @@ async def remote_add(context: Context, *, app: str, remote: str, force: bool) ->
     address = parse_address(app)
     assert context.folder is not None
     info = await context.client.service(address)
-    host = urlsplit(find_server(context.environ, wanted=context.server).url).hostname
-    url = push_url((await context.client.status()).ssh, address, host=host)
+    url = await push_url(context, address)
     existing = context.folder.remote_url(remote)
     if existing not in (None, url) and not force:
         where = app_of(str(existing)) or existing

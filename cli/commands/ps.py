@@ -4,7 +4,7 @@ import re
 
 import click
 
-from cli.commands.apps import scale_text
+from cli.commands.apps import UNNAMED_SHOWN, scale_text
 from cli.context import Context
 from cli.grammar import app_command
 from cli.output import timestamp
@@ -14,8 +14,7 @@ from controller.names import Address
 from controller.types import Instance
 from controller.views import ServiceInfo
 
-_NAMED = re.compile(r"(?P<type>[A-Za-z0-9][A-Za-z0-9_-]*?)(?:=(?P<set>[+-]?\d{1,6})|(?P<by>[+-]\d{1,6}))")
-_UNNAMED = re.compile(r"=?(?P<set>[+-]?\d{1,6})")
+_CHANGE = re.compile(r"(?P<type>[A-Za-z0-9][A-Za-z0-9_-]*?)(?:=(?P<set>[+-]?\d{1,6})|(?P<by>[+-]\d{1,6}))")
 
 
 @app_command(example="moor ps -a foo")
@@ -53,16 +52,16 @@ def _nothing_runs(info: ServiceInfo) -> str:
 
 
 def process_name(instance: Instance) -> str:
-    """`web.1`; the number alone where the process type has no name."""
-    return f"{instance.process_type}.{instance.number}" if instance.process_type else str(instance.number)
+    """`web.1`, as log lines call it too."""
+    return f"{instance.process_type or UNNAMED_SHOWN}.{instance.number}"
 
 
 @app_command(example="moor ps:scale -a foo web=2 worker+1\nmoor ps:scale -a foo")
 @click.argument("changes", nargs=-1, metavar="[TYPE=N]...")
 @detach_option
 async def scale(context: Context, *, address: Address, changes: tuple[str, ...], detach: bool) -> None:
-    """TYPE=N sets, TYPE+N and TYPE-N change the number; a plain N is for a service whose process type
-    has no name. Without any it prints the scale in the form that it takes."""
+    """TYPE=N sets the number, TYPE+N and TYPE-N change it. Without any it prints the scale in the form
+    that it takes. A service without named process types has one, which is called web here."""
     if not changes:
         info = await context.client.service(address)
     else:
@@ -75,21 +74,21 @@ async def scale(context: Context, *, address: Address, changes: tuple[str, ...],
     else:
         context.output.line(scale_text(info.process_types))
     context.output.data(
-        [{"process_type": name, "quantity": number} for name, number in sorted(info.process_types.items())]
+        [
+            {"process_type": name or UNNAMED_SHOWN, "quantity": number}
+            for name, number in sorted(info.process_types.items())
+        ]
     )
 
 
 def read_change(text: str) -> tuple[str, str]:
-    """`web=2`, `web+1`, `web=-1`, `2`: process type and what the client takes; raises InvalidInput."""
-    match = _NAMED.fullmatch(text) if not _UNNAMED.fullmatch(text) else None
-    if match:
-        return match["type"], match["set"] or match["by"]
-    match = _UNNAMED.fullmatch(text)
+    """`web=2`, `web+1`, `web=-1`: process type and what the client takes; raises InvalidInput."""
+    match = _CHANGE.fullmatch(text)
     if not match:
         raise InvalidInput(
             "scale", f"{text!r} says no scale: write TYPE=N, TYPE+N or TYPE-N, such as web=2 or worker+1."
         )
-    return "", match["set"]
+    return match["type"], match["set"] or match["by"]
 
 
 @app_command(example="moor ps:restart -a foo")

@@ -4,7 +4,7 @@ import re
 
 import click
 
-from cli.context import CommandFailed, Context
+from cli.context import Context
 from cli.grammar import app_command
 from cli.output import timestamp
 from cli.rollout import detach_option, finish_version
@@ -69,10 +69,8 @@ async def rollback(context: Context, *, address: Address, version: str | None, d
     VERSION: the last one that was live before the current one."""
     number = read_version(version) if version is not None else None
     before = (await context.client.service(address)).service.current
-    if number is not None and number == before:
-        raise CommandFailed(f"v{number} is the current version of {address}: nothing to roll back.")
     made = await context.client.rollback(address, number)
-    context.output.step(f"{made.reason[:1].upper()}{made.reason[1:]} of {address}, as v{made.number}")
+    context.output.step(f"{address}: {made.reason}, as v{made.number}")
     if before is not None:
         context.output.detail(f"Undo it with: rollback v{before}")
     await finish_version(context, address, made, detach=detach)

@@ -1,0 +1,378 @@
+"""A server in memory behind the methods of `controller.client.Client`, for tests of commands."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from controller.errors import Conflict, NotFound
+from controller.names import Address
+from controller.types import (
+    Artifact,
+    Build,
+    BuildStatus,
+    Definition,
+    Deployment,
+    Event,
+    Instance,
+    LogLine,
+    LogSource,
+    Right,
+    Service,
+    SshKey,
+    User,
+    Version,
+    VersionStatus,
+)
+from controller.views import Change, RolloutStep, ServiceInfo, Status
+from tests import factories
+from tests.factories import NOW
+
+Key = tuple[str, str]
+
+
+class FakeClient:
+    """One app `foo` with two live versions, a worker, a build; `bare` has no service yet."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.server_version = "1.2.3"
+        self.ssh_address = "127.0.0.1:2222"
+        self.calls: list[tuple[object, ...]] = []
+        self.broken_rollout = ""
+        self.deployments_: dict[str, Deployment] = {
+            name: factories.deployment(name) for name in ("foo", "bare")
+        }
+        definition = Definition(env={"GREETING": "hello", "COLOR": "blue"})
+        self.services_: dict[Key, Service] = {
+            ("foo", "app"): factories.service(
+                definition=definition, current=2, target=2, latest=2, scale={"web": 2, "worker": 1}
+            )
+        }
+        self.versions_: dict[Key, list[Version]] = {
+            ("foo", "app"): [
+                factories.version(1, status=VersionStatus.SUPERSEDED, commit="1" * 40),
+                factories.version(
+                    2, status=VersionStatus.LIVE, commit="2" * 40, definition=definition, build="b2"
+                ),
+            ]
+        }
+        self.instances_: dict[Key, list[Instance]] = {
+            ("foo", "app"): [
+                factories.instance(2, 1),
+                factories.instance(2, 2),
+                factories.instance(2, 1, "worker", restarts=3, detail="exited with status 1"),
+            ]
+        }
+        self.builds_ = [
+            Build(
+                id="b2",
+                deployment="foo",
+                service="app",
+                status=BuildStatus.SUCCEEDED,
+                commit="2" * 40,
+                actor="ann",
+                artifact=factories.slug(buildpack="Python"),
+                started_at=NOW,
+                finished_at=NOW,
+            )
+        ]
+        self.logs_ = [
+            LogLine(
+                time=NOW, source=LogSource.APP, instance="foo-app-2-web-1", process="web.1", text="GET / 200"
+            )
+        ]
+        self.users_ = {
+            "ann": User(name="ann", admin=True, created_at=NOW),
+            "bob": User(name="bob", rights={"foo": Right.DEPLOY}, created_at=NOW),
+        }
+        self.keys_ = [
+            SshKey(
+                name="laptop",
+                user="ann",
+                fingerprint="SHA256:abc",
+                public_key="ssh-ed25519 AAAA",
+                created_at=NOW,
+            )
+        ]
+
+    def _get(self, address: Address) -> Service:
+        if address.deployment not in self.deployments_:
+            raise NotFound(f"There is no app {address.deployment}.")
+        try:
+            return self.services_[address.deployment, address.service]
+        except KeyError:
+            raise NotFound(f"{address.deployment} has no service {address.service}.") from None
+
+    def _info(self, service: Service) -> ServiceInfo:
+        key = (service.deployment, service.name)
+        host = f"{service.deployment}.localhost"
+        domains = (host, *service.domains)
+        has_version = bool(self.versions_.get(key))
+        return ServiceInfo(
+            service=service,
+            domains=domains,
+            urls=tuple(f"http://{each}:8080/" for each in domains),
+            process_types=dict(service.scale) if has_version else {},
+            held=None if has_version else "no code yet",
+            running=0 if service.stopped else len(self.instances_.get(key, ())),
+        )
+
+    def _version(self, address: Address, **changes: Any) -> Version:
+        service = self._get(address)
+        number = service.latest + 1
+        made = factories.version(number, service.deployment, service.name, **changes)
+        key = (service.deployment, service.name)
+        self.versions_.setdefault(key, []).append(made)
+        self.services_[key] = replace(service, latest=number, target=number, definition=made.definition)
+        return made
+
+    async def status(self) -> Status:
+        return Status(
+            version=self.server_version,
+            api="127.0.0.1:5555",
+            ssh=self.ssh_address,
+            http="127.0.0.1:8080",
+            domain="localhost",
+            host_key_fingerprint="SHA256:host",
+        )
+
+    async def me(self) -> User:
+        return self.users_["ann"]
+
+    async def deployments(self) -> Sequence[Deployment]:
+        return list(self.deployments_.values())
+
+    async def create_deployment(self, name: str) -> Deployment:
+        if name in self.deployments_:
+            raise Conflict(f"There is an app {name} already.")
+        self.deployments_[name] = factories.deployment(name)
+        return self.deployments_[name]
+
+    async def destroy_deployment(self, name: str) -> None:
+        del self.deployments_[name]
+        self.services_ = {key: each for key, each in self.services_.items() if key[0] != name}
+
+    async def services(self, deployment: str | None = None) -> Sequence[ServiceInfo]:
+        if deployment is not None and deployment not in self.deployments_:
+            raise NotFound(f"There is no app {deployment}.")
+        return [self._info(each) for each in self.services_.values() if deployment in (None, each.deployment)]
+
+    async def service(self, address: Address) -> ServiceInfo:
+        return self._info(self._get(address))
+
+    async def ensure_service(self, address: Address) -> ServiceInfo:
+        key = (address.deployment, address.service)
+        self.services_.setdefault(key, factories.service(*key))
+        return self._info(self.services_[key])
+
+    async def set_service(
+        self, address: Address, definition: Mapping[str, Any], *, force: bool = False
+    ) -> Change:
+        self.calls.append(("set_service", address, dict(definition), force))
+        key = (address.deployment, address.service)
+        self.services_.setdefault(key, factories.service(*key))
+        wanted = replace(
+            self.services_[key].definition,
+            **{name: value for name, value in definition.items() if name in ("image", "env", "command")},
+        )
+        if wanted.image is None:
+            return Change(version=None, held="no code yet")
+        if wanted == self.services_[key].definition and not force:
+            return Change(version=None)
+        version = self._version(address, definition=wanted)
+        name = f"{key[0]}-{key[1]}-{version.number}-1"
+        self.instances_[key] = [
+            factories.instance(version.number, process_type="", id=name, deployment=key[0], service=key[1])
+        ]
+        return Change(version=version)
+
+    async def destroy_service(self, address: Address) -> None:
+        self._get(address)
+        del self.services_[address.deployment, address.service]
+
+    async def config(self, address: Address) -> Mapping[str, str]:
+        return self._get(address).definition.env
+
+    async def change_config(
+        self, address: Address, *, put: Mapping[str, str], drop: Sequence[str] = ()
+    ) -> Change:
+        service = self._get(address)
+        env = {name: value for name, value in service.definition.env.items() if name not in drop} | dict(put)
+        if env == service.definition.env:
+            return Change(version=None)
+        definition = replace(service.definition, env=env)
+        if not service.latest:
+            self.services_[address.deployment, address.service] = replace(service, definition=definition)
+            return Change(version=None, held="no code yet")
+        return Change(version=self._version(address, definition=definition))
+
+    async def set_branches(self, address: Address, branches: Sequence[str]) -> ServiceInfo:
+        key = (address.deployment, address.service)
+        self.services_[key] = replace(self._get(address), branches=tuple(branches))
+        return self._info(self.services_[key])
+
+    async def scale(self, address: Address, changes: Mapping[str, str]) -> ServiceInfo:
+        self.calls.append(("scale", address, dict(changes)))
+        service = self._get(address)
+        scale = dict(service.scale)
+        for name, value in changes.items():
+            scale[name] = scale.get(name, 0) + int(value) if value[0] in "+-" else int(value)
+        key = (address.deployment, address.service)
+        self.services_[key] = replace(service, scale=scale)
+        return self._info(self.services_[key])
+
+    async def restart(self, address: Address) -> Version:
+        self.calls.append(("restart", address))
+        self._get(address)
+        return self.versions_[address.deployment, address.service][-1]
+
+    async def stop(self, address: Address) -> ServiceInfo:
+        key = (address.deployment, address.service)
+        self.services_[key] = replace(self._get(address), stopped=True)
+        return self._info(self.services_[key])
+
+    async def start(self, address: Address) -> ServiceInfo:
+        key = (address.deployment, address.service)
+        self.services_[key] = replace(self._get(address), stopped=False)
+        return self._info(self.services_[key])
+
+    async def instances(self, address: Address) -> Sequence[Instance]:
+        self._get(address)
+        return self.instances_.get((address.deployment, address.service), [])
+
+    async def versions(self, address: Address) -> Sequence[Version]:
+        self._get(address)
+        return self.versions_.get((address.deployment, address.service), [])[::-1]
+
+    async def version(self, address: Address, number: int) -> Version:
+        for each in await self.versions(address):
+            if each.number == number:
+                return each
+        raise NotFound(f"{address} has no version v{number}.")
+
+    async def rollback(self, address: Address, number: int | None = None) -> Version:
+        older = await self.version(address, number or 1)
+        return self._version(address, definition=older.definition, reason=f"rollback to v{older.number}")
+
+    async def follow(self, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
+        yield RolloutStep(text="new instances start")
+        yield RolloutStep(text="new instances are healthy")
+        key = (address.deployment, address.service)
+        if number is None:
+            yield RolloutStep(text="settled", done=True, failure=self.broken_rollout)
+            return
+        version = await self.version(address, number)
+        if self.broken_rollout:
+            ended = replace(
+                version,
+                status=VersionStatus.FAILED,
+                failure=self.broken_rollout,
+                failure_log=("Traceback", "Oops"),
+            )
+        else:
+            ended = replace(version, status=VersionStatus.LIVE)
+            self.services_[key] = replace(self.services_[key], current=number)
+        self.versions_[key] = [ended if each.number == number else each for each in self.versions_[key]]
+        yield RolloutStep(text=f"v{number} is done", done=True, version=ended, failure=self.broken_rollout)
+
+    async def domains(self, address: Address) -> Sequence[str]:
+        return self._info(self._get(address)).domains
+
+    async def add_domains(self, address: Address, domains: Sequence[str]) -> Sequence[str]:
+        key = (address.deployment, address.service)
+        service = self._get(address)
+        self.services_[key] = replace(service, domains=(*service.domains, *domains))
+        return self._info(self.services_[key]).domains
+
+    async def remove_domains(self, address: Address, domains: Sequence[str]) -> Sequence[str]:
+        key = (address.deployment, address.service)
+        service = self._get(address)
+        self.services_[key] = replace(service, domains=tuple(x for x in service.domains if x not in domains))
+        return self._info(self.services_[key]).domains
+
+    async def logs(
+        self, address: Address, *, lines: int = 100, follow: bool = False, instance: str | None = None
+    ) -> AsyncIterator[LogLine]:
+        self.calls.append(("logs", address, lines, follow, instance))
+        self._get(address)
+        for each in self.logs_:
+            yield each
+
+    async def builds(self, address: Address) -> Sequence[Build]:
+        self._get(address)
+        return [
+            x for x in self.builds_ if (x.deployment, x.service) == (address.deployment, address.service)
+        ][::-1]
+
+    async def build(self, build: str) -> Build:
+        for each in self.builds_:
+            if each.id == build:
+                return each
+        raise NotFound(f"There is no build {build}.")
+
+    async def build_log(self, build: str) -> str:
+        await self.build(build)
+        return "-----> Python app detected\n       Installing\n"
+
+    async def cancel_build(self, build: str) -> Build:
+        return replace(await self.build(build), cancel_requested_by="ann")
+
+    async def users(self) -> Sequence[User]:
+        return list(self.users_.values())
+
+    async def create_user(self, name: str, *, admin: bool = False) -> User:
+        self.users_[name] = User(name=name, admin=admin, created_at=NOW)
+        return self.users_[name]
+
+    async def remove_user(self, name: str) -> None:
+        if self.users_.pop(name, None) is None:
+            raise NotFound(f"There is no user {name}.")
+
+    async def grant(self, user: str, deployment: str, right: Right | None) -> User:
+        before = self.users_[user]
+        rights = {name: each for name, each in before.rights.items() if name != deployment}
+        if right is not None:
+            rights[deployment] = right
+        self.users_[user] = replace(before, rights=rights)
+        return self.users_[user]
+
+    async def keys(self) -> Sequence[SshKey]:
+        return self.keys_
+
+    async def add_key(self, name: str, public_key: str, *, user: str | None = None) -> SshKey:
+        self.keys_.append(
+            SshKey(
+                name=name, user=user or "ann", fingerprint="SHA256:new", public_key=public_key, created_at=NOW
+            )
+        )
+        return self.keys_[-1]
+
+    async def remove_key(self, name: str) -> None:
+        if name not in [each.name for each in self.keys_]:
+            raise NotFound(f"There is no key {name}.")
+        self.keys_ = [each for each in self.keys_ if each.name != name]
+
+    async def create_token(self, *, user: str | None = None, description: str = "") -> str:
+        return "moor_secret"
+
+    async def events(self, *, deployment: str | None = None, limit: int = 100) -> Sequence[Event]:
+        self.calls.append(("events", deployment, limit))
+        return [
+            Event(
+                revision=7,
+                time=NOW,
+                kind="version.live",
+                deployment="foo",
+                service="app",
+                actor="ann",
+                text="v2 is live",
+            )
+        ]
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def add_build(self, **changes: Any) -> None:
+        artifact: Artifact | None = None
+        made = Build(id="b3", deployment="foo", service="app", status=BuildStatus.RUNNING, artifact=artifact)
+        self.builds_.append(replace(made, **changes))

@@ -1,0 +1,127 @@
+"""What each verb prints, at both doors, and that its JSON is one document."""
+
+import json
+import os
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import pytest
+
+from cli.main import load
+from cli.verbs import ALIASES, VERBS
+from tests.unit.cli.doors import both, local, ssh
+from tests.unit.cli.fake_client import FakeClient
+
+GOLDEN = Path(__file__).parent / "golden"
+
+CASES = {
+    "apps": ["apps"],
+    "apps:create": ["apps:create", "new"],
+    "apps:destroy": ["apps:destroy", "foo", "--force"],
+    "apps:info": ["apps:info", "-a", "foo"],
+    "list": ["list"],
+    "create-deployment": ["create-deployment", "new"],
+    "set-service": ["set-service", "-a", "bare", "company/redis"],
+    "git:set": ["git:set", "-a", "foo", "deploy-branch", "production"],
+    "config": ["config", "-a", "foo"],
+    "config:get": ["config:get", "-a", "foo", "GREETING"],
+    "config:set": ["config:set", "-a", "foo", "GREETING=hi", "EMPTY="],
+    "config:unset": ["config:unset", "-a", "foo", "COLOR"],
+    "ps": ["ps", "-a", "foo"],
+    "ps:scale": ["ps:scale", "-a", "foo", "web=3", "worker-1"],
+    "ps:restart": ["ps:restart", "-a", "foo"],
+    "ps:stop": ["ps:stop", "-a", "foo"],
+    "ps:start": ["ps:start", "-a", "foo"],
+    "logs": ["logs", "-a", "foo", "-t"],
+    "releases": ["releases", "-a", "foo"],
+    "releases:info": ["releases:info", "-a", "foo", "v2"],
+    "rollback": ["rollback", "-a", "foo", "v1"],
+    "builds": ["builds", "-a", "foo"],
+    "builds:info": ["builds:info", "-a", "foo"],
+    "builds:output": ["builds:output", "-a", "foo", "b2"],
+    "builds:cancel": ["builds:cancel", "-a", "foo"],
+    "domains": ["domains", "-a", "foo"],
+    "domains:add": ["domains:add", "-a", "foo", "WWW.example.org"],
+    "domains:remove": ["domains:remove", "-a", "foo", "www.example.org"],
+    "ssh-keys": ["ssh-keys"],
+    "ssh-keys:add": ["ssh-keys:add", "desk"],
+    "ssh-keys:remove": ["ssh-keys:remove", "laptop"],
+    "users": ["users"],
+    "users:create": ["users:create", "robin", "--admin"],
+    "users:remove": ["users:remove", "bob"],
+    "access": ["access", "-a", "foo"],
+    "access:add": ["access:add", "-a", "foo", "bob", "--right", "operate"],
+    "access:remove": ["access:remove", "-a", "foo", "bob"],
+    "tokens:create": ["tokens:create"],
+    "whoami": ["whoami"],
+    "status": ["status"],
+    "events": ["events"],
+    "help": ["help", "ps:scale"],
+}
+OTHER = {"version"}
+LOCAL = {"server", "server:stop", "login", "remote:add", "completion", "completion:words"}
+
+
+def client_for(verb: str) -> FakeClient:
+    client = FakeClient()
+    if verb == "builds:cancel":
+        client.add_build()
+    return client
+
+
+def test_every_verb_has_a_case() -> None:
+    assert set(CASES) | LOCAL | OTHER == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", CASES)
+async def test_verb_prints_what_it_always_printed(verb: str) -> None:
+    """With MOOR_WRITE_GOLDEN=1 the kept outputs are written anew, to be read in the diff."""
+    local_words, ssh_words = both(CASES[verb])
+    here = await local(client_for(verb), terminal=True)(*local_words, typed="ssh-ed25519 AAAA")
+    there = await ssh(client_for(verb))(*ssh_words, typed="ssh-ed25519 AAAA")
+    told = f"$ moor {' '.join(local_words)}\n{here.out}{here.err}\n"
+    told += f"$ ssh deploy@HOST {' '.join(ssh_words)}\n{there.out}{there.err}"
+    file = GOLDEN / f"{verb.replace(':', '_')}.txt"
+    if os.environ.get("MOOR_WRITE_GOLDEN"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(told)
+    assert (here.status, there.status) == (0, 0)
+    assert told == file.read_text()
+
+
+@pytest.mark.parametrize("verb", CASES)
+async def test_json_is_one_document(verb: str) -> None:
+    result = await ssh(client_for(verb))(*both(CASES[verb])[1], "--json", typed="ssh-ed25519 AAAA")
+    assert (result.status, result.err) == (0, "")
+    json.loads(result.out)
+
+
+async def test_version_tells_both_where_they_differ() -> None:
+    client = FakeClient()
+    client.server_version = "9.9.9"
+    result = await local(client)("version")
+    assert result.out.splitlines() == [f"mooring {installed('mooring')}", "server  9.9.9"]
+
+
+@pytest.mark.parametrize("verb", sorted(LOCAL))
+async def test_local_verbs_say_so_over_ssh(verb: str) -> None:
+    words = {"login": ["http://x"], "remote:add": ["foo"], "completion": ["bash"]}.get(verb, [])
+    result = await ssh()(verb, *words)
+    assert result.status == 2
+    assert "works on your own machine only" in result.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_every_verb_has_help_with_an_example_that_is_its_own(verb: str) -> None:
+    result = await local()("help", verb)
+    assert VERBS[verb].summary in result.out
+    assert f"moor {verb}" in result.out or f"-D foo {verb}" in result.out
+    command = load(verb)
+    assert command is not None
+    assert command.example
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_aliases_lead_to_a_verb_and_hide_none(alias: str) -> None:
+    assert alias not in VERBS
+    assert load(alias) is not None
