@@ -5,6 +5,7 @@ answer, crash, be out of reach) can be switched on, so that a loop can be tried 
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -106,22 +107,24 @@ class MemoryBackend:
         follow: bool = False,
     ) -> AsyncIterator[LogLine]:
         prefix = f"{deployment}-{service}-"
-        position = 0
+        position, limit = 0, lines
         while True:
+            first, position = position, len(self.world.lines)
             found = [
                 each
-                for each in self.world.lines[position:]
+                for each in self.world.lines[first:position]
                 if each.instance.startswith(prefix)
                 and instance in (None, each.instance)
                 and process_type in (None, each.process.rpartition(".")[0])
             ]
-            for line in found if position else found[len(found) - min(lines, len(found)) :]:
+            for line in found[max(0, len(found) - limit) :]:
                 yield line
-            position = len(self.world.lines)
+            limit = sys.maxsize
             if not follow:
                 return
-            self._printed.clear()
-            await self._printed.wait()
+            while position == len(self.world.lines):
+                self._printed.clear()
+                await self._printed.wait()
 
     # Switches for tests
 

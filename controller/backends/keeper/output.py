@@ -1,6 +1,6 @@
 """Keeps what one instance prints: a bounded file of stamped lines.
 
-A line is `<UTC time with milliseconds> <source> <text>`, with `app` or `system` as its source, so
+A line is `<UTC time with microseconds> <source> <text>`, with `app` or `system` as its source, so
 that the lines of many instances merge in order of time. `controller.backends.logs` reads them.
 """
 
@@ -18,9 +18,9 @@ MAX_LINE = 64 * 1024
 
 
 def stamp(now: float) -> bytes:
-    """`2026-01-31T12:00:00.123Z`"""
-    seconds, milliseconds = divmod(int(now * 1000), 1000)
-    return b"%s.%03dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode(), milliseconds)
+    """`2026-01-31T12:00:00.123456Z`: fine enough that an answer is never stamped like its question."""
+    seconds, microseconds = divmod(int(now * 1_000_000), 1_000_000)
+    return b"%s.%06dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode(), microseconds)
 
 
 class Output:
@@ -91,6 +91,8 @@ class Output:
             source = self._path if number == 1 else backup(self._path, number - 1)
             if source.exists():
                 source.replace(backup(self._path, number))
+        # At once: readers find an instance by this file.
+        self._open()
 
 
 def backup(path: Path, number: int) -> Path:

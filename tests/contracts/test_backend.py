@@ -1,0 +1,712 @@
+"""One suite for every backend, then what only a backend with real processes can get wrong."""
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.backends.base import Backend, BackendError, InstanceSpec, SupportsLogs, SupportsShutdown
+from controller.backends.keeper import client as keeper_client
+from controller.backends.keeper.processes import Family, read_process, read_table
+from controller.backends.memory import Behaviour, MemoryBackend, MemoryWorld
+from controller.backends.supervisor import SupervisorBackend
+from controller.types import Artifact, ArtifactKind, Instance, InstanceState, LogLine, LogSource
+
+UID = 42001
+DIES = "exit 3"
+SERVES = "/usr/bin/python3 -m http.server --bind 127.0.0.1 $PORT"
+TALKS = 'exec tail -n +1 -F "$SAID"'
+
+
+def spec(number: int = 1, **changes: Any) -> InstanceSpec:
+    process_type = changes.get("process_type", "web")
+    values: dict[str, Any] = {
+        "id": f"foo-app-3-{process_type}-{number}",
+        "deployment": "foo",
+        "service": "app",
+        "version": 3,
+        "process_type": process_type,
+        "number": number,
+        "generation": 7,
+        "artifact": Artifact(kind=ArtifactKind.SLUG, reference="0" * 64),
+        "command": "exec sleep 1000",
+    }
+    return InstanceSpec(**values | changes)
+
+
+async def eventually(found: Callable[[], Awaitable[Any]], within: float = 15.0) -> Any:
+    """The first true answer."""
+    deadline = time.monotonic() + within
+    while not (answer := await found()):
+        assert time.monotonic() < deadline, "it never came to pass"
+        await asyncio.sleep(0.02)
+    return answer
+
+
+async def seen(backend: Backend, name: str) -> Instance | None:
+    return {each.id: each for each in (await backend.observe()).instances}.get(name)
+
+
+async def running(backend: Backend, name: str) -> Instance:
+    async def look() -> Instance | None:
+        found = await seen(backend, name)
+        return found if found and found.state is InstanceState.RUNNING else None
+
+    found: Instance = await eventually(look)
+    return found
+
+
+class MemoryRig:
+    def __init__(self) -> None:
+        self._world = MemoryWorld()
+        self._started = time.monotonic()
+
+    def backend(self) -> MemoryBackend:
+        def behaviour(wanted: InstanceSpec) -> Behaviour:
+            return Behaviour(dies="exited with status 3" if wanted.command == DIES else "")
+
+        return MemoryBackend(world=self._world, behaviour=behaviour, now=self._now)
+
+    def _now(self) -> datetime:
+        # A hundred times faster, so that back-off takes no time.
+        return datetime.fromtimestamp(1_800_000_000 + (time.monotonic() - self._started) * 100, UTC)
+
+    def talking(self, number: int, **changes: Any) -> InstanceSpec:
+        return spec(number, **changes)
+
+    def crash(self, instance: Instance) -> None:
+        self.backend().crash(instance.id, "killed by SIGKILL")
+
+    def say(self, backend: Backend, name: str, text: str) -> None:
+        assert isinstance(backend, MemoryBackend)
+        backend.say(name, text)
+
+    async def close(self) -> None:
+        assert self._world.instances == {}
+
+
+class SupervisorRig:
+    """Real processes, below a folder that any user may pass through."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="moor-"))
+        self.root.chmod(0o755)
+        self.slug = self.root / "slug"
+        self.slug.mkdir()
+        self.slug.chmod(0o755)
+
+    def backend(self) -> SupervisorBackend:
+        async def prepare(_: InstanceSpec) -> Path:
+            return self.slug
+
+        return SupervisorBackend(folder=self.root / "supervisor", logs=self.root / "logs", prepare=prepare)
+
+    def file(self, name: str, text: str) -> Path:
+        path = self.slug / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def talking(self, number: int, **changes: Any) -> InstanceSpec:
+        wanted = spec(number, command=TALKS, **changes)
+        said = self.root / f"{wanted.id}.said"
+        said.touch()
+        return replace(wanted, env={"SAID": str(said)})
+
+    def say(self, _: Backend, name: str, text: str) -> None:
+        with (self.root / f"{name}.said").open("a") as file:
+            file.write(text + "\n")
+
+    def pid(self, name: str) -> int:
+        return int((self.root / "supervisor" / "instances" / f"{name}.pid").read_text().split()[1])
+
+    def keeper(self) -> int:
+        return int((self.root / "supervisor" / "supervisord.pid").read_text())
+
+    def crash(self, instance: Instance) -> None:
+        os.kill(self.pid(instance.id), signal.SIGKILL)
+
+    def processes(self, name: str = "") -> set[int]:
+        """Of that instance, or of all."""
+        realm = (self.root / "supervisor" / "realm").read_text()
+        return Family(f"{realm}/{name}").members(read_table())
+
+    async def kill_keeper(self) -> None:
+        os.kill(self.keeper(), signal.SIGKILL)
+        lock = self.root / "supervisor" / "lock"
+        while keeper_client.is_locked(lock):
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        if (self.root / "supervisor" / "realm").exists():
+            keeper = self.keeper() if (self.root / "supervisor" / "supervisord.pid").exists() else None
+            await self.backend().shutdown()
+            assert self.processes() == set()
+            left = read_process(keeper) if keeper else None
+            assert left is None or left.zombie
+        shutil.rmtree(self.root)
+
+
+Rig = MemoryRig | SupervisorRig
+
+
+@pytest.fixture(params=["memory", pytest.param("supervisor", marks=pytest.mark.real)])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    rig = MemoryRig() if request.param == "memory" else SupervisorRig()
+    yield rig
+    for each in (await rig.backend().observe()).instances:
+        await rig.backend().stop(each.id, grace=0)
+    await rig.close()
+
+
+@pytest.fixture
+async def real() -> AsyncIterator[SupervisorRig]:
+    rig = SupervisorRig()
+    yield rig
+    for each in (await rig.backend().observe()).instances:
+        await rig.backend().stop(each.id, grace=0)
+    await rig.close()
+
+
+# The contract
+
+
+async def test_nothing_runs_at_first(rig: Rig) -> None:
+    observation = await rig.backend().observe()
+    assert (tuple(observation.instances), observation.unreachable) == ((), frozenset())
+
+
+async def test_started_instance_is_observed_with_all_that_was_said_of_it(rig: Rig) -> None:
+    backend = rig.backend()
+    started = await backend.start(spec(wants_port=True))
+    found = await running(backend, started.id)
+    assert (found.deployment, found.service, found.version, found.process_type, found.number) == (
+        *("foo", "app", 3, "web", 1),
+    )
+    assert (found.generation, found.address, found.restarts, found.detail) == (7, "127.0.0.1", 0, "")
+    assert found.port == started.port
+    assert found.started_at is not None and found.started_at.tzinfo is UTC
+
+
+async def test_starting_again_changes_nothing(rig: Rig) -> None:
+    backend = rig.backend()
+    first = await backend.start(spec(wants_port=True))
+    again = await backend.start(spec(wants_port=True))
+    assert (again.port, again.started_at, again.restarts) == (first.port, first.started_at, 0)
+    assert len((await backend.observe()).instances) == 1
+
+
+async def test_another_specification_under_the_same_id_is_refused(rig: Rig) -> None:
+    backend = rig.backend()
+    await backend.start(spec())
+    with pytest.raises(BackendError) as caught:
+        await backend.start(spec(env={"NEW": "1"}))
+    assert not caught.value.retryable
+
+
+async def test_stopped_instance_is_gone_and_may_start_again(rig: Rig) -> None:
+    backend = rig.backend()
+    name = (await backend.start(spec())).id
+    await backend.stop(name, grace=5)
+    assert await seen(backend, name) is None
+    await backend.start(spec(env={"NEW": "1"}))
+    assert await running(backend, name)
+
+
+async def test_stopping_what_is_unknown_does_nothing(rig: Rig) -> None:
+    await rig.backend().stop("foo-app-9-web-9", grace=5)
+
+
+async def test_another_controller_adopts_what_runs(rig: Rig) -> None:
+    first = rig.backend()
+    started = await first.start(spec(wants_port=True))
+    await first.close()
+    second = rig.backend()
+    found = await running(second, started.id)
+    assert (found.port, found.generation, found.restarts) == (started.port, 7, 0)
+    await second.stop(started.id, grace=5)
+    assert await seen(second, started.id) is None
+
+
+async def test_every_instance_has_a_port_of_its_own(rig: Rig) -> None:
+    backend = rig.backend()
+    started = await asyncio.gather(*(backend.start(spec(each, wants_port=True)) for each in range(1, 11)))
+    assert len({each.port for each in started}) == 10
+    assert (await backend.start(spec(11))).port is None
+
+
+async def test_instance_that_exits_at_its_start_is_crashed_and_says_why(rig: Rig) -> None:
+    backend = rig.backend()
+    name = (await backend.start(spec(command=DIES))).id
+
+    async def crashed() -> Instance | None:
+        found = await seen(backend, name)
+        return found if found and found.state is InstanceState.CRASHED else None
+
+    assert (await eventually(crashed)).detail.startswith("exited with status 3")
+
+
+async def test_crashed_instance_is_started_again(rig: Rig) -> None:
+    backend = rig.backend()
+    first = await running(backend, (await backend.start(spec(wants_port=True))).id)
+    rig.crash(first)
+
+    async def restarted() -> Instance | None:
+        found = await seen(backend, first.id)
+        return found if found and found.restarts == 1 and found.state is InstanceState.RUNNING else None
+
+    assert (await eventually(restarted)).port == first.port
+
+
+async def test_shutdown_leaves_nothing(rig: Rig) -> None:
+    backend = rig.backend()
+    assert isinstance(backend, SupportsShutdown)
+    await asyncio.gather(*(backend.start(spec(each)) for each in range(1, 4)))
+    await backend.shutdown()
+    assert (await rig.backend().observe()).instances == ()
+
+
+async def lines_of(backend: Backend, **changes: Any) -> list[LogLine]:
+    assert isinstance(backend, SupportsLogs)
+    found = backend.logs(deployment="foo", service="app", **changes)
+    return [each async for each in found if each.source is LogSource.APP]
+
+
+async def test_lines_of_all_instances_come_in_order_and_by_filter(rig: Rig) -> None:
+    backend = rig.backend()
+    web, worker = rig.talking(1), rig.talking(1, process_type="worker")
+    for wanted in (web, worker):
+        await backend.start(wanted)
+    for number, wanted in zip(range(6), itertools.cycle((web, worker)), strict=False):
+        rig.say(backend, wanted.id, f"line {number}")
+
+        async def kept(count: int = number + 1) -> bool:
+            return len(await lines_of(backend)) == count
+
+        await eventually(kept)
+    assert [each.text for each in await lines_of(backend)] == [f"line {each}" for each in range(6)]
+    assert [each.text for each in await lines_of(backend, lines=2)] == ["line 4", "line 5"]
+    assert await lines_of(backend, lines=0) == []
+    assert {each.process for each in await lines_of(backend, process_type="worker")} == {"worker.1"}
+    assert {each.instance for each in await lines_of(backend, instance=web.id)} == {web.id}
+    await backend.stop(web.id, grace=5)
+    assert len(await lines_of(backend, process_type="web")) == 3, "lines outlive their instance"
+
+
+async def test_following_sees_new_lines_and_new_instances(rig: Rig) -> None:
+    backend = rig.backend()
+    await backend.start(rig.talking(1))
+    rig.say(backend, rig.talking(1).id, "before")
+
+    async def kept() -> bool:
+        return bool(await lines_of(backend))
+
+    await eventually(kept)
+    got: list[str] = []
+    follow = backend.logs(deployment="foo", service="app", follow=True)
+    async with asyncio.timeout(15), aclosing(follow) as lines:  # type: ignore[type-var]
+        async for line in lines:
+            if line.source is not LogSource.APP:
+                continue
+            got.append(line.text)
+            if line.text == "before":
+                rig.say(backend, line.instance, "after")
+            if line.text == "after":
+                other = rig.talking(2)
+                await backend.start(other)
+                rig.say(backend, other.id, "another")
+            if line.text == "another":
+                break
+    assert got == ["before", "after", "another"]
+
+
+# Out of reach
+
+
+async def test_unreachable_host_is_named_and_its_instances_stay() -> None:
+    backend = MemoryBackend()
+    await backend.start(spec())
+    backend.set_reachable(False)
+    assert (await backend.observe()).unreachable == frozenset({"local"})
+    with pytest.raises(BackendError):
+        await backend.stop(spec().id, grace=0)
+    backend.set_reachable(True)
+    assert [each.id for each in (await backend.observe()).instances] == [spec().id]
+
+
+@pytest.mark.real
+async def test_supervisor_that_hangs_is_an_error_and_not_an_empty_answer(
+    real: SupervisorRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = real.backend()
+    await backend.start(spec())
+    os.kill(real.keeper(), signal.SIGSTOP)
+    try:
+        monkeypatch.setattr(keeper_client, "ANSWER_TIMEOUT", 0.3)
+        with pytest.raises(BackendError, match="did not answer"):
+            await backend.observe()
+    finally:
+        os.kill(real.keeper(), signal.SIGCONT)
+    monkeypatch.undo()
+    assert len((await backend.observe()).instances) == 1
+
+
+# What an app sees of us
+
+REPORT = """
+import json, os, resource
+print("reporting", flush=True)
+json.dump({
+    "env": dict(os.environ), "cwd": os.getcwd(), "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
+    "umask": os.umask(0), "session": os.getsid(0) == os.getpid(), "core": resource.getrlimit(resource.RLIMIT_CORE),
+    "fds": sorted(os.listdir("/proc/self/fd")), "stdin": os.readlink("/proc/self/fd/0"),
+    "ignored": [l for l in open("/proc/self/status") if l.startswith("SigIgn")][0].split()[1],
+}, open(os.environ["TMPDIR"] + "/part", "w"))
+os.rename(os.environ["TMPDIR"] + "/part", os.environ["TMPDIR"] + "/report")
+os.execlp("sleep", "sleep", "1000")
+"""
+
+
+async def reported(real: SupervisorRig, wanted: InstanceSpec) -> dict[str, Any]:
+    real.file("report.py", REPORT)
+    await real.backend().start(replace(wanted, command="/usr/bin/python3 report.py"))
+    path = real.root / "supervisor" / "tmp" / wanted.id / "report"
+
+    async def there() -> bool:
+        return path.exists()
+
+    await eventually(there)
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.real
+async def test_app_sees_nothing_of_the_server(real: SupervisorRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOOR_SECRET_OF_SERVER", "x")
+    report = await reported(real, spec(wants_port=True, env={"GREETING": "hello"}))
+    of_shell = {"PWD", "SHLVL", "_"}
+    ours = {"PATH", "HOME", "LANG", "USER", "LOGNAME", "SHELL", "TMPDIR", "PORT", "MOOR_RUN", "GREETING"}
+    assert set(report["env"]) - of_shell == ours
+    assert report["env"]["HOME"] == report["cwd"] == str(real.slug)
+    assert report["fds"] == ["0", "1", "2", "3"], "the fourth is the listing's own"
+    assert (report["stdin"], report["umask"], report["session"]) == ("/dev/null", 0o022, True)
+    assert report["core"] == [0, 0]
+    assert int(report["ignored"], 16) & ~(1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)) == 0
+
+
+@pytest.mark.real
+async def test_environment_arrives_as_it_was_set(real: SupervisorRig) -> None:
+    env = {
+        "LINES": "one\ntwo\n",
+        "QUOTES": "\"'`\\",
+        "PERCENT": "%(here)s %s 100%",
+        "SHELLISH": "$(id) $HOME ; # & |",
+        "UNICODE": "Grüße 🚀",
+        "EMPTY": "",
+        "SPACES": "  both ends  ",
+        "CONTROL": "\x01\x1b[0m\t\r",
+        "LARGE": "x" * 100_000,
+        "PATH": "/usr/bin:/bin:/opt/of-the-app",
+    }
+    report = await reported(real, spec(env=env))
+    assert {name: report["env"][name] for name in env} == env
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("value", ["nul\0", "x" * 200_000, "\ud800"])
+async def test_value_that_no_process_can_have_is_refused(real: SupervisorRig, value: str) -> None:
+    with pytest.raises(BackendError, match="BAD") as caught:
+        await real.backend().start(spec(env={"BAD": value}))
+    assert not caught.value.retryable
+
+
+@pytest.mark.real
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run apps as somebody else")
+async def test_app_runs_as_its_user_and_reaches_nothing_of_ours(real: SupervisorRig) -> None:
+    report = await reported(real, spec(uid=UID, env={"SECRET": "x"}))
+    assert report["ids"] == [[UID] * 3, [UID] * 3, []]
+    supervisor, logs = real.root / "supervisor", real.root / "logs"
+    for path in (supervisor / "instances", logs, supervisor / "supervisor.sock"):
+        assert path.stat().st_uid == 0
+        assert path.stat().st_mode & 0o077 == 0
+    for path in (supervisor, supervisor / "tmp"):
+        assert path.stat().st_mode & 0o777 == 0o711
+    temporary = supervisor / "tmp" / spec().id
+    assert (temporary.stat().st_uid, temporary.stat().st_mode & 0o777) == (UID, 0o700)
+    await real.backend().stop(spec().id, grace=5)
+    assert not temporary.exists()
+
+
+@pytest.mark.real
+async def test_profile_scripts_are_sourced_before_the_command(real: SupervisorRig) -> None:
+    real.file(".profile.d/a.sh", "export FROM_PROFILE=1 PATH=$HOME/bin:$PATH")
+    report = await reported(real, spec())
+    assert report["env"]["FROM_PROFILE"] == "1"
+    assert report["env"]["PATH"].startswith(f"{real.slug}/bin:")
+
+
+# Stopping
+
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(os.environ["READY"], "w").close()
+time.sleep(1000)
+"""
+POLITE = """
+import os, signal, sys, time
+def leave(*_):
+    print("leaving", flush=True); time.sleep(float(os.environ.get("TAKES", 0))); sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+open(os.environ["READY"], "w").close()
+while True: time.sleep(1000)
+"""
+
+
+async def start_ready(real: SupervisorRig, wanted: InstanceSpec) -> None:
+    """Start it and wait for the file that it makes when it is ready."""
+    ready = real.root / f"{wanted.id}.ready"
+    await real.backend().start(replace(wanted, env={**wanted.env, "READY": str(ready)}))
+
+    async def there() -> bool:
+        return ready.exists()
+
+    await eventually(there)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python3 polite.py",
+        "X=1 python3 polite.py 2>&1",
+        "true && python3 polite.py",
+        "cd . ; python3 polite.py",
+    ],
+)
+async def test_app_receives_the_signal_and_may_finish(real: SupervisorRig, command: str) -> None:
+    real.file("polite.py", POLITE)
+    await start_ready(real, spec(command=command, env={"TAKES": "0.3"}))
+    began = time.monotonic()
+    await real.backend().stop(spec().id, grace=10)
+    assert 0.25 < time.monotonic() - began < 5
+    assert "leaving" in [each.text for each in await lines_of(real.backend())]
+
+
+@pytest.mark.real
+async def test_simple_command_replaces_its_shell(real: SupervisorRig) -> None:
+    real.file("polite.py", POLITE)
+    await start_ready(real, spec(command="python3 polite.py"))
+    assert Path(f"/proc/{real.pid(spec().id)}/comm").read_text() == "python3\n"
+    assert len(real.processes(spec().id)) == 1
+
+
+@pytest.mark.real
+async def test_ten_that_ignore_the_signal_are_killed_after_one_grace(real: SupervisorRig) -> None:
+    real.file("stubborn.py", STUBBORN)
+    wanted = [spec(each, command="python3 stubborn.py") for each in range(1, 11)]
+    await asyncio.gather(*(start_ready(real, each) for each in wanted))
+    backend = real.backend()
+    began = time.monotonic()
+    await asyncio.gather(*(backend.stop(each.id, grace=1) for each in wanted))
+    assert 1 <= time.monotonic() - began < 3
+    assert real.processes() == set()
+
+
+DAEMONISES = """
+import os, subprocess, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for fd in range(3): os.close(fd)
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+subprocess.Popen(["sleep", "1000"], env={} if "bare" in sys.argv else None, start_new_session=True)
+time.sleep(0.1)
+open(os.environ["READY"], "w").close()
+time.sleep(1000)
+"""
+
+
+def below(pid: int) -> set[int]:
+    """Who descends from that process."""
+    table = read_table()
+    found, size = {pid}, 0
+    while size != len(found):
+        size = len(found)
+        found |= {each.pid for each in table.values() if each.parent in found and not each.zombie}
+    return found - {pid}
+
+
+@pytest.mark.real
+async def test_what_an_app_has_daemonised_goes_with_it(real: SupervisorRig) -> None:
+    real.file("daemonises.py", DAEMONISES)
+    await start_ready(real, spec(command="python3 daemonises.py bare"))
+    assert len(below(real.keeper())) == 3
+    await real.backend().stop(spec().id, grace=2)
+    assert below(real.keeper()) == set()
+
+
+@pytest.mark.real
+async def test_workers_of_a_master_that_died_are_gone_before_it_starts_again(real: SupervisorRig) -> None:
+    real.file("daemonises.py", DAEMONISES)
+    await start_ready(real, spec(command="python3 daemonises.py"))
+    before = below(real.keeper())
+    os.kill(real.pid(spec().id), signal.SIGKILL)
+
+    async def all_gone() -> bool:
+        return not before & {pid for pid, each in read_table().items() if not each.zombie}
+
+    await eventually(all_gone)
+
+
+# Killed at any moment
+
+
+@pytest.mark.real
+async def test_killed_supervisor_is_replaced_and_nothing_runs_twice(real: SupervisorRig) -> None:
+    backend = real.backend()
+    started = await asyncio.gather(
+        *(backend.start(spec(n, wants_port=True, command=SERVES)) for n in (1, 2, 3))
+    )
+    ports = {each.id: each.port for each in started}
+    for each in started:
+        await running(backend, each.id)
+    before = real.processes()
+    await real.kill_keeper()
+    assert real.processes() == before, "instances go on without their keeper"
+    healed = (await real.backend().observe()).instances
+    assert {each.id: each.port for each in healed} == ports
+    for each in started:
+        await running(backend, each.id)
+    assert not real.processes() & before
+    assert len(real.processes()) == 3
+
+
+@pytest.mark.real
+async def test_after_a_reboot_everything_comes_back_on_its_port(real: SupervisorRig) -> None:
+    backend = real.backend()
+    first = await running(backend, (await backend.start(spec(wants_port=True, command=SERVES))).id)
+    await real.kill_keeper()
+    for pid in real.processes():
+        os.kill(pid, signal.SIGKILL)
+    assert (await running(real.backend(), first.id)).port == first.port
+
+
+@pytest.mark.real
+async def test_supervisor_killed_amid_a_stop_does_not_start_it_again(real: SupervisorRig) -> None:
+    real.file("stubborn.py", STUBBORN)
+    await start_ready(real, spec(command="python3 stubborn.py"))
+    stopping = asyncio.create_task(real.backend().stop(spec().id, grace=60))
+
+    async def told() -> bool:
+        found = await seen(real.backend(), spec().id)
+        return found is not None and found.state is InstanceState.STOPPING
+
+    await eventually(told)
+    stopping.cancel()
+    await real.kill_keeper()
+    assert await seen(real.backend(), spec().id) is None
+    assert real.processes() == set()
+
+
+@pytest.mark.real
+async def test_controller_killed_amid_a_stop_leaves_it_stopping(real: SupervisorRig) -> None:
+    real.file("polite.py", POLITE)
+    await start_ready(real, spec(command="python3 polite.py", env={"TAKES": "0.5"}))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await real.backend().stop(spec().id, grace=10)
+
+    async def gone() -> bool:
+        return not real.processes()
+
+    await eventually(gone)
+    assert await seen(real.backend(), spec().id) is None
+
+
+@pytest.mark.real
+async def test_two_controllers_at_once_start_one_supervisor(real: SupervisorRig) -> None:
+    await asyncio.gather(*(real.backend().start(spec(each)) for each in range(1, 6)))
+    assert len((await real.backend().observe()).instances) == 5
+    assert {read_process(each).parent for each in real.processes()} == {real.keeper()}  # type: ignore[union-attr]
+
+
+@pytest.mark.real
+async def test_port_that_somebody_else_has_is_passed_over(real: SupervisorRig) -> None:
+    async def prepare(_: InstanceSpec) -> Path:
+        return real.slug
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        backend = SupervisorBackend(
+            folder=real.root / "supervisor",
+            logs=real.root / "logs",
+            prepare=prepare,
+            ports=range(port, port + 1),
+        )
+        with pytest.raises(BackendError, match="No port from") as caught:
+            await backend.start(spec(wants_port=True))
+        assert caught.value.retryable
+    assert (await backend.start(spec(wants_port=True))).port == port
+
+
+@pytest.mark.real
+async def test_missing_folder_shows_as_a_crash_with_its_reason_in_the_log(real: SupervisorRig) -> None:
+    backend = real.backend()
+    await backend.start(spec())
+    await backend.stop(spec().id, grace=1)
+    real.slug.rmdir()
+    await backend.start(spec())
+
+    async def told() -> bool:
+        return any("can't be started" in each.text for each in await lines_of(backend))
+
+    await eventually(told)
+
+
+# What is printed
+
+
+@pytest.mark.real
+async def test_whatever_is_printed_is_kept_as_lines(real: SupervisorRig) -> None:
+    real.file(
+        "prints.py",
+        "import os, time\n"
+        "os.write(1, b'out\\n'); os.write(2, b'err\\n')\n"
+        "os.write(1, b'par'); time.sleep(0.2); os.write(1, b'tial\\r\\n')\n"
+        "os.write(1, b'\\xff\\x00binary\\n\\n')\n"
+        "rest = b'z' * 1_000_000 + b'\\n'\n"
+        "while rest: rest = rest[os.write(1, rest):]\n"
+        "os.write(1, b'no newline at the end')\n",
+    )
+    backend = real.backend()
+    await backend.start(spec(command="exec python3 prints.py"))
+
+    async def exited() -> bool:
+        found = backend.logs(deployment="foo", service="app")
+        return any(each.source is LogSource.SYSTEM for each in [line async for line in found])
+
+    await eventually(exited)
+    all_lines = [each async for each in backend.logs(deployment="foo", service="app", lines=1000)]
+    texts = [each.text for each in all_lines][: [each.source for each in all_lines].index(LogSource.SYSTEM)]
+    assert texts[:5] == ["out", "err", "partial", "\ufffd\0binary", ""]
+    assert "".join(texts[5:-1]) == "z" * 1_000_000
+    assert texts[-1] == "no newline at the end"
+    assert next(each.text for each in all_lines if each.source is LogSource.SYSTEM) == "exited with status 0"
