@@ -13,7 +13,7 @@ faster, StoreConflict is raised and nothing is written. `transact` wraps that in
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -140,7 +140,9 @@ class State(Mirror):
 
     # Writing
 
-    async def commit(self, *steps: Put | Delete, events: Sequence[EventDraft] = ()) -> Sequence[Event]:
+    def commit(
+        self, *steps: Put | Delete, events: Sequence[EventDraft] = ()
+    ) -> Coroutine[Any, Any, Sequence[Event]]:
         """Write all steps and events or nothing; return the events as they were written.
 
         Each step expects the record as the mirror has it at this call (a new one: that none exists).
@@ -148,9 +150,12 @@ class State(Mirror):
         StoreConflict when somebody else was faster, StoreUnavailable when the outcome is not known
         (the mirror follows whatever it was).
         """
-        writes = self._writes(steps)
+        # No `async def`: what the steps expect is what the mirror has now, not when somebody awaits.
+        return self._commit(self._writes(steps), events)
+
+    async def _commit(self, writes: Sequence[Write], drafts: Sequence[EventDraft]) -> Sequence[Event]:
         async with self._writing:
-            return await self._write(writes, events)
+            return await self._write(writes, drafts)
 
     async def transact(self, decide: Callable[[], Iterable[Put | Delete | EventDraft]]) -> Sequence[Event]:
         """`commit` what `decide` gives; decide again when somebody else was faster.
@@ -173,8 +178,7 @@ class State(Mirror):
 
     def _writes(self, steps: Iterable[Put | Delete]) -> Sequence[Write]:
         writes = list[Write]()
-        freed = dict[str, None]()
-        claimed = dict[str, Address]()
+        freed, claimed = set[str](), dict[str, Address]()
         for step in steps:
             key = key_of(step.record)
             kept = self._kept(key)
@@ -183,18 +187,16 @@ class State(Mirror):
                 Write(key, None if new is None else _checked(new), 0 if kept is None else kept.revision)
             )
             before, after = _domains(None if kept is None else kept.record), _domains(new)
-            freed |= dict.fromkeys(before.keys() - after.keys())
-            claimed |= {domain: after[domain] for domain in after.keys() - before.keys()}
-        for domain in sorted(freed.keys() | claimed.keys()):
-            owner = claimed.get(domain)
+            freed |= before.keys() - after.keys()
+            for domain in after.keys() - before.keys():
+                if domain in claimed:
+                    raise ValueError(f"{domain} is given to two services in one commit")
+                claimed[domain] = after[domain]
+        for domain in sorted(freed | claimed.keys()):
+            # What nobody frees here must be free: the store refuses to take it from its owner.
             kept = self._kept(domain_key(domain)) if domain in freed else None
-            writes.append(
-                Write(
-                    domain_key(domain),
-                    None if owner is None else to_json(owner),
-                    0 if kept is None else kept.revision,
-                )
-            )
+            owner = to_json(claimed[domain]) if domain in claimed else None
+            writes.append(Write(domain_key(domain), owner, 0 if kept is None else kept.revision))
         return writes
 
     async def _write(self, writes: Sequence[Write], drafts: Sequence[EventDraft]) -> Sequence[Event]:
@@ -248,6 +250,8 @@ class State(Mirror):
         """
         changes = Changes()
         self._subscriptions.add(changes)
+        if self._bell.closed:
+            changes.close()
         return changes
 
     def follow_events(
