@@ -20,7 +20,7 @@ DEFAULT_URL = "http://127.0.0.1:5555"
 @dataclass(frozen=True)
 class Server:
     url: str
-    token: str | None
+    token: str
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,19 @@ def find_server(environ: Mapping[str, str], *, wanted: str | None = None) -> Ser
     """
     if wanted is None and environ.get("MOOR_URL"):
         url = checked_url(environ["MOOR_URL"], "MOOR_URL")
-        return Server(url, environ.get("MOOR_TOKEN") or read_credentials(environ).tokens.get(url))
+        return _with_token(url, environ.get("MOOR_TOKEN") or read_credentials(environ).tokens.get(url))
     if wanted is None and environ.get("MOOR_DATA"):
         return _of_data_folder(Path(environ["MOOR_DATA"]), environ.get("MOOR_TOKEN"))
     kept = read_credentials(environ)
     url = _chosen(kept, wanted)
-    token = environ.get("MOOR_TOKEN") or kept.tokens.get(url)
-    if token is None:
+    return _with_token(url, environ.get("MOOR_TOKEN") or kept.tokens.get(url))
+
+
+def _with_token(url: str, token: str | None) -> Server:
+    if not token:
         raise Unauthenticated(
             f"No token for {url}: on the server's own machine set MOOR_DATA to its data folder, "
-            "elsewhere use `moor login URL`."
+            "elsewhere use `moor login URL`, or set MOOR_TOKEN."
         )
     return Server(url, token)
 

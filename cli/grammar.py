@@ -15,12 +15,14 @@ from click.exceptions import Exit
 
 from cli.context import Context
 from cli.folder import DEFAULT_REMOTE
+from controller.errors import InvalidInput
 from controller.names import Address, parse_address
 
 Action = Callable[..., Awaitable[None] | int]
 """`int`: a command that needs an event loop of its own, and gives its exit status."""
 
 APP_HINT = "-a APP"
+FIRST_WORD_IS_APP = "first word is app"
 LOCAL_OPTIONS = frozenset({"server", "remote"})
 """They choose what an SSH session has chosen already."""
 
@@ -186,27 +188,40 @@ class AppCommand(Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         params = super().get_params(ctx)
-        return [self._word, *params] if ctx.meta.get("first word is app") else params
+        return [self._word, *params] if ctx.meta.get(FIRST_WORD_IS_APP) else params
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         context = ctx.ensure_object(Context)
-        named = context.app
-        options: dict[str, Any] = {}
-        with suppress(click.UsageError):  # told by the parsing proper, below
-            options, _, _ = self.make_parser(ctx).parse_args(list(args))
-            named = options.get("app") if isinstance(options.get("app"), str) else named
+        options = self._options(ctx, args)
+        named = options.get("app", context.app)
         if named is None and self.takes_words:
             named = self._folder_app(context, options)
-        ctx.meta["first word is app"] = named is None
-        rest = super().parse_args(ctx, args)
-        ctx.params["app"] = named or ctx.params.pop("app_word", None) or self._folder_app(context, ctx.params)
+        ctx.meta[FIRST_WORD_IS_APP] = named is None
+        word = self._options(ctx, args).get("app_word")
+        if word is not None:
+            _check_word(ctx, word)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if word is None:
+                raise
+            raise click.UsageError(f"{error.format_message()} ({word} was taken as the app.)", ctx) from error
+        ctx.params.pop("app_word", None)
+        found = (named, word, self._folder_app(context, ctx.params))
+        ctx.params["app"] = next((each for each in found if each is not None), None)
         return rest
+
+    def _options(self, ctx: click.Context, args: list[str]) -> dict[str, str]:
+        """What is given, before any checks; nothing when the words are off, as the parsing proper tells."""
+        with suppress(click.UsageError):
+            options, _, _ = self.make_parser(ctx).parse_args(list(args))
+            return {name: value for name, value in options.items() if isinstance(value, str)}
+        return {}
 
     def _folder_app(self, context: Context, options: dict[str, Any]) -> str | None:
         if not self.from_folder or context.folder is None:
             return None
-        remote = options.get("remote")
-        return context.folder.remote_app(remote if isinstance(remote, str) else DEFAULT_REMOTE)
+        return context.folder.remote_app(options.get("remote", DEFAULT_REMOTE))
 
     def invoke(self, ctx: click.Context) -> Any:
         app = ctx.params.pop("app")
@@ -222,6 +237,14 @@ class AppCommand(Command):
         word = APP_HINT if local and self.takes_words else "APP"
         shown = f"[{word}]" if local or self.app_optional else word
         return [shown, *(piece for piece in pieces if piece.strip("[]") != "APP")]
+
+
+def _check_word(ctx: click.Context, word: str) -> None:
+    """Raise UsageError where the first word can't be an app: most likely none was named."""
+    try:
+        parse_address(word)
+    except InvalidInput as error:
+        raise click.UsageError(f"{error} {_no_app(ctx)}", ctx) from error
 
 
 def _no_app(ctx: click.Context) -> str:

@@ -55,6 +55,10 @@ class Root(click.Group):
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         return help_option(self, super().get_help_option(ctx))
 
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        program = "moor" if ctx.ensure_object(Context).local else "ssh -p 2222 deploy@HOST"
+        formatter.write_usage(program, "[OPTIONS] VERB [APP] [WORD]...")
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_usage(ctx, formatter)
         local = ctx.ensure_object(Context).local

@@ -78,7 +78,9 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("access", "access:access", "List who may do what with an app.", ("access:list",)),
         Verb("access:add", "access:add", "Give a user a right on an app."),
         Verb("access:remove", "access:remove", "Take all rights on an app away from a user."),
+        Verb("tokens", "people:tokens", "List API tokens.", ("tokens:list",)),
         Verb("tokens:create", "people:tokens_create", "Make an API token; it is shown this once."),
+        Verb("tokens:remove", "people:tokens_remove", "Remove an API token."),
         Verb("whoami", "people:whoami", "Show who you are to the server."),
     ),
     "Server": (

@@ -95,6 +95,30 @@ async def users_remove(context: Context, *, name: str) -> None:
     context.output.data({"removed": name})
 
 
+@command(example="moor tokens")
+async def tokens(context: Context) -> None:
+    """Their secrets are kept nowhere, so that they can't be shown again."""
+    found = await context.client.tokens()
+    context.output.table(
+        ("id", "user", "for", "created"),
+        [(each.id, each.user, each.description, timestamp(each.created_at)) for each in found],
+    )
+    context.output.data(
+        [
+            {"id": each.id, "user": each.user, "description": each.description, "created_at": each.created_at}
+            for each in found
+        ]
+    )
+
+
+@command(example="moor tokens:remove 4f2a")
+@click.argument("token_id", metavar="ID")
+async def tokens_remove(context: Context, *, token_id: str) -> None:
+    await context.client.remove_token(token_id)
+    context.output.step(f"Removed the token {token_id}")
+    context.output.data({"removed": token_id})
+
+
 @command(example='moor tokens:create --description "build server"')
 @user_option
 @click.option("--description", default="", help="What it is for.")

@@ -55,7 +55,8 @@ class FakeFolder(Folder):
         object.__setattr__(self, "files", dict(files or {}))
 
     def remote_url(self, remote: str) -> str | None:
-        return cast(Any, self).remotes.get(remote)
+        found: str | None = cast(Any, self).remotes.get(remote)
+        return found
 
     def set_remote(self, remote: str, url: str) -> None:
         cast(Any, self).remotes[remote] = url

@@ -19,6 +19,7 @@ from controller.types import (
     Right,
     Service,
     SshKey,
+    Token,
     User,
     Version,
     VersionStatus,
@@ -206,10 +207,10 @@ class FakeClient:
             return Change(version=None, held="no code yet")
         return Change(version=self._version(address, definition=definition))
 
-    async def set_branches(self, address: Address, branches: Sequence[str]) -> ServiceInfo:
+    async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         key = (address.deployment, address.service)
         self.services_[key] = replace(self._get(address), branches=tuple(branches))
-        return self._info(self.services_[key])
+        return self.services_[key]
 
     async def scale(self, address: Address, changes: Mapping[str, str]) -> ServiceInfo:
         self.calls.append(("scale", address, dict(changes)))
@@ -354,6 +355,13 @@ class FakeClient:
 
     async def create_token(self, *, user: str | None = None, description: str = "") -> str:
         return "moor_secret"
+
+    async def tokens(self) -> Sequence[Token]:
+        return [Token(id="t1", user="ann", sha256="0" * 64, description="build server", created_at=NOW)]
+
+    async def remove_token(self, token_id: str) -> None:
+        if token_id != "t1":
+            raise NotFound(f"There is no token {token_id}.")
 
     async def events(self, *, deployment: str | None = None, limit: int = 100) -> Sequence[Event]:
         self.calls.append(("events", deployment, limit))

@@ -1,5 +1,6 @@
 """What each verb prints, at both doors, and that its JSON is one document."""
 
+import inspect
 import json
 import os
 from importlib.metadata import version as installed
@@ -9,6 +10,7 @@ import pytest
 
 from cli.main import load
 from cli.verbs import ALIASES, VERBS
+from controller.client import Client
 from tests.unit.cli.doors import both, local, ssh
 from tests.unit.cli.fake_client import FakeClient
 
@@ -52,7 +54,9 @@ CASES = {
     "access": ["access", "-a", "foo"],
     "access:add": ["access:add", "-a", "foo", "bob", "--right", "operate"],
     "access:remove": ["access:remove", "-a", "foo", "bob"],
+    "tokens": ["tokens"],
     "tokens:create": ["tokens:create"],
+    "tokens:remove": ["tokens:remove", "t1"],
     "whoami": ["whoami"],
     "status": ["status"],
     "events": ["events"],
@@ -125,3 +129,10 @@ async def test_every_verb_has_help_with_an_example_that_is_its_own(verb: str) ->
 def test_aliases_lead_to_a_verb_and_hide_none(alias: str) -> None:
     assert alias not in VERBS
     assert load(alias) is not None
+
+
+def test_the_fake_client_takes_what_the_real_one_takes() -> None:
+    for name, method in inspect.getmembers(FakeClient, inspect.isfunction):
+        if not name.startswith("_") and name != "add_build":
+            real = inspect.signature(getattr(Client, name))
+            assert list(inspect.signature(method).parameters.values()) == list(real.parameters.values()), name
