@@ -4,11 +4,18 @@ Every call raises the errors of `controller.errors`, rebuilt from the server's p
 Unavailable when the server can't be reached. Addresses are `controller.names.Address`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
-from controller.names import Address
+import httpx
+
+from controller import wire
+from controller.errors import InternalFault, InvalidInput, MooringError, Unavailable
+from controller.names import Address, check_name, check_title
+from controller.problem import MEDIA_TYPE, Problem, error_of
 from controller.types import (
     Artifact,
     Build,
@@ -20,160 +27,383 @@ from controller.types import (
     Right,
     Service,
     SshKey,
+    Token,
     User,
     Version,
 )
+from controller.views import Change, RolloutStep, ServiceInfo, Status
+
+__all__ = ["Change", "Client", "RolloutStep", "ServiceInfo", "Status"]
+
+CONNECT_TIMEOUT = 5.0
+SILENCE_TIMEOUT = 60.0
+"""Seconds that a stream may be silent: the server gives a sign of life far more often."""
+KEPT_OPEN = 2.0
+"""Seconds that an idle connection is used again: less than the server's 5, so that it never closes one in our face."""
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServiceInfo:
-    """A service with what the server derives for it."""
+class Client:
+    def __init__(self, base_url: str, token: str, *, timeout: float = 30.0) -> None:
+        """`base_url` such as `http://127.0.0.1:5555`; `timeout`: seconds that one answer may take.
 
-    service: Service
-    domains: tuple[str, ...]
-    """All its domains, the default one first."""
-    urls: tuple[str, ...]
-    """The same as URLs that work through the router, port included where it is not 80."""
-    process_types: Mapping[str, int]
-    """Every process type of the wanted version to the number of instances it should have."""
-    held: str | None
-    """Why it can't start yet; None when nothing holds it."""
-    running: int
-    """Instances that run now."""
+        Raises InvalidInput for what can't be a URL or a token.
+        """
+        self._base_url = _checked_url(base_url)
+        self._timeout = timeout
+        if not token.isascii() or not token.isprintable():
+            raise InvalidInput("token", "The token has characters that no token has: copy it once more.")
+        secure = self._base_url.startswith("https:")
+        self._http = httpx.AsyncClient(
+            base_url=self._base_url,
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
+            limits=httpx.Limits(keepalive_expiry=KEPT_OPEN),
+            # Loading the certificate authorities takes longer than a request; a proxy of the
+            # environment must not see the token of an unencrypted connection.
+            verify=secure,
+            trust_env=secure,
+        )
 
+    async def __aenter__(self) -> Self:
+        return self
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """What came of a request to change a service."""
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
-    version: Version | None
-    """The new version; None when nothing was made: no changes, or the service is held (see `held`)."""
-    held: str | None = None
+    async def close(self) -> None:
+        await self._http.aclose()
 
+    # The server
 
-@dataclass(frozen=True, kw_only=True)
-class RolloutStep:
-    """One line of a rollout as it is followed."""
+    async def status(self) -> Status:
+        return await self._get(Status, "/v1/status")
 
-    text: str
-    """For people, with the reason."""
-    done: bool = False
-    """True in the last one only."""
-    version: Version | None = None
-    """In the last one: the version as it ended, `live` or `failed` (or `superseded`)."""
+    async def me(self) -> User:
+        return await self._get(User, "/v1/me")
 
+    # Deployments and services
 
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """The server as a whole."""
+    async def deployments(self) -> Sequence[Deployment]:
+        return await self._get(list[Deployment], "/v1/deployments")
 
-    version: str
-    api: str
-    ssh: str
-    http: str
-    domain: str
-    host_key_fingerprint: str
-    problems: tuple[str, ...] = ()
-    """What is wrong now, in words: a backend that does not answer, a full disk."""
-
-
-class Client(Protocol):
-    async def status(self) -> Status: ...
-    async def me(self) -> User: ...
-
-    async def deployments(self) -> Sequence[Deployment]: ...
     async def create_deployment(self, name: str) -> Deployment:
         """Also makes nothing else: a service comes with its first push or `set_service`. Raises Conflict."""
+        return await self._send(Deployment, "POST", "/v1/deployments", {"name": name})
 
     async def destroy_deployment(self, name: str) -> None:
         """Stops and forgets everything of it: services, versions, domains, repositories, slugs, logs."""
+        await self._request("DELETE", _deployment(name))
 
     async def services(self, deployment: str | None = None) -> Sequence[ServiceInfo]:
         """All that the user may view, of one deployment or of all."""
+        return await self._get(list[ServiceInfo], "/v1/services", deployment=deployment)
 
-    async def service(self, address: Address) -> ServiceInfo: ...
+    async def service(self, address: Address) -> ServiceInfo:
+        return await self._get(ServiceInfo, _service(address))
+
     async def ensure_service(self, address: Address) -> ServiceInfo:
         """The service, made as an empty code service when the deployment has none of that name (a first push)."""
+        path = f"{_deployment(address.deployment)}/services"
+        return await self._send(ServiceInfo, "POST", path, {"name": address.service})
 
     async def set_service(
         self, address: Address, definition: Mapping[str, Any], *, force: bool = False
-    ) -> Change: ...
-    async def destroy_service(self, address: Address) -> None: ...
+    ) -> Change:
+        """Put the given keys of the definition in place of what they were; null takes one away.
 
-    async def config(self, address: Address) -> Mapping[str, str]: ...
+        Keys that are not given stay as they are; `env` and `health` are replaced as a whole. Makes the
+        service when there is none. `force` makes a version even where nothing changes.
+        """
+        return await self._send(
+            Change, "PATCH", _service(address), {"definition": definition, "force": force}
+        )
+
+    async def destroy_service(self, address: Address) -> None:
+        await self._request("DELETE", _service(address))
+
+    # Config
+
+    async def config(self, address: Address) -> Mapping[str, str]:
+        """The variables set for the service itself."""
+        return await self._get(dict[str, str], f"{_service(address)}/config")
+
     async def change_config(
         self, address: Address, *, put: Mapping[str, str], drop: Sequence[str] = ()
     ) -> Change:
         """Several variables in one version."""
+        return await self._send(
+            Change, "PATCH", f"{_service(address)}/config", {"put": put, "drop": list(drop)}
+        )
 
-    async def set_branches(self, address: Address, branches: Sequence[str]) -> Service: ...
+    async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
+        body = {"branches": list(branches)}
+        return await self._send(Service, "PUT", f"{_service(address)}/branches", body)
+
+    # Processes
+
     async def scale(self, address: Address, changes: Mapping[str, str]) -> ServiceInfo:
         """Process type to "2", "+1" or "-1"."""
+        return await self._send(ServiceInfo, "PATCH", f"{_service(address)}/scale", {"changes": changes})
 
-    async def restart(self, address: Address) -> Version: ...
-    async def stop(self, address: Address) -> ServiceInfo: ...
-    async def start(self, address: Address) -> ServiceInfo: ...
-    async def instances(self, address: Address) -> Sequence[Instance]: ...
+    async def restart(self, address: Address) -> Version:
+        return await self._send(Version, "POST", f"{_service(address)}/restart")
+
+    async def stop(self, address: Address) -> ServiceInfo:
+        return await self._send(ServiceInfo, "POST", f"{_service(address)}/stop")
+
+    async def start(self, address: Address) -> ServiceInfo:
+        return await self._send(ServiceInfo, "POST", f"{_service(address)}/start")
+
+    async def instances(self, address: Address) -> Sequence[Instance]:
+        """Of the service, or of the process type that the address names."""
+        return await self._get(list[Instance], f"{_service(address)}/instances", process=address.process_type)
+
+    # Versions
 
     async def versions(self, address: Address) -> Sequence[Version]:
         """Newest first."""
+        return await self._get(list[Version], f"{_service(address)}/versions")
 
-    async def version(self, address: Address, number: int) -> Version: ...
+    async def version(self, address: Address, number: int) -> Version:
+        return await self._get(Version, f"{_service(address)}/versions/{number:d}")
+
     async def release(
         self, address: Address, artifact: Artifact, *, commit: str | None, build: str | None, reason: str
     ) -> Change:
         """A version from new code."""
+        body = {"artifact": artifact, "commit": commit, "build": build, "reason": reason}
+        return await self._send(Change, "POST", f"{_service(address)}/versions", body)
 
     async def rollback(self, address: Address, number: int | None = None) -> Version:
         """A new version with the code and config of an older one; None: of the last that was live before."""
+        return await self._send(Version, "POST", f"{_service(address)}/rollback", {"number": number})
 
-    def follow(self, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
+    async def follow(self, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
         """The rollout of that version, from its start, until it is live or failed.
 
         None: whatever the service is busy with (scaling, restart, stop), until it has settled.
         """
+        async for step in self._stream(RolloutStep, f"{_service(address)}/rollout", version=number):
+            yield step
 
-    async def domains(self, address: Address) -> Sequence[str]: ...
+    # Domains
+
+    async def domains(self, address: Address) -> Sequence[str]:
+        return await self._get(list[str], f"{_service(address)}/domains")
+
     async def add_domains(self, address: Address, domains: Sequence[str]) -> Sequence[str]:
         """Raises Conflict when another service has one of them; none is added then."""
+        return await self._send(list[str], "PATCH", f"{_service(address)}/domains", {"add": list(domains)})
 
-    async def remove_domains(self, address: Address, domains: Sequence[str]) -> Sequence[str]: ...
+    async def remove_domains(self, address: Address, domains: Sequence[str]) -> Sequence[str]:
+        """Raises NotFound when the service has not one of them; none is removed then."""
+        return await self._send(list[str], "PATCH", f"{_service(address)}/domains", {"remove": list(domains)})
 
-    def logs(
+    # Logs
+
+    async def logs(
         self,
         address: Address,
         *,
         lines: int = 100,
         follow: bool = False,
         instance: str | None = None,
-    ) -> AsyncIterator[LogLine]: ...
+    ) -> AsyncIterator[LogLine]:
+        """The last lines, then (with `follow`) new ones; of the process type that the address names, if any."""
+        stream = self._stream(
+            LogLine,
+            f"{_service(address)}/logs",
+            lines=lines,
+            follow=str(follow).lower(),
+            instance=instance,
+            process=address.process_type,
+        )
+        async for line in stream:
+            yield line
 
-    async def open_build(self, address: Address, *, commit: str | None) -> Build: ...
-    async def append_build_log(self, build: str, lines: Sequence[str]) -> None: ...
+    # Builds
+
+    async def open_build(self, address: Address, *, commit: str | None) -> Build:
+        return await self._send(Build, "POST", f"{_service(address)}/builds", {"commit": commit})
+
+    async def append_build_log(self, build: str, lines: Sequence[str]) -> None:
+        await self._request("POST", f"{_build(build)}/log", {"lines": list(lines)})
+
     async def close_build(
         self, build: str, status: BuildStatus, *, error: str = "", artifact: Artifact | None = None
-    ) -> Build: ...
+    ) -> Build:
+        body = {"status": status, "error": error, "artifact": artifact}
+        return await self._send(Build, "POST", f"{_build(build)}/close", body)
+
     async def builds(self, address: Address) -> Sequence[Build]:
         """Newest first."""
+        return await self._get(list[Build], f"{_service(address)}/builds")
 
-    async def build(self, build: str) -> Build: ...
-    async def build_log(self, build: str) -> str: ...
+    async def build(self, build: str) -> Build:
+        return await self._get(Build, _build(build))
+
+    async def build_log(self, build: str) -> str:
+        return (await self._request("GET", f"{_build(build)}/log")).decode(errors="replace")
+
     async def cancel_build(self, build: str) -> Build:
         """Ask for its end; the build's owner notices within a second."""
+        return await self._send(Build, "POST", f"{_build(build)}/cancel")
 
-    async def users(self) -> Sequence[User]: ...
-    async def create_user(self, name: str, *, admin: bool = False) -> User: ...
-    async def remove_user(self, name: str) -> None: ...
+    # People
+
+    async def users(self) -> Sequence[User]:
+        """All for an admin; else oneself, and who has rights on what one manages."""
+        return await self._get(list[User], "/v1/users")
+
+    async def create_user(self, name: str, *, admin: bool = False) -> User:
+        return await self._send(User, "POST", "/v1/users", {"name": name, "admin": admin})
+
+    async def remove_user(self, name: str) -> None:
+        """With their keys and tokens. Raises Refused for the last admin."""
+        await self._request("DELETE", _user(name))
+
     async def grant(self, user: str, deployment: str, right: Right | None) -> User:
         """None takes all rights on that deployment away."""
+        path = f"{_user(user)}/rights/{quote(check_name(deployment, 'app name'), safe='')}"
+        if right is None:
+            return await self._send(User, "DELETE", path)
+        return await self._send(User, "PUT", path, {"right": right})
 
-    async def keys(self) -> Sequence[SshKey]: ...
+    async def keys(self) -> Sequence[SshKey]:
+        """All for an admin, else one's own."""
+        return await self._get(list[SshKey], "/v1/keys")
+
     async def add_key(self, name: str, public_key: str, *, user: str | None = None) -> SshKey:
         """None: the asker's own. An admin may name anybody; a new user is made by that (without rights)."""
+        body = {"name": name, "public_key": public_key, "user": user}
+        return await self._send(SshKey, "POST", "/v1/keys", body)
 
-    async def remove_key(self, name: str) -> None: ...
+    async def remove_key(self, name: str) -> None:
+        await self._request("DELETE", f"/v1/keys/{quote(check_title(name, 'key name'), safe='')}")
+
+    async def tokens(self) -> Sequence[Token]:
+        """All for an admin, else one's own. Their secrets are kept nowhere."""
+        return await self._get(list[Token], "/v1/tokens")
+
     async def create_token(self, *, user: str | None = None, description: str = "") -> str:
         """The secret, shown this once."""
+        body = {"user": user, "description": description}
+        made = await self._send(dict[str, str], "POST", "/v1/tokens", body)
+        return made["secret"]
 
-    async def events(self, *, deployment: str | None = None, limit: int = 100) -> Sequence[Event]: ...
-    async def close(self) -> None: ...
+    async def remove_token(self, token_id: str) -> None:
+        await self._request("DELETE", f"/v1/tokens/{quote(check_title(token_id, 'token id'), safe='')}")
+
+    async def events(self, *, deployment: str | None = None, limit: int = 100) -> Sequence[Event]:
+        """The newest `limit`, oldest first."""
+        return await self._get(list[Event], "/v1/events", deployment=deployment, limit=limit)
+
+    # The way there
+
+    async def _get(self, kind: type[T], path: str, **params: str | int | None) -> T:
+        return self._decoded(kind, await self._request("GET", path, params=params))
+
+    async def _send(self, kind: type[T], method: str, path: str, body: object = None) -> T:
+        return self._decoded(kind, await self._request(method, path, body))
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        params: Mapping[str, str | int | None] | None = None,
+    ) -> bytes:
+        with self._told_in_our_words():
+            answer = await self._http.request(
+                method,
+                path,
+                content=None if body is None else wire.encode(body),
+                headers={} if body is None else {"Content-Type": "application/json"},
+                params=_given(params or {}),
+            )
+        if answer.is_success:
+            return answer.content
+        raise self._error(answer.status_code, answer.headers, answer.content)
+
+    async def _stream(self, kind: type[T], path: str, **params: str | int | None) -> AsyncIterator[T]:
+        """Values of an NDJSON answer. Blank lines are signs of life; a problem may end it."""
+        timeout = httpx.Timeout(self._timeout, connect=CONNECT_TIMEOUT, read=SILENCE_TIMEOUT)
+        with self._told_in_our_words():
+            async with self._http.stream("GET", path, params=_given(params), timeout=timeout) as answer:
+                if not answer.is_success:
+                    raise self._error(answer.status_code, answer.headers, await answer.aread())
+                async for line in _lines(answer):
+                    if line.startswith(b'{"problem":'):
+                        raise error_of(self._decoded(dict[str, Problem], line)["problem"])
+                    if line:
+                        yield self._decoded(kind, line)
+
+    @contextmanager
+    def _told_in_our_words(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.ConnectError as error:
+            raise Unavailable(
+                f"The server at {self._base_url} does not answer. Is `moor server` running?"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"The server at {self._base_url} takes too long to answer.") from error
+        except httpx.TransportError as error:
+            raise Unavailable(f"The connection to the server at {self._base_url} was lost.") from error
+
+    def _decoded(self, kind: type[T], text: bytes) -> T:
+        try:
+            return wire.decode(kind, text)
+        except wire.WireError as error:
+            raise InternalFault(
+                f"The answer of {self._base_url} makes no sense to this version of moor: {error}"
+            ) from error
+
+    def _error(self, status: int, headers: httpx.Headers, content: bytes) -> MooringError:
+        if headers.get("Content-Type", "").startswith(MEDIA_TYPE):
+            return error_of(self._decoded(Problem, content))
+        return Unavailable(f"{self._base_url} answered {status}, and not as a Mooring server does.")
+
+
+async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """Whole lines as soon as they are there; httpx's own way splits at every Unicode line end."""
+    kept = b""
+    async for chunk in answer.aiter_bytes():
+        *lines, kept = (kept + chunk).split(b"\n")
+        for line in lines:
+            yield line
+
+
+def _checked_url(text: str) -> str:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise InvalidInput("url", f"{text!a} is no URL of a server: {error}.") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidInput("url", f"{text!a} is no URL of a server: it begins with http:// or https://.")
+    return text.rstrip("/")
+
+
+def _given(params: Mapping[str, str | int | None]) -> dict[str, str | int]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _deployment(name: str) -> str:
+    return f"/v1/deployments/{check_name(name, 'app name')}"
+
+
+def _service(address: Address) -> str:
+    return f"{_deployment(address.deployment)}/services/{check_name(address.service, 'service name')}"
+
+
+def _build(build: str) -> str:
+    return f"/v1/builds/{quote(check_title(build, 'build id'), safe='')}"
+
+
+def _user(name: str) -> str:
+    return f"/v1/users/{quote(check_title(name, 'user name'), safe='')}"

@@ -7,6 +7,7 @@
     ├── Refused            understood, but a rule of this server says no (with the way out)
     ├── Unauthenticated    nobody has said who is asking
     ├── Forbidden          that user may not do this
+    ├── Throttled          too much of it from there; waiting helps
     ├── Unavailable        a part that we need does not answer; trying again may help
     └── InternalFault      our own mistake, said as such
 
@@ -69,6 +70,14 @@ class Forbidden(MooringError):
 
     code = "forbidden"
     status = 403
+
+
+class Throttled(MooringError):
+    """Too many attempts came from there; the sentence says how long to wait."""
+
+    code = "throttled"
+    status = 429
+    retryable = True
 
 
 class Unavailable(MooringError):

@@ -11,16 +11,17 @@ UNNAMED = ""
 def process_commands(version: Version) -> Mapping[str, str]:
     """Process type to its command line. Empty: the version has nothing to run.
 
-    An image brings a command of its own, so the unnamed type's may be the empty text there.
+    The definition's command is that of the unnamed type, where there are no named ones. An image
+    brings a command of its own, so the empty text stands for it there.
     """
     artifact = version.artifact
     if artifact is None:
         return {}
     commands = dict(artifact.process_types)
-    if version.definition.command:
+    if not commands and artifact.kind is ArtifactKind.IMAGE:
+        commands[UNNAMED] = ""
+    if version.definition.command and set(commands) <= {UNNAMED}:
         commands[UNNAMED] = version.definition.command
-    elif artifact.kind is ArtifactKind.IMAGE:
-        commands.setdefault(UNNAMED, "")
     return commands
 
 

@@ -1,0 +1,80 @@
+"""The HTTP API, put together."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+
+from controller.api import (
+    builds,
+    deployments,
+    domains,
+    events,
+    keys,
+    problems,
+    processes,
+    server,
+    services,
+    tokens,
+    users,
+    versions,
+)
+from controller.api.answers import EVERYWHERE, documented_problems, openapi_of
+from controller.api.auth import Gate
+from controller.api.limits import BodyLimit, FailedLogins
+from controller.operations.operations import Operations
+
+DESCRIPTION = """
+A git-push PaaS. Every call but `/v1/health` needs `Authorization: Bearer TOKEN`.
+
+Errors are problems (RFC 9457) with a `code` that stays the same over releases: `invalid-input` (with
+the `field`), `not-found`, `conflict`, `refused`, `unauthenticated`, `forbidden`, `throttled`,
+`method-not-allowed`, `unavailable` (try again), `internal` (our fault). What the asker may not view
+is `not-found` to them.
+
+Streams are NDJSON: one JSON object a line, blank lines as signs of life, and a last line
+`{"problem": …}` when an error comes up on the way.
+"""
+
+
+def create_app(
+    operations: Operations, *, keep_alive: float = 15.0, failures: FailedLogins | None = None
+) -> FastAPI:
+    """`keep_alive`: seconds of silence after which a stream gets a sign of life."""
+    app = FastAPI(
+        title="Mooring",
+        version=version("mooring"),
+        description=DESCRIPTION,
+        responses=documented_problems(*EVERYWHERE),
+    )
+    app.state.gate = Gate(operations.credentials, failures or FailedLogins())
+    app.add_middleware(BodyLimit)
+    problems.install(app)
+    for router in (
+        server.routes(operations.server),
+        deployments.routes(operations.deployments),
+        services.routes(operations.services),
+        processes.routes(
+            operations.processes, operations.instances, operations.services, keep_alive=keep_alive
+        ),
+        versions.routes(operations.versions, operations.rollouts, keep_alive=keep_alive),
+        domains.routes(operations.domains),
+        builds.routes(operations.builds),
+        users.routes(operations.users),
+        keys.routes(operations.keys),
+        tokens.routes(operations.credentials),
+        events.routes(operations.journal),
+    ):
+        app.include_router(router)
+    _document(app)
+    return app
+
+
+def _document(app: FastAPI) -> None:
+    """Make the OpenAPI document when it is first asked for: it is large, and most servers are never asked."""
+
+    def openapi() -> dict[str, Any]:
+        app.openapi_schema = app.openapi_schema or openapi_of(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

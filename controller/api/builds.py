@@ -1,0 +1,83 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import Field
+from starlette.responses import PlainTextResponse, Response
+
+from controller.api.answers import answers, nothing, respond
+from controller.api.auth import Asker
+from controller.api.bodies import Body
+from controller.api.paths import SERVICE, At
+from controller.operations.builds import BuildOperations
+from controller.types import Artifact, Build, BuildStatus
+
+BUILD = "/v1/builds/{build}"
+BuildId = Annotated[str, Path(description="Id of the build.")]
+
+
+class NewBuild(Body):
+    commit: str | None = Field(None, description="Full git commit id.", max_length=64)
+
+
+class LogLines(Body):
+    lines: list[str] = Field(examples=[["-----> Python app detected"]])
+
+
+class BuildEnd(Body):
+    status: BuildStatus
+    error: str = Field("", description="Why it failed, in a sentence.", max_length=4000)
+    artifact: Artifact | None = Field(None, description="What it made; needed when it succeeded.")
+
+
+def routes(builds: BuildOperations) -> APIRouter:
+    router = APIRouter(tags=["builds"])
+
+    @router.get(f"{SERVICE}/builds", summary="List builds", responses=answers(list[Build], 404))
+    async def index(asker: Asker, at: At) -> Response:
+        """Newest first."""
+        return respond(builds.list(asker, at))
+
+    @router.post(
+        f"{SERVICE}/builds",
+        summary="Begin one",
+        status_code=201,
+        responses=answers(Build, 403, 404, 409, status=201),
+    )
+    async def open_build(asker: Asker, at: At, body: NewBuild) -> Response:
+        """Opens the record; whoever opens it does the building, watches `cancel_requested_by`, and closes it."""
+        return respond(await builds.open(asker, at, commit=body.commit), 201)
+
+    @router.get(BUILD, summary="Show one", responses=answers(Build, 404))
+    async def show(asker: Asker, build: BuildId) -> Response:
+        return respond(builds.get(asker, build))
+
+    @router.get(
+        f"{BUILD}/log",
+        summary="Read its log",
+        response_class=PlainTextResponse,
+        responses=answers(str, 404, media="text/plain"),
+    )
+    async def log(asker: Asker, build: BuildId) -> Response:
+        return PlainTextResponse(await builds.log(asker, build), headers={"Cache-Control": "no-store"})
+
+    @router.post(
+        f"{BUILD}/log",
+        summary="Append to its log",
+        status_code=204,
+        responses=answers(None, 403, 404, 409, status=204),
+    )
+    async def append(asker: Asker, build: BuildId, body: LogLines) -> Response:
+        await builds.append_log(asker, build, body.lines)
+        return nothing()
+
+    @router.post(f"{BUILD}/close", summary="Say how it ended", responses=answers(Build, 403, 404, 409))
+    async def close(asker: Asker, build: BuildId, body: BuildEnd) -> Response:
+        closed = await builds.close(asker, build, body.status, error=body.error, artifact=body.artifact)
+        return respond(closed)
+
+    @router.post(f"{BUILD}/cancel", summary="Ask for its end", responses=answers(Build, 403, 404, 409))
+    async def cancel(asker: Asker, build: BuildId) -> Response:
+        """Its owner notices within a second."""
+        return respond(await builds.cancel(asker, build))
+
+    return router

@@ -1,0 +1,91 @@
+"""What the API does not let a caller do: send too much, and guess tokens."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from controller.api.problems import answer
+from controller.errors import InvalidInput
+from controller.problem import problem
+
+MAX_BODY = 2 * 1024**2
+"""Bytes of a request's body; the largest that the client sends are batches of a build's log."""
+
+
+class BodyLimit:
+    """Answers 413 to a larger body, as soon as it is known to be larger."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        too_large = problem(
+            413,
+            InvalidInput.code,
+            f"The request's body is larger than {self._limit // 1024} KiB.",
+            field="body",
+        )
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._limit:
+            await answer(too_large)(scope, receive, send)
+            return
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._limit:
+                raise _TooLarge
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        except _TooLarge:
+            await answer(too_large)(scope, receive, send)
+
+
+class _TooLarge(BaseException):
+    """Not an Exception, so that nothing on its way out takes it for a fault."""
+
+
+class FailedLogins:
+    """Counts wrong tokens by address, in bounded memory.
+
+    A right token is let in whatever came before from its address: behind a proxy many share one,
+    and none of them can be guessed (256 random bits). So this only keeps a stranger from keeping
+    the server busy and the log full.
+    """
+
+    def __init__(
+        self,
+        *,
+        allowed: int = 30,
+        window: float = 60.0,
+        addresses: int = 1024,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`allowed` failures within `window` seconds for each of the last `addresses` that failed."""
+        self._allowed = allowed
+        self._window = window
+        self._addresses = addresses
+        self._clock = clock
+        self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        """Address to when its window began and the failures since."""
+
+    def add(self, address: str) -> float | None:
+        """Count one failure. Seconds to wait when there were too many, else None."""
+        now = self._clock()
+        began, failures = self._seen.pop(address, (now, 0))
+        if now - began >= self._window:
+            began, failures = now, 0
+        self._seen[address] = (began, failures + 1)
+        while len(self._seen) > self._addresses:
+            self._seen.popitem(last=False)
+        return began + self._window - now if failures >= self._allowed else None

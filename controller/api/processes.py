@@ -1,0 +1,85 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from controller.api.answers import answers, respond
+from controller.api.auth import Asker
+from controller.api.bodies import Body
+from controller.api.paths import SERVICE, At
+from controller.api.streams import MEDIA_TYPE, NdjsonStream
+from controller.operations.instances import InstanceOperations
+from controller.operations.processes import ProcessOperations
+from controller.operations.services import ServiceOperations
+from controller.types import Instance, LogLine, Version
+from controller.views import ServiceInfo
+
+ProcessType = Annotated[str | None, Query(description="Only this process type.", examples=["web"])]
+
+
+class Scale(Body):
+    changes: Mapping[str, str] = Field(
+        description="Process type to a number, or to how many more or fewer.",
+        examples=[{"web": "2", "worker": "+1"}],
+    )
+
+
+def routes(
+    processes: ProcessOperations,
+    instances: InstanceOperations,
+    services: ServiceOperations,
+    *,
+    keep_alive: float,
+) -> APIRouter:
+    router = APIRouter(tags=["processes"])
+    changed = answers(ServiceInfo, 403, 404)
+
+    @router.patch(f"{SERVICE}/scale", summary="Say how many instances run", responses=changed)
+    async def scale(asker: Asker, at: At, body: Scale) -> Response:
+        await processes.scale(asker, at, body.changes)
+        return respond(services.get(asker, at))
+
+    @router.post(f"{SERVICE}/restart", summary="Restart", responses=answers(Version, 403, 404, 409))
+    async def restart(asker: Asker, at: At) -> Response:
+        """New instances take the old ones' place once they are healthy. Answers with what they run."""
+        return respond(await processes.restart(asker, at))
+
+    @router.post(f"{SERVICE}/stop", summary="Stop all instances", responses=changed)
+    async def stop(asker: Asker, at: At) -> Response:
+        await processes.stop(asker, at)
+        return respond(services.get(asker, at))
+
+    @router.post(f"{SERVICE}/start", summary="Undo a stop", responses=changed)
+    async def start(asker: Asker, at: At) -> Response:
+        await processes.start(asker, at)
+        return respond(services.get(asker, at))
+
+    @router.get(f"{SERVICE}/instances", summary="List instances", responses=answers(list[Instance], 404))
+    async def index(asker: Asker, at: At, process: ProcessType = None) -> Response:
+        """What runs, as of a moment ago."""
+        return respond(instances.list(asker, replace(at, process_type=process)))
+
+    @router.get(
+        f"{SERVICE}/logs",
+        summary="Read what instances print",
+        response_class=NdjsonStream,
+        responses=answers(LogLine, 404, 409, media=MEDIA_TYPE),
+    )
+    async def logs(
+        asker: Asker,
+        at: At,
+        lines: Annotated[int, Query(description="Lines of the past.", ge=0)] = 100,
+        follow: Annotated[bool, Query(description="Go on with what comes.")] = False,
+        instance: Annotated[str | None, Query(description="Only this instance's.")] = None,
+        process: ProcessType = None,
+    ) -> Response:
+        """One JSON object a line. Blank lines are signs of life; `{"problem": …}` is an error on the way."""
+        found = instances.logs(
+            asker, replace(at, process_type=process), lines=lines, follow=follow, instance=instance
+        )
+        return NdjsonStream(found, keep_alive=keep_alive)
+
+    return router

@@ -1,0 +1,88 @@
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from controller.api.answers import answers, nothing, respond
+from controller.api.auth import Asker
+from controller.api.bodies import Body
+from controller.api.paths import SERVICE, SERVICES, At, InDeployment
+from controller.names import Address, check_name
+from controller.operations.services import ServiceOperations
+from controller.types import Service
+from controller.views import Change, ServiceInfo
+
+
+class ServiceToEnsure(Body):
+    name: str = Field(examples=["app"])
+
+
+class DefinitionChange(Body):
+    definition: dict[str, Any] = Field(
+        description="Keys to change: image, command, env, health, and any for plugins. null takes one away.",
+        examples=[{"image": "redis:7"}, {"health": {"path": "/health", "timeout": 30}}],
+    )
+    force: bool = Field(False, description="Make a version even where nothing changes.")
+
+
+class ConfigChange(Body):
+    put: dict[str, str] = Field(default_factory=dict, examples=[{"GREETING": "hello"}])
+    drop: list[str] = Field(default_factory=list, examples=[["OLD_SETTING"]])
+
+
+class Branches(Body):
+    branches: list[str] = Field(examples=[["main"]])
+
+
+def routes(services: ServiceOperations) -> APIRouter:
+    router = APIRouter(tags=["services"])
+
+    @router.get("/v1/services", summary="List services", responses=answers(list[ServiceInfo], 404))
+    async def index(asker: Asker, deployment: Annotated[str | None, Query()] = None) -> Response:
+        """All that the asker may view, of one deployment or of all."""
+        return respond(services.list(asker, deployment))
+
+    @router.post(SERVICES, summary="Make sure there is one", responses=answers(ServiceInfo, 403, 404, 409))
+    async def ensure(asker: Asker, deployment: InDeployment, body: ServiceToEnsure) -> Response:
+        """The service of that name; made, without code, when there is none."""
+        address = Address(deployment, check_name(body.name, "service name"))
+        return respond(await services.ensure(asker, address))
+
+    @router.get(SERVICE, summary="Show one", responses=answers(ServiceInfo, 404))
+    async def show(asker: Asker, at: At) -> Response:
+        """Values of variables are hidden from those who may only view."""
+        return respond(services.get(asker, at))
+
+    @router.patch(SERVICE, summary="Change its definition", responses=answers(Change, 403, 404, 409))
+    async def define(asker: Asker, at: At, body: DefinitionChange) -> Response:
+        """Makes the service when there is none, and a version when anything changed."""
+        return respond(await services.define(asker, at, body.definition, force=body.force))
+
+    @router.delete(
+        SERVICE, summary="Destroy one", status_code=204, responses=answers(None, 403, 404, status=204)
+    )
+    async def destroy(asker: Asker, at: At) -> Response:
+        """Forgets its versions and builds at once; instances stop and files go after that."""
+        await services.destroy(asker, at)
+        return nothing()
+
+    @router.get(
+        f"{SERVICE}/config", summary="Show its variables", responses=answers(dict[str, str], 403, 404)
+    )
+    async def config(asker: Asker, at: At) -> Response:
+        """Those set for the service itself."""
+        return respond(services.config(asker, at))
+
+    @router.patch(f"{SERVICE}/config", summary="Change its variables", responses=answers(Change, 403, 404))
+    async def change_config(asker: Asker, at: At, body: ConfigChange) -> Response:
+        """All in one version; none when nothing changes."""
+        return respond(await services.change_config(asker, at, values=body.put, drop=body.drop))
+
+    @router.put(
+        f"{SERVICE}/branches", summary="Say which branches deploy", responses=answers(Service, 403, 404)
+    )
+    async def branches(asker: Asker, at: At, body: Branches) -> Response:
+        return respond((await services.set_branches(asker, at, body.branches)).service)
+
+    return router

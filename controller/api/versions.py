@@ -1,0 +1,72 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from controller.api.answers import answers, respond
+from controller.api.auth import Asker
+from controller.api.bodies import Body
+from controller.api.paths import SERVICE, At
+from controller.api.streams import MEDIA_TYPE, NdjsonStream
+from controller.operations.rollouts import RolloutOperations
+from controller.operations.versions import VersionOperations
+from controller.types import Artifact, Version
+from controller.views import Change, RolloutStep
+
+
+class Release(Body):
+    artifact: Artifact
+    commit: str | None = Field(None, description="Full git commit id.", max_length=64)
+    build: str | None = Field(None, description="Id of the build that made the artifact.", max_length=64)
+    reason: str = Field(description="In words.", examples=["push of 1a2b3c4 to main"], max_length=500)
+
+
+class Rollback(Body):
+    number: int | None = Field(None, description="The version to go back to; null: the one live before.")
+
+
+def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_alive: float) -> APIRouter:
+    router = APIRouter(tags=["versions"])
+
+    @router.get(f"{SERVICE}/versions", summary="List versions", responses=answers(list[Version], 404))
+    async def index(asker: Asker, at: At) -> Response:
+        """Newest first."""
+        return respond(versions.list(asker, at))
+
+    @router.post(f"{SERVICE}/versions", summary="Release new code", responses=answers(Change, 403, 404, 409))
+    async def release(asker: Asker, at: At, body: Release) -> Response:
+        """Makes no version when code and config are those of the wanted one."""
+        change = await versions.release(
+            asker, at, body.artifact, commit=body.commit, build=body.build, reason=body.reason
+        )
+        return respond(change)
+
+    @router.get(f"{SERVICE}/versions/{{number}}", summary="Show one", responses=answers(Version, 404))
+    async def show(asker: Asker, at: At, number: Annotated[int, Path(ge=1)]) -> Response:
+        return respond(versions.get(asker, at, number))
+
+    @router.post(
+        f"{SERVICE}/rollback", summary="Go back to a version", responses=answers(Version, 403, 404, 409)
+    )
+    async def rollback(asker: Asker, at: At, body: Rollback) -> Response:
+        """Makes a new version with the code and the config of an older one."""
+        return respond(await versions.rollback(asker, at, body.number))
+
+    @router.get(
+        f"{SERVICE}/rollout",
+        summary="Follow a rollout",
+        response_class=NdjsonStream,
+        responses=answers(RolloutStep, 404, media=MEDIA_TYPE),
+    )
+    async def follow(
+        asker: Asker,
+        at: At,
+        version: Annotated[
+            int | None, Query(description="Without: until the service has settled.", ge=1)
+        ] = None,
+    ) -> Response:
+        """One JSON object a line; the last has `done`. Blank lines are signs of life."""
+        return NdjsonStream(rollouts.follow(asker, at, version), keep_alive=keep_alive)
+
+    return router

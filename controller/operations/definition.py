@@ -1,0 +1,138 @@
+"""Reading what people want of a service: plain values in, a checked Definition out. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from controller.environment import RESERVED_PREFIX
+from controller.errors import InvalidInput
+from controller.names import check_env_name
+from controller.types import Definition, HealthCheck
+
+MAX_VALUE = 64 * 1024
+"""Bytes of one variable's value: the kernel takes 128 KiB for one string of a process's environment."""
+MAX_ENV = 256 * 1024
+"""Bytes of all variables together."""
+
+
+def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definition:
+    """`before` with the keys of `given` put in place of its own.
+
+    A key that is not given keeps what it was, null takes it back to its default. `env` and `health`
+    are replaced as a whole. Unknown keys go to `extra`. Raises InvalidInput naming the key.
+    """
+    definition, extra = before, dict(before.extra)
+    for key, value in given.items():
+        if key == "image":
+            definition = replace(definition, image=_text(key, value))
+        elif key == "command":
+            definition = replace(definition, command=_text(key, value))
+        elif key == "env":
+            definition = replace(definition, env=changed_env({}, put=_variables(value), drop=()))
+        elif key == "health":
+            definition = replace(definition, health=_health(value))
+        elif value is None:
+            extra.pop(key, None)
+        else:
+            extra[key] = value
+    return replace(definition, extra=extra)
+
+
+def changed_env(
+    before: Mapping[str, str], *, put: Mapping[str, str], drop: Sequence[str]
+) -> Mapping[str, str]:
+    """`before` without `drop` and with `put`; raises InvalidInput naming the variable."""
+    for name in drop:
+        check_env_name(name)
+        if name in put:
+            raise InvalidInput("env", f"{name} is to be set and to be removed at once: do one of them.")
+    for name, value in put.items():
+        _check_variable(name, value)
+    env = {name: value for name, value in before.items() if name not in drop} | dict(put)
+    if sum(len(name) + len(value.encode()) for name, value in env.items()) > MAX_ENV:
+        raise InvalidInput(
+            "env", f"All variables together are larger than {MAX_ENV // 1024} KiB: keep files elsewhere."
+        )
+    return env
+
+
+def _check_variable(name: str, value: str) -> None:
+    check_env_name(name)
+    if name == "PORT" or name.startswith(RESERVED_PREFIX):
+        raise InvalidInput("env", f"{name} is given to each instance by the server and can't be set.")
+    if "\0" in value:
+        raise InvalidInput(
+            "env", f"The value of {name} has a zero byte in it, which no process can be given."
+        )
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput("env", f"The value of {name} is no valid text.") from error
+    if size > MAX_VALUE:
+        raise InvalidInput(
+            "env", f"The value of {name} is larger than {MAX_VALUE // 1024} KiB: keep it in a file."
+        )
+
+
+def _text(key: str, value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value.strip() or "\0" in value):
+        raise InvalidInput(key, f"{key} must be a text that is not empty, or null.")
+    return value
+
+
+def _variables(value: Any) -> Mapping[str, str]:
+    """YAML and JSON people write `PORT_COUNT: 3` and mean the text; a list or a mapping they don't."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInput("env", "env must map names to values, as in {GREETING: hello}.")
+    return {str(name): _value(str(name), each) for name, each in value.items()}
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise InvalidInput("env", f"The value of {name} must be a text or a number.")
+
+
+def _health(value: Any) -> HealthCheck:
+    if value is None:
+        return HealthCheck()
+    if isinstance(value, str):
+        value = {"path": value}
+    if not isinstance(value, Mapping):
+        raise InvalidInput(
+            "health", "health must be a path such as /health, or {path: …, timeout: …, settle: …}."
+        )
+    if unknown := set(value) - {"path", "timeout", "settle"}:
+        raise InvalidInput("health", f"health knows path, timeout and settle, not {min(map(str, unknown))}.")
+    path = value.get("path")
+    if path is not None and not _is_http_path(path):
+        raise InvalidInput("health", "health.path must be an HTTP path such as /health.")
+    defaults = HealthCheck()
+    return HealthCheck(
+        path=path,
+        timeout=_seconds("timeout", value.get("timeout"), defaults.timeout),
+        settle=_seconds("settle", value.get("settle"), defaults.settle),
+    )
+
+
+def _is_http_path(path: Any) -> bool:
+    """Of visible ASCII, so that it fits on a request line as it is."""
+    return (
+        isinstance(path, str)
+        and path.startswith("/")
+        and path.isascii()
+        and path.isprintable()
+        and " " not in path
+    )
+
+
+def _seconds(key: str, value: Any, default: float) -> float:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 3600:
+        raise InvalidInput("health", f"health.{key} must be a number of seconds, above 0 and up to 3600.")
+    return float(value)

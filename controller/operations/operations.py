@@ -1,0 +1,98 @@
+"""All operations of one server, put together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from controller.config import Settings
+from controller.operations.builds import BuildOperations
+from controller.operations.credentials import CredentialOperations, Sessions
+from controller.operations.deployments import DeploymentOperations
+from controller.operations.domains import DomainOperations
+from controller.operations.instances import InstanceOperations
+from controller.operations.journal import JournalOperations
+from controller.operations.keys import KeyOperations
+from controller.operations.processes import ProcessOperations
+from controller.operations.removal import Cleanup, Removal
+from controller.operations.rollouts import RolloutOperations
+from controller.operations.runtime import Runtime
+from controller.operations.server import Doorplate, ServerOperations
+from controller.operations.services import ServiceOperations
+from controller.operations.users import UserOperations
+from controller.operations.versions import VersionOperations
+from controller.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """Every change of desired state, and every look at it, by what it is about.
+
+    Each call takes the `Actor` who asks first, and checks their rights itself.
+    """
+
+    server: ServerOperations
+    deployments: DeploymentOperations
+    services: ServiceOperations
+    processes: ProcessOperations
+    instances: InstanceOperations
+    domains: DomainOperations
+    versions: VersionOperations
+    rollouts: RolloutOperations
+    builds: BuildOperations
+    users: UserOperations
+    keys: KeyOperations
+    credentials: CredentialOperations
+    journal: JournalOperations
+    removal: Removal
+
+    async def close(self) -> None:
+        """Leave what is still being removed to the next start."""
+        await self.removal.close()
+
+
+def make_operations(
+    state: State,
+    settings: Settings,
+    runtime: Runtime,
+    *,
+    cleanup: Cleanup,
+    doorplate: Callable[[], Doorplate],
+    sessions: Sessions,
+    privileged: bool,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Operations:
+    """`cleanup` removes the files of a destroyed service; `doorplate` is asked when somebody wants to know.
+
+    `privileged`: the server is root, so each service gets a user id of its own.
+    """
+    builds = BuildOperations(state, folder=settings.folders.builds, clock=clock)
+
+    async def clean(deployment: str, service: str) -> None:
+        await cleanup(deployment, service)
+        await builds.sweep_logs()
+
+    removal = Removal(state, runtime, clean)
+    return Operations(
+        server=ServerOperations(runtime, doorplate, domain=settings.domain),
+        deployments=DeploymentOperations(state, removal, clock=clock),
+        services=ServiceOperations(
+            state,
+            runtime,
+            removal,
+            root_domain=settings.domain,
+            http_port=lambda: doorplate().http.port,
+            first_uid=settings.first_uid if privileged else None,
+            clock=clock,
+        ),
+        processes=ProcessOperations(state, runtime, clock=clock),
+        instances=InstanceOperations(state, runtime),
+        domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),
+        versions=VersionOperations(state, runtime, clock=clock),
+        rollouts=RolloutOperations(state, runtime),
+        builds=builds,
+        users=UserOperations(state, clock=clock),
+        keys=KeyOperations(state, clock=clock),
+        credentials=CredentialOperations(state, sessions, clock=clock),
+        journal=JournalOperations(state),
+        removal=removal,
+    )

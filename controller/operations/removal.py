@@ -1,0 +1,96 @@
+"""What a destroyed service leaves behind: its files go once its last instance is gone.
+
+Until then nothing new may take its name (it would get the old one's files) or its user id (it could
+read them). A server that dies in between finds the files again at its next start, by `sweep`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from controller.errors import Conflict
+from controller.names import Address
+from controller.operations.runtime import Runtime
+from controller.state import State
+from controller.types import Service
+
+log = logging.getLogger(__name__)
+
+Cleanup = Callable[[str, str], Awaitable[None]]
+"""Removes all files of the service (deployment, name); may fail with OSError, and is idempotent."""
+
+POLL = 0.2
+"""Seconds between two looks at whether the instances are gone."""
+
+
+@dataclass(frozen=True)
+class _Leaving:
+    address: Address
+    uid: int | None
+
+
+class Removal:
+    def __init__(self, state: State, runtime: Runtime, cleanup: Cleanup) -> None:
+        self._state = state
+        self._runtime = runtime
+        self._cleanup = cleanup
+        self._tasks: dict[_Leaving, asyncio.Task[None]] = {}
+
+    def begin(self, services: Iterable[Service]) -> None:
+        """To be called as soon as their records are deleted."""
+        for each in services:
+            leaving = _Leaving(Address(each.deployment, each.name), each.uid)
+            task = asyncio.create_task(self._remove(leaving), name=f"removal of {leaving.address}")
+            self._tasks[leaving] = task
+            task.add_done_callback(partial(self._forget, leaving))
+
+    def check_is_over(self, deployment: str) -> None:
+        """Raise Conflict while something that went by this name is still on its way out."""
+        for leaving in self._tasks:
+            if leaving.address.deployment == deployment:
+                raise Conflict(
+                    f"{leaving.address} was destroyed a moment ago and its instances still stop: "
+                    "try again in some seconds."
+                )
+
+    @property
+    def uids(self) -> frozenset[int]:
+        """User ids that are still in use by what leaves."""
+        return frozenset(each.uid for each in self._tasks if each.uid is not None)
+
+    async def sweep(self, found: Iterable[tuple[str, str]]) -> None:
+        """Begin the removal of those (deployment, name) that have files and no service."""
+        orphans = [Service(deployment=deployment, name=name) for deployment, name in found]
+        self.begin(each for each in orphans if self._state.service(each.deployment, each.name) is None)
+
+    async def idle(self) -> None:
+        """Wait until nothing is on its way out."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def close(self) -> None:
+        """Leave the rest to the next start."""
+        tasks = list(self._tasks.values())
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, leaving: _Leaving, _: asyncio.Task[None]) -> None:
+        self._tasks.pop(leaving, None)
+
+    async def _remove(self, leaving: _Leaving) -> None:
+        deployment, name = leaving.address.deployment, leaving.address.service
+        self._runtime.wake()
+        while not self._is_gone(deployment, name):  # noqa: ASYNC110 - what runs tells no event
+            await asyncio.sleep(POLL)
+        try:
+            await self._cleanup(deployment, name)
+        except OSError:
+            log.exception("files of a destroyed service could not be removed service=%s", leaving.address)
+
+    def _is_gone(self, deployment: str, name: str) -> bool:
+        """While the loop has problems it may not see what runs, so nothing is known to be gone."""
+        runs = self._runtime.instances(deployment, name) or self._runtime.pending(deployment, name)
+        return not runs and not self._runtime.problems()

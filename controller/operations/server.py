@@ -1,0 +1,40 @@
+"""The server as a whole."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from controller.config import Listen
+from controller.operations.access import Actor
+from controller.operations.runtime import Runtime
+from controller.views import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doorplate:
+    """Where the server can be reached: as bound, with the ports that the system chose."""
+
+    api: Listen
+    ssh: Listen
+    http: Listen
+    host_key_fingerprint: str
+
+
+class ServerOperations:
+    def __init__(self, runtime: Runtime, doorplate: Callable[[], Doorplate], *, domain: str) -> None:
+        self._runtime = runtime
+        self._doorplate = doorplate
+        self._domain = domain
+
+    def status(self, asker: Actor) -> Status:
+        """For every user, as addresses and problems concern all of them."""
+        where = self._doorplate()
+        return Status(
+            version=version("mooring"),
+            api=str(where.api),
+            ssh=str(where.ssh),
+            http=str(where.http),
+            domain=self._domain,
+            host_key_fingerprint=where.host_key_fingerprint,
+            problems=tuple(self._runtime.problems()),
+        )

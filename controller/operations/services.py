@@ -1,0 +1,261 @@
+"""Services: making, defining, showing and destroying them, and their config."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from controller.domains import default_domain, domains_of
+from controller.errors import InvalidInput, Refused
+from controller.formation import wanted_processes
+from controller.names import Address, check_name
+from controller.operations.access import Actor, shown_service, shown_version
+from controller.operations.definition import changed_definition, changed_env
+from controller.operations.deployments import forgotten
+from controller.operations.domains import check_domain_is_free
+from controller.operations.lookup import address_of, find_code, find_wanted, get_deployment, get_service
+from controller.operations.removal import Removal
+from controller.operations.runtime import Runtime
+from controller.operations.versioning import NO_CODE, Cause, content_with, new_version
+from controller.state import Delete, EventDraft, Put, State, put
+from controller.types import Definition, InstanceState, Right, Service, Version
+from controller.views import Change, ServiceInfo
+
+MAX_UID = 2**31 - 2
+
+
+class ServiceOperations:
+    def __init__(
+        self,
+        state: State,
+        runtime: Runtime,
+        removal: Removal,
+        *,
+        root_domain: str,
+        http_port: Callable[[], int],
+        first_uid: int | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """`first_uid` None: the server is unprivileged, and services get no user id of their own."""
+        self._state = state
+        self._runtime = runtime
+        self._removal = removal
+        self._root_domain = root_domain
+        self._http_port = http_port
+        self._first_uid = first_uid
+        self._clock = clock
+
+    def list(self, asker: Actor, deployment: str | None = None) -> Sequence[ServiceInfo]:
+        """All that the asker may view, of one deployment or of all."""
+        if deployment is not None:
+            get_deployment(self._state, asker, deployment, Right.VIEW)
+        return [
+            self._info(asker, each)
+            for each in self._state.services(deployment)
+            if asker.may(each.deployment, Right.VIEW)
+        ]
+
+    def get(self, asker: Actor, address: Address) -> ServiceInfo:
+        return self._info(asker, get_service(self._state, asker, address, Right.VIEW))
+
+    async def ensure(self, asker: Actor, address: Address) -> ServiceInfo:
+        """The service, made as an empty code service when the deployment has none of that name."""
+
+        def decide() -> Iterable[Put | EventDraft]:
+            get_deployment(self._state, asker, address.deployment, Right.DEPLOY)
+            if self._state.service(address.deployment, address.service) is not None:
+                return ()
+            service = self._new_service(asker, address)
+            return put(service), _created(service, asker)
+
+        await self._state.transact(decide)
+        return self.get(asker, address)
+
+    async def define(
+        self, asker: Actor, address: Address, given: Mapping[str, Any], *, force: bool = False
+    ) -> Change:
+        """Change the definition by the keys given (see `changed_definition`), making the service if need be."""
+        return await self._redefine(
+            asker,
+            address,
+            "set-service",
+            lambda before: changed_definition(before, given),
+            force=force,
+            make=True,
+        )
+
+    def config(self, asker: Actor, address: Address) -> Mapping[str, str]:
+        """The service's own variables, without the deployment's globals and the buildpack's defaults."""
+        return get_service(self._state, asker, address, Right.DEPLOY).definition.env
+
+    async def change_config(
+        self, asker: Actor, address: Address, *, values: Mapping[str, str], drop: Sequence[str] = ()
+    ) -> Change:
+        """Several variables in one version. Dropping one that is not set changes nothing."""
+        parts = [f"config:set {' '.join(sorted(values))}"] if values else []
+        parts += [f"config:unset {' '.join(sorted(drop))}"] if drop else []
+        if not parts:
+            raise InvalidInput("env", "Name at least one variable to set or to remove.")
+        return await self._redefine(
+            asker,
+            address,
+            ", ".join(parts),
+            lambda before: replace(before, env=changed_env(before.env, put=values, drop=drop)),
+        )
+
+    async def set_branches(self, asker: Actor, address: Address, branches: Sequence[str]) -> ServiceInfo:
+        """Branches whose push deploys."""
+        wanted = tuple(dict.fromkeys(_checked_branch(each) for each in branches))
+        if not wanted:
+            raise InvalidInput("branches", "Name at least one branch.")
+
+        def decide() -> Iterable[Put | EventDraft]:
+            service = get_service(self._state, asker, address, Right.OPERATE)
+            if service.branches == wanted:
+                return ()
+            event = EventDraft(
+                kind="service.branches",
+                deployment=service.deployment,
+                service=service.name,
+                actor=asker.name,
+                text=f"deploys from {', '.join(wanted)}",
+            )
+            return put(replace(service, branches=wanted)), event
+
+        await self._state.transact(decide)
+        return self.get(asker, address)
+
+    async def destroy(self, asker: Actor, address: Address) -> None:
+        """Forget the service in one step. Its instances stop, then its files go."""
+        gone: list[Service] = []
+
+        def decide() -> Iterator[Delete | EventDraft]:
+            gone[:] = [get_service(self._state, asker, address, Right.MANAGE)]
+            yield from forgotten(self._state, gone[0], asker)
+
+        await self._state.transact(decide)
+        self._removal.begin(gone)
+
+    async def _redefine(
+        self,
+        asker: Actor,
+        address: Address,
+        reason: str,
+        change: Callable[[Definition], Definition],
+        *,
+        force: bool = False,
+        make: bool = False,
+    ) -> Change:
+        made: list[Version] = []
+        cause = Cause(actor=asker.name, now=self._clock(), reason=reason)
+
+        def decide() -> Iterator[Put | EventDraft]:
+            made.clear()
+            deployment = get_deployment(self._state, asker, address.deployment, Right.OPERATE)
+            is_new = make and self._state.service(address.deployment, address.service) is None
+            if is_new:
+                service = self._new_service(asker, address)
+                yield _created(service, asker)
+            else:
+                service = get_service(self._state, asker, address, Right.OPERATE)
+            definition = change(service.definition)
+            wanted = find_wanted(self._state, service)
+            content = content_with(deployment, definition, find_code(self._state, service))
+            if content is not None and (force or wanted is None or not content.is_that_of(wanted)):
+                version, steps = new_version(service, wanted, content, cause)
+                made.append(version)
+                yield from steps
+            elif is_new or definition != service.definition:
+                yield put(replace(service, definition=definition))
+                if content is None:
+                    yield _kept_for_later(service, asker, reason)
+
+        await self._state.transact(decide)
+        self._runtime.wake()
+        service = get_service(self._state, asker, address, Right.VIEW)
+        version = shown_version(asker, made[0]) if made else None
+        return Change(version=version, held=self._held(service))
+
+    def _new_service(self, asker: Actor, address: Address) -> Service:
+        """Raises InvalidInput, Conflict; to be called while deciding."""
+        check_name(address.service, "service name")
+        self._removal.check_is_over(address.deployment)
+        domain = default_domain(address.deployment, address.service, self._root_domain)
+        if domain is not None:
+            check_domain_is_free(self._state, asker, domain, address, root=self._root_domain)
+        return Service(
+            deployment=address.deployment,
+            name=address.service,
+            uid=self._free_uid(),
+            created_at=self._clock(),
+            created_by=asker.name,
+        )
+
+    def _free_uid(self) -> int | None:
+        if self._first_uid is None:
+            return None
+        used = {each.uid for each in self._state.services()} | self._removal.uids
+        for uid in range(self._first_uid, MAX_UID):
+            if uid not in used:
+                return uid
+        raise Refused(
+            "No user id is left for one more service: destroy some, or lower the setting first_uid."
+        )
+
+    def _held(self, service: Service) -> str | None:
+        deployment = self._state.deployment(service.deployment)
+        code = find_code(self._state, service)
+        if deployment is not None and content_with(deployment, service.definition, code) is None:
+            return NO_CODE
+        return None
+
+    def _info(self, asker: Actor, service: Service) -> ServiceInfo:
+        wanted = find_wanted(self._state, service)
+        domains = domains_of(service, self._root_domain)
+        port = self._http_port()
+        suffix = "" if port == 80 else f":{port}"
+        return ServiceInfo(
+            service=shown_service(asker, service),
+            domains=domains,
+            urls=tuple(f"http://{each}{suffix}" for each in domains if not each.startswith("*.")),
+            process_types=wanted_processes(service, wanted) if wanted else service.scale,
+            held=self._held(service),
+            running=sum(
+                each.state is InstanceState.RUNNING
+                for each in self._runtime.instances(service.deployment, service.name)
+            ),
+        )
+
+
+def _kept_for_later(service: Service, asker: Actor, reason: str) -> EventDraft:
+    return EventDraft(
+        kind="service.defined",
+        deployment=service.deployment,
+        service=service.name,
+        actor=asker.name,
+        text=f"{reason}, for the first version",
+    )
+
+
+def _created(service: Service, asker: Actor) -> EventDraft:
+    return EventDraft(
+        kind="service.created",
+        deployment=service.deployment,
+        service=service.name,
+        actor=asker.name,
+        text=f"{address_of(service)} was created",
+    )
+
+
+def _checked_branch(text: str) -> str:
+    """Git's own rules, as far as they keep a name from meaning something else."""
+    odd = set(text) & set(" ~^:?*[\\") or not text.isprintable() or ".." in text or "@{" in text
+    if (
+        odd
+        or not text
+        or len(text) > 200
+        or text.startswith(("-", "/", "."))
+        or text.endswith(("/", ".", ".lock"))
+    ):
+        raise InvalidInput("branches", f"{text[:60]!a} is no valid branch name.")
+    return text

@@ -1,0 +1,115 @@
+"""Making versions: what a change of a service's content leads to. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from controller.state import EventDraft, Put, put
+from controller.types import (
+    Artifact,
+    ArtifactKind,
+    Definition,
+    Deployment,
+    Service,
+    Version,
+    VersionStatus,
+)
+
+NO_CODE = "no code yet: git push deploy master"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What makes one version differ from another."""
+
+    definition: Definition
+    globals: Mapping[str, Any]
+    artifact: Artifact
+    commit: str | None = None
+    build: str | None = None
+
+    def is_that_of(self, version: Version) -> bool:
+        """The commit does not count: the same files from another commit run the same."""
+        return (self.definition, self.globals, self.artifact) == (
+            version.definition,
+            version.globals,
+            version.artifact,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Who wants it, when and why."""
+
+    actor: str
+    now: datetime
+    reason: str
+
+
+def content_with(deployment: Deployment, definition: Definition, code: Version | None) -> Content | None:
+    """What a service of this definition would run, with the code of that version; None: there is no code yet."""
+    if definition.image is not None:
+        artifact = Artifact(kind=ArtifactKind.IMAGE, reference=definition.image)
+        return Content(definition=definition, globals=deployment.globals, artifact=artifact)
+    if code is None or code.artifact is None or code.definition.image is not None:
+        return None
+    return Content(
+        definition=definition,
+        globals=deployment.globals,
+        artifact=code.artifact,
+        commit=code.commit,
+        build=code.build,
+    )
+
+
+def new_version(
+    service: Service, wanted: Version | None, content: Content, cause: Cause
+) -> tuple[Version, Iterator[Put | EventDraft]]:
+    """The next version, and what is written for it."""
+    version = Version(
+        deployment=service.deployment,
+        service=service.name,
+        number=service.latest + 1,
+        definition=content.definition,
+        globals=content.globals,
+        artifact=content.artifact,
+        commit=content.commit,
+        build=content.build,
+        actor=cause.actor,
+        reason=cause.reason,
+        created_at=cause.now,
+    )
+    return version, _written(service, wanted, version, cause)
+
+
+def _written(
+    service: Service, wanted: Version | None, version: Version, cause: Cause
+) -> Iterator[Put | EventDraft]:
+    if wanted is not None and wanted.status is VersionStatus.PENDING:
+        overtaken = f"v{version.number} was wanted before it was live"
+        yield put(replace(wanted, status=VersionStatus.SUPERSEDED, failure=overtaken))
+    yield put(version)
+    yield put(
+        replace(
+            service,
+            definition=version.definition,
+            latest=version.number,
+            target=version.number,
+            rollout_started_at=cause.now,
+            rollout_failure="",
+        )
+    )
+    yield EventDraft(
+        kind="version.created",
+        deployment=service.deployment,
+        service=service.name,
+        actor=cause.actor,
+        text=f"v{version.number}: {cause.reason}",
+        data={"version": version.number},
+    )
+
+
+def was_live(version: Version) -> bool:
+    """Whether it ever served. What was overtaken before that says so in `failure`."""
+    return version.status in (VersionStatus.LIVE, VersionStatus.SUPERSEDED) and not version.failure

@@ -1,0 +1,119 @@
+"""Versions: listing, releasing new code, rolling back."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+from controller.errors import NotFound, Refused
+from controller.names import Address
+from controller.operations.access import Actor, shown_version
+from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
+from controller.operations.runtime import Runtime
+from controller.operations.versioning import Cause, Content, new_version, was_live
+from controller.state import EventDraft, Put, State
+from controller.types import Artifact, Right, Service, Version
+from controller.views import Change
+
+
+class VersionOperations:
+    def __init__(self, state: State, runtime: Runtime, *, clock: Callable[[], datetime]) -> None:
+        self._state = state
+        self._runtime = runtime
+        self._clock = clock
+
+    def list(self, asker: Actor, address: Address) -> Sequence[Version]:
+        """Newest first."""
+        service = get_service(self._state, asker, address, Right.VIEW)
+        versions = self._state.versions(service.deployment, service.name)
+        return [shown_version(asker, each) for each in versions]
+
+    def get(self, asker: Actor, address: Address, number: int) -> Version:
+        service = get_service(self._state, asker, address, Right.VIEW)
+        return shown_version(asker, get_version(self._state, service, number))
+
+    async def release(
+        self,
+        asker: Actor,
+        address: Address,
+        artifact: Artifact,
+        *,
+        commit: str | None = None,
+        build: str | None = None,
+        reason: str,
+    ) -> Change:
+        """A version from new code; none when the wanted version has the same code and the same config."""
+        made: list[Version] = []
+        cause = Cause(actor=asker.name, now=self._clock(), reason=reason)
+
+        def decide() -> Iterator[Put | EventDraft]:
+            made.clear()
+            deployment = get_deployment(self._state, asker, address.deployment, Right.DEPLOY)
+            service = get_service(self._state, asker, address, Right.DEPLOY)
+            check_takes_code(service)
+            content = Content(
+                definition=service.definition,
+                globals=deployment.globals,
+                artifact=artifact,
+                commit=commit,
+                build=build,
+            )
+            wanted = find_wanted(self._state, service)
+            if wanted is None or not content.is_that_of(wanted):
+                version, steps = new_version(service, wanted, content, cause)
+                made.append(version)
+                yield from steps
+
+        await self._state.transact(decide)
+        self._runtime.wake()
+        return Change(version=made[0] if made else None)
+
+    async def rollback(self, asker: Actor, address: Address, number: int | None = None) -> Version:
+        """A new version with the code, definition and globals of an older one that was live.
+
+        None: the newest that was live before the wanted one. Raises NotFound, Refused.
+        """
+        made: list[Version] = []
+
+        def decide() -> Iterator[Put | EventDraft]:
+            service = get_service(self._state, asker, address, Right.DEPLOY)
+            wanted = find_wanted(self._state, service)
+            older = self._eligible(service, wanted, number)
+            if older.artifact is None:
+                raise Refused(f"v{older.number} has nothing to run.")
+            content = Content(
+                definition=older.definition,
+                globals=older.globals,
+                artifact=older.artifact,
+                commit=older.commit,
+                build=older.build,
+            )
+            cause = Cause(actor=asker.name, now=self._clock(), reason=f"rollback to v{older.number}")
+            version, steps = new_version(service, wanted, content, cause)
+            made[:] = [version]
+            yield from steps
+
+        await self._state.transact(decide)
+        self._runtime.wake()
+        return shown_version(asker, made[0])
+
+    def _eligible(self, service: Service, wanted: Version | None, number: int | None) -> Version:
+        address = address_of(service)
+        if number is None:
+            for each in self._state.versions(service.deployment, service.name):
+                if wanted is not None and each.number < wanted.number and was_live(each):
+                    return each
+            raise NotFound(f"{address} has no earlier version to go back to.")
+        version = get_version(self._state, service, number)
+        if wanted is not None and number == wanted.number:
+            raise Refused(f"v{number} is the version of {address} already: choose an older one.")
+        if not was_live(version):
+            raise Refused(f"v{number} of {address} never was live: choose one that was (see releases).")
+        return version
+
+
+def check_takes_code(service: Service) -> None:
+    """Raise Refused for a service that runs an image."""
+    if service.definition.image is not None:
+        raise Refused(
+            f"{address_of(service)} runs the image {service.definition.image}: "
+            "set its image to null first (set-service … '{\"image\": null}') to give it code."
+        )

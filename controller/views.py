@@ -1,0 +1,60 @@
+"""What the server derives from the model for those who ask: the answers of operations, API and client."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.types import Service, Version
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceInfo:
+    """A service with what the server derives for it."""
+
+    service: Service
+    domains: tuple[str, ...]
+    """All its domains, the default one first."""
+    urls: tuple[str, ...]
+    """The same as URLs that work through the router, port included where it is not 80."""
+    process_types: Mapping[str, int]
+    """Every process type of the wanted version to the number of instances it should have."""
+    held: str | None
+    """Why it can't start yet; None when nothing holds it."""
+    running: int
+    """Instances that run now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What came of a request to change a service."""
+
+    version: Version | None
+    """The new version; None when nothing was made: no changes, or the service is held (see `held`)."""
+    held: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutStep:
+    """One line of a rollout as it is followed."""
+
+    text: str
+    """For people, with the reason."""
+    done: bool = False
+    """True in the last one only."""
+    version: Version | None = None
+    """In the last one: the version as it ended, `live` or `failed` (or `superseded`)."""
+    failure: str = ""
+    """In the last one: why the rollout, or the restart, was given up; empty when it was not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """The server as a whole."""
+
+    version: str
+    api: str
+    ssh: str
+    http: str
+    domain: str
+    host_key_fingerprint: str
+    problems: tuple[str, ...] = ()
+    """What is wrong now, in words: a backend that does not answer, a full disk."""

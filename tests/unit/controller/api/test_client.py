@@ -1,0 +1,151 @@
+"""The client against the real API over loopback: every call, there and back."""
+
+import asyncio
+import time
+
+import pytest
+
+from controller.client import Client
+from controller.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
+from controller.names import Address
+from controller.types import BuildStatus, InstanceState, Right, VersionStatus
+from tests.factories import instance, slug
+from tests.unit.controller.world import FOO, World
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJwhJ+UsrG3H0hVfLPfKZZ9oLnyEZkmFt8N4VxVNqGLH robin@laptop"
+
+
+async def test_status_and_me(client: Client):
+    status = await client.status()
+    assert (status.ssh, status.domain, status.problems) == ("127.0.0.1:2222", "localhost", ())
+    assert (await client.me()).admin
+
+
+async def test_a_service_from_its_first_push_to_its_end(client: Client, world: World):
+    await client.create_deployment("foo")
+    info = await client.ensure_service(FOO)
+    assert info.held == "no code yet: git push deploy master"
+    assert info.urls == ("http://foo.localhost:8080",)
+    assert (await client.change_config(FOO, put={"A": "1"})).version is None
+    build = await client.open_build(FOO, commit="c" * 40)
+    await client.append_build_log(build.id, ["-----> Python", "été"])
+    assert await client.build_log(build.id) == "-----> Python\nété\n"
+    await client.close_build(build.id, BuildStatus.SUCCEEDED, artifact=slug())
+    change = await client.release(FOO, slug(), commit="c" * 40, build=build.id, reason="push")
+    assert change.version is not None
+    assert (change.version.number, change.version.definition.env) == (1, {"A": "1"})
+    await world.live()
+    world.runtime.running = [instance()]
+    assert (await client.service(FOO)).running == 1
+    assert (await client.instances(FOO))[0].state is InstanceState.RUNNING
+    assert (await client.change_config(FOO, put={"A": "2"}, drop=["B"])).version.number == 2
+    await world.live()
+    assert (await client.rollback(FOO)).definition.env == {"A": "1"}
+    assert [each.number for each in await client.versions(FOO)] == [3, 2, 1]
+    assert (await client.version(FOO, 2)).reason == "config:set A, config:unset B"
+    assert (await client.scale(FOO, {"web": "+2"})).process_types == {"web": 3}
+    assert (await client.restart(FOO)).number == 3
+    assert (await client.stop(FOO)).service.stopped
+    assert not (await client.start(FOO)).service.stopped
+    assert (await client.set_branches(FOO, ["release"])).branches == ("release",)
+    assert await client.add_domains(FOO, ["www.example.org"]) == ["foo.localhost", "www.example.org"]
+    assert await client.remove_domains(FOO, ["www.example.org"]) == await client.domains(FOO)
+    assert [each.id for each in await client.builds(FOO)] == [build.id]
+    assert any(each.kind == "version.created" for each in await client.events(deployment="foo"))
+    assert [each.service.name for each in await client.services()] == ["app"]
+    world.runtime.running = []
+    await client.destroy_service(FOO)
+    await client.destroy_deployment("foo")
+    assert await client.deployments() == []
+
+
+async def test_image_services(client: Client):
+    await client.create_deployment("foo")
+    redis = Address("foo", "redis")
+    change = await client.set_service(redis, {"image": "redis:7", "volumes": {"data": "/srv"}})
+    assert change.version is not None
+    assert change.version.definition.extra == {"volumes": {"data": "/srv"}}
+    assert (await client.set_service(redis, {"image": "redis:7"})).version is None
+    assert (await client.set_service(redis, {"image": "redis:7"}, force=True)).version.number == 2
+
+
+async def test_people(client: Client, url: str):
+    await client.create_deployment("foo")
+    key = await client.add_key("laptop", KEY, user="robin")
+    assert key.user == "robin"
+    assert [each.name for each in await client.keys()] == ["laptop"]
+    assert (await client.grant("robin", "foo", Right.DEPLOY)).rights == {"foo": Right.DEPLOY}
+    secret = await client.create_token(user="robin", description="laptop")
+    async with Client(url, secret) as robin:
+        assert (await robin.me()).rights == {"foo": Right.DEPLOY}
+        assert [each.description for each in await robin.tokens()] == ["laptop"]
+        await robin.remove_token((await robin.tokens())[0].id)
+        with pytest.raises(Unauthenticated):
+            await robin.me()
+    assert (await client.grant("robin", "foo", None)).rights == {}
+    await client.create_user("sam", admin=True)
+    await client.remove_key("laptop")
+    await client.remove_user("robin")
+    assert [each.name for each in await client.users()] == ["ann", "sam"]
+
+
+async def test_errors_come_back_as_they_were_raised(client: Client):
+    await client.create_deployment("foo")
+    with pytest.raises(Conflict, match="There is an app foo already"):
+        await client.create_deployment("foo")
+    with pytest.raises(NotFound, match="no app bar"):
+        await client.service(Address("bar"))
+    with pytest.raises(InvalidInput) as caught:
+        await client.create_deployment("Nope")
+    assert caught.value.field == "app name"
+
+
+async def test_cancelling_a_build(client: Client, world: World):
+    await world.app()
+    build = await client.open_build(FOO, commit=None)
+    assert (await client.cancel_build(build.id)).cancel_requested_by == "ann"
+    assert (await client.build(build.id)).status is BuildStatus.RUNNING
+
+
+async def test_following_a_version_tells_every_step_and_ends_at_once(client: Client, world: World):
+    await world.app()
+    number = await world.push()
+    steps, ended = [], 0.0
+
+    async def follow() -> None:
+        nonlocal ended
+        async for step in client.follow(FOO, number):
+            steps.append(step)
+        ended = time.monotonic()
+
+    following = asyncio.create_task(follow())
+    async with asyncio.timeout(5):
+        while not steps:
+            await asyncio.sleep(0.005)
+        await world.live()
+        committed = time.monotonic()
+        await following
+    assert [each.text for each in steps] == ["v1: push", "v1 serves", "v1 is live"]
+    assert steps[-1].done and steps[-1].version.status is VersionStatus.LIVE
+    assert ended - committed < 0.05
+
+
+async def test_following_a_failed_version_tells_why(client: Client, world: World):
+    await world.app()
+    number = await world.push()
+    await world.failed(why="no PORT was opened")
+    steps = [each async for each in client.follow(FOO, number)]
+    assert steps[-1].failure == "no PORT was opened"
+    assert steps[-1].version.status is VersionStatus.FAILED
+
+
+async def test_a_server_that_is_not_there_is_said_to_be(unused_tcp_port: int):
+    async with Client(f"http://127.0.0.1:{unused_tcp_port}", "moor_x") as client:
+        with pytest.raises(Unavailable, match="Is `moor server` running"):
+            await client.me()
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ftp://x", "http://x:y"])
+def test_no_url_is_refused_in_words(address: str):
+    with pytest.raises(InvalidInput, match="no URL"):
+        Client(address, "moor_x")
