@@ -9,8 +9,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 
 import msgspec
@@ -23,18 +24,20 @@ from builder.source import export_source
 from cli.drivers import check_drivers, make_backend, make_builder, make_router, make_store
 from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
 from cli.remote import run_over_ssh
-from controller.api import create_app
+from controller.api.app import create_app
 from controller.backends.base import BackendError, SupportsShutdown
 from controller.client import Client
 from controller.config import DataFolder, Listen, Settings, parse_listen
 from controller.errors import MooringError, Refused
-from controller.operations import Operations
+from controller.operations.credentials import Sessions
+from controller.operations.operations import make_operations
+from controller.operations.server import Doorplate
 from controller.reconcile.loop import Reconciler
 from controller.reconcile.plan import Timing
 from controller.state import State
 from controller.store.base import StoreError
 from gitreceive.command import CommandRequest
-from gitreceive.server import GitReceive
+from gitreceive.server import GitReceive, ensure_host_key
 from router.base import RouterError
 
 log = logging.getLogger(__name__)
@@ -117,7 +120,6 @@ async def _until(stopped: asyncio.Event, server: "_Server") -> None:
 @dataclass(frozen=True)
 class _Server:
     settings: Settings
-    operations: Operations
     ssh: GitReceive
     tasks: tuple[asyncio.Task[None], ...]
     token: str | None
@@ -165,15 +167,28 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
 
         timing = Timing(drain_timeout=settings.drain_timeout, stop_grace=settings.stop_grace)
         reconciler = Reconciler(state, backend, router, domain=settings.domain, timing=timing)
-        operations = Operations(
-            state, settings, reconciler, cleanup=lambda *key: _remove_files(folders, *key)
+        sessions = Sessions()
+        fingerprint = ensure_host_key(settings.folders.host_key).get_fingerprint()
+        doorplate = Doorplate(
+            api=settings.api, ssh=settings.ssh, http=settings.http, host_key_fingerprint=fingerprint
+        )
+        operations = make_operations(
+            state,
+            settings,
+            reconciler,
+            cleanup=partial(_remove_files, folders),
+            doorplate=lambda: doorplate,
+            sessions=sessions,
+            privileged=os.geteuid() == 0,
         )
         stack.push_async_callback(operations.close)
-        token = await operations.bootstrap()
+        token = await operations.credentials.bootstrap(folders.local_token)
+        await operations.builds.abandon()
+        await operations.removal.sweep(await asyncio.to_thread(_found_files, folders))
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
 
         def connect(user: str) -> Client:
-            return operations.sessions.client(f"http://{_reachable(settings.api)}", user)
+            return _SessionClient(f"http://{_reachable(settings.api)}", sessions, user)
 
         async def run_command(request: CommandRequest) -> int:
             return await run_over_ssh(
@@ -194,7 +209,8 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
             run_command=run_command,
             export_source=export_source,
         )
-        api = await stack.enter_async_context(_serving_api(create_app(operations), api_socket))
+        app = create_app(operations, keep_alive=settings.keep_alive)
+        api = await stack.enter_async_context(_serving_api(app, api_socket))
         stack.push_async_callback(ssh.close)
         try:
             await ssh.start()
@@ -202,7 +218,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
             raise Refused(
                 f"--ssh {settings.ssh}: {error.strerror or error}. Choose another address."
             ) from error
-        yield _Server(settings, operations, ssh, (loop, api), token)
+        yield _Server(settings, ssh, (loop, api), token)
 
 
 @contextlib.asynccontextmanager
@@ -214,6 +230,19 @@ async def _task(work: Coroutine[object, object, None], name: str) -> AsyncIterat
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
+
+
+class _SessionClient(Client):
+    """Acts as a user for as long as it is open: what the SSH endpoint's sessions use."""
+
+    def __init__(self, base_url: str, sessions: Sessions, user: str) -> None:
+        self._sessions = sessions
+        self._secret = sessions.mint(user)
+        super().__init__(base_url, self._secret)
+
+    async def close(self) -> None:
+        await super().close()
+        self._sessions.revoke(self._secret)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -308,6 +337,12 @@ def _make_folders(folders: DataFolder) -> None:
     for each in (folders.slugs, folders.repositories, folders.logs):
         each.mkdir(exist_ok=True)
         each.chmod(0o700)
+
+
+def _found_files(folders: DataFolder) -> Sequence[tuple[str, str]]:
+    """(deployment, service) of everything that has files."""
+    places = [*folders.apps.glob("*/*"), *folders.caches.glob("*/*"), *folders.repositories.glob("*/*.git")]
+    return sorted({(each.parent.name, each.name.removesuffix(".git")) for each in places})
 
 
 async def _remove_files(folders: DataFolder, deployment: str, service: str) -> None:

@@ -51,7 +51,7 @@ def push_to_live(here: Installation, pairs: int) -> dict[str, object]:
         ours, theirs, stalls = [], [], []
         for number in range(1, pairs + 1):
             marker = f"push-{number}"
-            here.commit(checkout, marker, version__txt=f"{marker}\n")
+            here.commit(checkout, marker, VERSION=f"{marker}\n")
             took, result = asyncio.run(
                 timed(here.http, f"{APP}.localhost", marker, lambda: push(here, checkout))
             )
@@ -93,7 +93,7 @@ def deploys_under_load(here: Installation, deploys: int) -> dict[str, object]:
     async def run() -> Result:
         async with Load(here.http, f"{APP}.localhost", rate=RATE) as result:
             for number in range(deploys):
-                here.commit(checkout, f"load {number}", version__txt=f"load-{number}\n")
+                here.commit(checkout, f"load {number}", VERSION=f"load-{number}\n")
                 await asyncio.to_thread(push, here, checkout)
         return result
 

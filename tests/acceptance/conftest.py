@@ -1,0 +1,66 @@
+"""Whole systems for the acceptance tests: the real server, git, ssh, supervisord and HAProxy."""
+
+import asyncio
+import os
+import shutil
+import threading
+
+import pytest
+
+from contrib.bench.load import Load
+from contrib.installation import Installation
+
+NEEDED = ("git", "ssh", "ssh-keygen", "haproxy")
+
+
+def missing_commands():
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return [each for each in NEEDED if shutil.which(each, path=path) is None]
+
+
+@pytest.fixture(scope="module")
+def system():
+    """A running installation with the key of an admin."""
+    if missing := missing_commands():
+        text = f"not installed: {', '.join(missing)}"
+        if os.environ.get("MOOR_TEST_REAL"):
+            pytest.fail(text)
+        pytest.skip(text)
+    here = Installation(settings={"drain-timeout": "20", "stop-grace": "5"})
+    try:
+        here.start()
+        here.add_key()
+        yield here
+    finally:
+        log = here.last_lines(200)
+        here.remove()
+        print(log)
+
+
+class Requests:
+    """Requests at a steady rate, from a thread of their own, while a `with` block runs."""
+
+    def __init__(self, here, app, *, rate=200.0):
+        self._load = Load(here.http, f"{app}.localhost", rate=rate)
+        self.result = self._load.result
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    async def _run(self):
+        async with self._load:
+            await asyncio.to_thread(self._done.wait)
+
+    def __enter__(self):
+        self._thread.start()
+        return self.result
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def requests(system):
+    """`with requests("app") as result:` 200 requests a second."""
+    return lambda app, **options: Requests(system, app, **options)
