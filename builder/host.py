@@ -150,12 +150,13 @@ class HostBuilder:
         try:
             await completed(asyncio.to_thread(folders.fill, request))
             sandbox = await asyncio.shield(opening)
-            watcher = asyncio.create_task(self._watch_disk(sandbox))
+            full = asyncio.Event()
+            watcher = asyncio.create_task(self._watch_disk(sandbox, full))
             try:
                 env = {**self._base_environment(tools), **_build_environment(request, folders)}
                 yield _BuildSteps(sandbox, env, cwd=folders.build, uid=request.uid, folders=folders)
             except BuilderUnavailable:
-                if watcher.done() and watcher.exception() is None:
+                if full.is_set():
                     raise BuilderUnavailable(self._no_space()) from None
                 raise
             finally:
@@ -163,10 +164,11 @@ class HostBuilder:
         finally:
             await completed(_close_opened(opening))
 
-    async def _watch_disk(self, sandbox: Sandbox) -> None:
-        """End a build that fills the disk. Its end is what `run` then reports."""
+    async def _watch_disk(self, sandbox: Sandbox, full: asyncio.Event) -> None:
+        """End a build that fills the disk: set `full`, and take its warden away."""
         while shutil.disk_usage(self._builds).free >= self._disk_reserve:  # noqa: ASYNC110
             await asyncio.sleep(_DISK_INTERVAL)
+        full.set()
         await sandbox.close()
 
     def _no_space(self) -> str:

@@ -101,19 +101,25 @@ def _export_by_git(command: list[str], env: Mapping[str, str], writer: TreeWrite
         ) as process:
             assert process.stdout is not None
             try:
-                unpack_tar(process.stdout, writer, check)
-                # A tar ends before its padding does; git must not die of a closed pipe.
-                while process.stdout.read(65536):
-                    check()
-            except tarfile.TarError as error:
-                process.kill()
-                process.wait()
-                raise BuilderUnavailable(f"git could not read the commit: {_last_line(errors)}") from error
+                damage = _unpack(process.stdout, writer, check)
             except BaseException:
                 process.kill()
                 raise
-        if process.returncode != 0:
-            raise BuilderUnavailable(f"git could not read the commit: {_last_line(errors)}")
+        # tarfile calls git's archive of a commit without files damaged.
+        if process.returncode != 0 or (damage and not writer.is_empty):
+            raise BuilderUnavailable(f"git could not read the commit: {_last_line(errors)}") from damage
+
+
+def _unpack(stream: IO[bytes], writer: TreeWriter, check: Check) -> tarfile.TarError | None:
+    """Unpack, and read to the end: a tar ends before its padding, and git must not die of a closed pipe."""
+    damage = None
+    try:
+        unpack_tar(stream, writer, check)
+    except tarfile.TarError as error:
+        damage = error
+    while stream.read(65536):
+        check()
+    return damage
 
 
 def _last_line(errors: IO[bytes]) -> str:

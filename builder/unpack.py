@@ -36,6 +36,10 @@ class TreeWriter:
         self._files = 0
         self._bytes = 0
 
+    @property
+    def is_empty(self) -> bool:
+        return self._files == 0
+
     def directory(self, path: str) -> None:
         path = self._checked(path.rstrip("/"))
         if path and path not in self._directories:

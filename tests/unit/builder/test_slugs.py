@@ -1,0 +1,174 @@
+import asyncio
+import os
+import shutil
+
+import pytest
+
+from builder.base import BuilderUnavailable, BuildFailed
+from builder.pack import canonical_tar
+from builder.slugs import SlugStore
+from controller.types import Artifact, ArtifactKind
+
+
+@pytest.fixture
+def store(tmp_path):
+    return SlugStore(tmp_path / "slugs", tmp_path / "apps", limit=1024**2)
+
+
+def tree(tmp_path, name="tree", **files):
+    root = tmp_path / name
+    for path, content in (files or {"Procfile": "web: x"}).items():
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    return root
+
+
+async def keep(store, root, service="app"):
+    return await store.keep(root, deployment="foo", service=service, uid=None)
+
+
+def artifact(slug):
+    return Artifact(kind=ArtifactKind.SLUG, reference=slug.reference)
+
+
+async def unpacked(store, slug, service="app"):
+    return await store.ensure_unpacked("foo", service, artifact(slug), None)
+
+
+def bytes_of(root):
+    return b"".join(canonical_tar(root, lambda: None))
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    first = tree(tmp_path, "one", **{"b": "1", "a/x": "2"})
+    second = tree(tmp_path, "two", **{"a/x": "2", "b": "1"})
+    os.utime(second / "b", (1, 1))
+    (second / "b").chmod(0o666)
+    assert bytes_of(first) == bytes_of(second)
+
+
+@pytest.mark.parametrize("change", ["content", "name", "mode", "link"])
+def test_any_change_that_matters_gives_other_bytes(tmp_path, change):
+    root = tree(tmp_path, a="1")
+    before = bytes_of(root)
+    if change == "content":
+        (root / "a").write_text("2")
+    elif change == "name":
+        (root / "a").rename(root / "b")
+    elif change == "mode":
+        (root / "a").chmod(0o755)
+    else:
+        (root / "l").symlink_to("a")
+    assert bytes_of(root) != before
+
+
+async def test_a_kept_tree_is_where_its_instances_find_it(store, tmp_path):
+    root = tree(tmp_path, **{"app.py": "x = 1"})
+    slug = await keep(store, root)
+    place = tmp_path / "apps/foo/app" / slug.reference
+    assert not root.exists()
+    assert (place / "app.py").read_text() == "x = 1"
+    assert await unpacked(store, slug) == place
+    assert await store.size(slug.reference) == slug.size
+
+
+async def test_a_missing_tree_is_unpacked_from_the_archive(store, tmp_path):
+    root = tree(tmp_path, **{"sub/run": "x", os.fsdecode(b"bad\xff\nname"): "y", "p" * 150 + "/q": "z"})
+    (root / "sub/run").chmod(0o755)
+    (root / "python").symlink_to("/usr/bin/python3")
+    (root / "empty").mkdir()
+    before = bytes_of(root)
+    slug = await keep(store, root)
+    shutil.rmtree(tmp_path / "apps")
+    place = await unpacked(store, slug)
+    assert bytes_of(place) == before
+    assert (place / "python").readlink().as_posix() == "/usr/bin/python3"
+    assert [path.name for path in place.parent.iterdir()] == [slug.reference]
+
+
+async def test_many_who_ask_at_once_get_one_tree(store, tmp_path):
+    slug = await keep(store, tree(tmp_path))
+    shutil.rmtree(tmp_path / "apps")
+    places = await asyncio.gather(*(unpacked(store, slug) for _ in range(20)))
+    assert len(set(places)) == 1
+
+
+async def test_two_services_with_the_same_content_have_a_tree_each(store, tmp_path):
+    first = await keep(store, tree(tmp_path))
+    second = await keep(store, tree(tmp_path), service="other")
+    assert first.reference == second.reference
+    assert await unpacked(store, first) != await unpacked(store, second, "other")
+    assert len(list((tmp_path / "slugs").iterdir())) == 1
+
+
+async def test_a_damaged_archive_is_never_unpacked(store, tmp_path):
+    slug = await keep(store, tree(tmp_path))
+    other = await keep(store, tree(tmp_path, Procfile="web: evil"))
+    shutil.rmtree(tmp_path / "apps")
+    slugs = tmp_path / "slugs"
+    (slugs / f"{other.reference}.tar.zst").rename(slugs / f"{slug.reference}.tar.zst")
+    with pytest.raises(BuilderUnavailable, match="another hash"):
+        await unpacked(store, slug)
+    (slugs / f"{slug.reference}.tar.zst").write_bytes(b"no archive at all")
+    with pytest.raises(BuilderUnavailable, match="damaged"):
+        await unpacked(store, slug)
+    assert list((tmp_path / "apps/foo/app").iterdir()) == []
+
+
+async def test_a_cut_archive_is_never_unpacked(store, tmp_path):
+    slug = await keep(store, tree(tmp_path, **{f"f{n}": os.urandom(2000).hex() for n in range(50)}))
+    shutil.rmtree(tmp_path / "apps")
+    file = tmp_path / "slugs" / f"{slug.reference}.tar.zst"
+    file.write_bytes(file.read_bytes()[: slug.size // 2])
+    with pytest.raises(BuilderUnavailable, match="damaged"):
+        await unpacked(store, slug)
+
+
+async def test_a_missing_archive_is_said(store, tmp_path):
+    slug = await keep(store, tree(tmp_path))
+    shutil.rmtree(tmp_path / "apps")
+    await store.remove([slug.reference, "0" * 64])
+    with pytest.raises(BuilderUnavailable, match="push again"):
+        await unpacked(store, slug)
+    assert await store.size(slug.reference) is None
+
+
+async def test_a_slug_over_the_limit_is_refused_and_leaves_nothing(store, tmp_path):
+    root = tree(tmp_path)
+    (root / "large").write_bytes(os.urandom(2 * 1024**2))
+    with pytest.raises(BuildFailed, match=r"larger than 1\.0M"):
+        await keep(store, root)
+    assert list((tmp_path / "slugs").iterdir()) == []
+
+
+async def test_a_tree_that_only_compresses_well_is_refused_too(store, tmp_path):
+    root = tree(tmp_path)
+    with (root / "sparse").open("wb") as file:
+        file.truncate(20 * 1024**2)
+    with pytest.raises(BuildFailed, match="on disk"):
+        await keep(store, root)
+
+
+@pytest.mark.parametrize("reference", ["../../etc/passwd", "", "A" * 64, "a" * 63])
+async def test_only_a_hash_reaches_a_path(store, reference):
+    with pytest.raises(BuilderUnavailable, match="no slug"):
+        await store.ensure_unpacked("foo", "app", Artifact(kind=ArtifactKind.SLUG, reference=reference), None)
+
+
+async def test_trees_are_removed_but_those_to_keep(store, tmp_path):
+    first = await keep(store, tree(tmp_path))
+    second = await keep(store, tree(tmp_path, Procfile="web: y"))
+    await store.remove_unpacked("foo", "app", keep=[second.reference])
+    assert [path.name for path in (tmp_path / "apps/foo/app").iterdir()] == [second.reference]
+    await store.remove_unpacked("nothing", "there")
+    assert await unpacked(store, first)
+
+
+async def test_a_sweep_removes_what_is_half_made(store, tmp_path):
+    slug = await keep(store, tree(tmp_path))
+    (tmp_path / "slugs/1234.tmp").write_text("half")
+    (tmp_path / f"apps/foo/app/{'0' * 64}.abcd.tmp").mkdir()
+    await store.sweep()
+    assert [path.name for path in (tmp_path / "slugs").iterdir()] == [f"{slug.reference}.tar.zst"]
+    assert [path.name for path in (tmp_path / "apps/foo/app").iterdir()] == [slug.reference]
