@@ -71,12 +71,19 @@ async def create(context: Context, *, name: str) -> None:
 
 
 async def push_url(context: Context, address: Address) -> str:
-    """The URL to push to. A server that listens on every address is known by the name it was reached at."""
+    """The URL to push to, as one that works from elsewhere too where that can be known."""
     status = await context.client.status()
     host, _, port = status.ssh.rpartition(":")
     if host in ("0.0.0.0", "[::]", ""):
-        host = context.server_host or status.domain
+        host = _known_host(context.server_host, status.domain)
     return f"ssh://deploy@{host}:{port}/{address}.git"
+
+
+def _known_host(reached: str | None, domain: str) -> str:
+    """A server that listens on every address: the name it was reached at, else the apps' domain."""
+    if reached not in (None, "localhost", "127.0.0.1", "::1"):
+        return f"[{reached}]" if ":" in str(reached) else str(reached)
+    return domain
 
 
 @app_command(example="moor apps:destroy foo\nmoor apps:destroy foo --confirm foo")

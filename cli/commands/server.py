@@ -65,6 +65,9 @@ def server(context: Context, *, file: str | None, check_config: bool, **flags: A
     comes from its flag, else its environment variable, else the file, else its default."""
     settings = read_settings(context, file, flags)
     if check_config:
+        from cli.drivers import check_drivers
+
+        check_drivers(settings)
         shown = {each.name: str(getattr(settings, each.name)) for each in fields(Settings)}
         context.output.facts([(name.replace("_", "-"), value) for name, value in shown.items()])
         context.output.data(shown)
