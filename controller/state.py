@@ -29,7 +29,7 @@ from controller.store.base import (
     Json,
     Store,
     StoreConflict,
-    StoreUnavailable,
+    StoreError,
     StoreUnusable,
     Write,
 )
@@ -277,23 +277,24 @@ class State(Mirror):
                 f"this one knows {SCHEMA}). Start that release, or restore a backup from before it."
             )
 
-    async def _follow(self, revision: int) -> None:
+    async def _follow(self, revision: int | None) -> None:
         while True:
             try:
+                if revision is None:
+                    revision = await self._reload()
                 async for change in self._store.watch("", after=revision):
                     self._take([change])
                 self._problem = "The store was closed."
                 return  # noqa: TRY300 - else would part the two ways that a watch ends
             except Compacted:
-                log.warning("store_watch_compacted, reading everything again")
-            except StoreUnavailable as error:
+                log.warning("store_watch_compacted: reading everything again")
+            except Exception as error:  # whatever it is, the mirror must not grow old unnoticed
                 self._problem = f"The store can't be followed: {error}"
-                log.warning("store_watch_failed error=%r", str(error))
+                log.warning(
+                    "store_watch_failed error=%r", str(error), exc_info=not isinstance(error, StoreError)
+                )
                 await asyncio.sleep(RETRY)
-            try:
-                revision = await self._reload()
-            except StoreUnavailable as error:
-                self._problem = f"The store can't be read: {error}"
+            revision = None
 
     async def _reload(self) -> int:
         """Make the mirror equal to the store; the revision at which it is."""

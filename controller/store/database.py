@@ -8,11 +8,13 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.store.base import Compacted, StoreConflict, StoreUnusable
+import msgspec
+
+from controller.store.base import Compacted, Entry, StoreConflict, StoreUnusable
 from controller.store.feed import Transaction
 
 BUSY_TIMEOUT = 5.0
@@ -43,15 +45,6 @@ class RawWrite:
     expect: int | None
 
 
-@dataclass(frozen=True)
-class RawEntry:
-    """An `Entry` with its value as JSON text."""
-
-    key: str
-    text: str
-    revision: int
-
-
 class Database:
     """An open connection. Every method is one transaction."""
 
@@ -60,8 +53,10 @@ class Database:
 
         Raises StoreUnusable when a newer release wrote it. `keep` bounds the change log.
         """
-        # The file holds secrets; SQLite gives its -wal and -shm the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # The file holds secrets; SQLite gives its -wal and -shm the same mode. EXCL, because closing a
+        # file that is there already would take the locks of another connection of this process away.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._path = path
         self._keep = keep
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -112,21 +107,21 @@ class Database:
     def revision(self) -> int:
         return self._counter()[0]
 
-    def get(self, key: str) -> RawEntry | None:
+    def get(self, key: str) -> Entry | None:
         row = self._connection.execute(
             "SELECT key, value, revision FROM entry WHERE key = ?", (key,)
         ).fetchone()
-        return None if row is None else RawEntry(*row)
+        return None if row is None else _entry(*row)
 
-    def list(self, prefix: str) -> tuple[Sequence[RawEntry], int]:
-        found = list[RawEntry]()
+    def list(self, prefix: str) -> tuple[Sequence[Entry], int]:
+        found = list[Entry]()
         with self._transaction("DEFERRED"):
             for row in self._connection.execute(
                 "SELECT key, value, revision FROM entry WHERE key >= ? ORDER BY key", (prefix,)
             ):
                 if not row[0].startswith(prefix):
                     break
-                found.append(RawEntry(*row))
+                found.append(_entry(*row))
             return found, self._counter()[0]
 
     def commit(self, writes: Sequence[RawWrite]) -> Transaction:
@@ -231,6 +226,10 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+
+def _entry(key: str, text: str, revision: int) -> Entry:
+    return Entry(key, msgspec.json.decode(text), revision)
 
 
 def _uptime() -> float:

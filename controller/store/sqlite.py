@@ -25,7 +25,7 @@ from controller.store.base import (
     Write,
     check_writes,
 )
-from controller.store.database import Database, RawEntry, RawWrite
+from controller.store.database import Database, RawWrite
 from controller.store.feed import Feed, Transaction
 
 RECENT = 1_000
@@ -48,12 +48,10 @@ class SqliteStore:
         self._closed = False
 
     async def get(self, key: str) -> Entry | None:
-        found = await self._ask(lambda database: database.get(key))
-        return None if found is None else _entry(found)
+        return await self._ask(lambda database: database.get(key))
 
     async def list(self, prefix: str) -> tuple[Sequence[Entry], int]:
-        found, revision = await self._ask(lambda database: database.list(prefix))
-        return [_entry(each) for each in found], revision
+        return await self._ask(lambda database: database.list(prefix))
 
     async def commit(self, writes: Sequence[Write]) -> int:
         return (await self._commit(writes)).revision
@@ -159,10 +157,6 @@ class _SqliteLease:
 
     async def release(self) -> None:
         await self.store._ask(lambda database: database.release(self.name, self.owner))
-
-
-def _entry(raw: RawEntry) -> Entry:
-    return Entry(raw.key, msgspec.json.decode(raw.text), raw.revision)
 
 
 def _text(value: Json) -> str | None:
