@@ -75,18 +75,7 @@ class HaproxyProcess:
 
     async def old_workers(self) -> tuple[int, ...]:
         """Process ids of workers that finish what they had when a newer one took over."""
-        try:
-            lines = (await self._master.ask_once("show proc")).splitlines()
-        except NotRunning:
-            return ()
-        start = next((index for index, line in enumerate(lines) if line == "# old workers"), len(lines))
-        found = []
-        for line in lines[start + 1 :]:
-            if line.startswith("#"):
-                break
-            if words := line.split():
-                found.append(int(words[0]))
-        return tuple(found)
+        return (await self._show_workers())[1]
 
     async def ask_old_worker(self, pid: int, command: str) -> str | None:
         """None when that worker is gone."""
@@ -156,12 +145,34 @@ class HaproxyProcess:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._start_limit
         while clock() < deadline:
-            found = await self.find_identity()
-            if found is not None and found[1] == expected:
+            if await self._is_serving(expected):
                 return True
             if failed():
                 return False
             await asyncio.sleep(0.01)
+        return False
+
+    async def _show_workers(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Process ids of the worker that serves, and of older ones."""
+        answer = await self._master.ask_once("show proc")
+        if "# workers" not in answer:
+            raise NotRunning(f"HAProxy's master answered 'show proc' with {answer[:80]!r}.")
+        sections: dict[str, list[int]] = {"# workers": [], "# old workers": []}
+        section: list[int] = []
+        for line in answer.splitlines():
+            if line.startswith("#"):
+                section = sections.get(line.strip(), [])
+            elif words := line.split():
+                section.append(int(words[0]))
+        return tuple(sections["# workers"]), tuple(sections["# old workers"])
+
+    async def _is_serving(self, expected: Identity) -> bool:
+        """Whether worker and master both have arrived there: the master is the later one."""
+        found = await self.find_identity()
+        if found is None or found[1] != expected:
+            return False
+        with contextlib.suppress(NotRunning):
+            return found[0] in (await self._show_workers())[0]
         return False
 
     def _load_failed(self, told_before: int) -> bool:

@@ -85,6 +85,7 @@ class WebServer:
     def stop(self) -> None:
         """As a process that was killed: no listening, all connections cut."""
         self._server.close()
+        self.release.set()
         for writer in self._writers:
             writer.transport.abort()
 

@@ -1,0 +1,263 @@
+"""Throughput through the HAProxy that Mooring runs, beside a plain hand-written map configuration.
+
+Both serve the same routes to the same target: one backend a host, a host map, uniformly random hosts,
+keep-alive, wrk with one thread and 32 connections. They are measured in turn, each alone on the
+machine, and compared pair by pair. The plain one does nothing but route: no forwarded headers, request
+ids, health checks, retries or pages. Also prints what one change costs while that many hosts are there.
+
+    python -m contrib.bench.routing [--hosts 1,1000,10000] [--rounds 5] [--seconds 3] [--json]
+
+Needs haproxy and wrk (Debian packages of these names).
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from router.haproxy import HaproxyRouter
+from router.types import Pool, Target
+
+TARGET_RATIO = 0.95
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_RANDOM_HOSTS = """
+local hosts = tonumber(os.getenv("HOSTS"))
+request = function()
+    return "GET / HTTP/1.1\\r\\nHost: h" .. math.random(hosts) .. ".bench.example\\r\\n\\r\\n"
+end
+"""
+_TARGET = """
+global
+    nbthread 1
+defaults
+    mode http
+    timeout client 60s
+    timeout connect 3s
+    timeout server 60s
+frontend target
+    bind 127.0.0.1:{port}
+    http-request return status 200 content-type text/plain string "hello"
+"""
+_PLAIN = """
+defaults
+    mode http
+    timeout client 60s
+    timeout connect 3s
+    timeout server 60s
+frontend web
+    bind 127.0.0.1:{port}
+    use_backend %[req.hdr(host),field(1,:),lower,map_str({map})]
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    hosts: int
+    plain: float
+    """Requests a second, median."""
+    ours: float
+    ratio: float
+    """Median of the pairs' ratios."""
+    lowest: float
+    highest: float
+    failed: int
+    """Requests through ours that broke or were not answered with 200."""
+    apply_ms: float
+    """All pools, from none."""
+    change_ms: float
+    """One target switched in one pool: `apply`, median of 20."""
+    remove_ms: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hosts", default="1,1000,10000", help="numbers of hosts to measure")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--seconds", type=int, default=3, help="for each measurement, after 1 s of warming up"
+    )
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    for program in ("haproxy", "wrk"):
+        if shutil.which(program, path=_PATH) is None:
+            sys.exit(f"{program} is missing: apt-get install {program}")
+    results = []
+    for hosts in (int(each) for each in arguments.hosts.split(",")):
+        with _folder() as folder, _serving(folder / "target", _TARGET) as target:
+            results.append(asyncio.run(_measure(folder, target, hosts, arguments.rounds, arguments.seconds)))
+    if arguments.json:
+        print(json.dumps([asdict(each) for each in results]))
+    else:
+        _print_table(results)
+
+
+async def _measure(folder: Path, target: int, hosts: int, rounds: int, seconds: int) -> Result:
+    pools = [_pool(number, 1, target) for number in range(1, hosts + 1)]
+    plain_config = _write_plain(folder / "plain", pools)
+    port = _free_port()
+    router = HaproxyRouter(folder=folder / "ours", host="127.0.0.1", port=port)
+    try:
+        await router.start()
+        apply_ms = await _milliseconds(router.apply(pools))
+        changes = [await _change(router, pools, number, target) for number in range(2, 22)]
+        await router.close()
+        pairs, failed = [], 0
+        for number in range(rounds):
+            # Who begins changes from round to round.
+            order = ("plain", "ours") if number % 2 else ("ours", "plain")
+            rates = {}
+            for which in order:
+                if which == "plain":
+                    await router.shutdown()
+                    with _serving(folder / "plain", plain_config) as plain_port:
+                        rates[which], _ = await asyncio.to_thread(_wrk, folder, plain_port, hosts, seconds)
+                else:
+                    await router.start()
+                    rates[which], broken = await asyncio.to_thread(_wrk, folder, port, hosts, seconds)
+                    failed += broken
+            pairs.append((rates["plain"], rates["ours"]))
+    finally:
+        await router.shutdown()
+    ratios = [ours / plain for plain, ours in pairs]
+    return Result(
+        hosts=hosts,
+        plain=statistics.median(plain for plain, _ in pairs),
+        ours=statistics.median(ours for _, ours in pairs),
+        ratio=statistics.median(ratios),
+        lowest=min(ratios),
+        highest=max(ratios),
+        failed=failed,
+        apply_ms=apply_ms,
+        change_ms=statistics.median(change for change, _ in changes),
+        remove_ms=statistics.median(remove for _, remove in changes),
+    )
+
+
+async def _change(router: HaproxyRouter, pools: list[Pool], number: int, target: int) -> tuple[float, float]:
+    middle = len(pools) // 2
+    (old,) = pools[middle].targets
+    pools[middle] = _pool(middle + 1, number, target)
+    return await _milliseconds(router.apply(pools)), await _milliseconds(router.remove(old.id))
+
+
+async def _milliseconds(call: object) -> float:
+    began = time.perf_counter()
+    await call  # type: ignore[misc]
+    return (time.perf_counter() - began) * 1000
+
+
+def _pool(number: int, version: int, port: int) -> Pool:
+    target = Target(f"app{number}-app-{version}-web-1", "127.0.0.1", port)
+    return Pool(f"app{number}/app", frozenset({f"h{number}.bench.example"}), frozenset({target}))
+
+
+def _write_plain(folder: Path, pools: Sequence[Pool]) -> str:
+    """The configuration, with its map written."""
+    folder.mkdir()
+    names = [f"app{number}" for number in range(1, len(pools) + 1)]
+    map_file = folder / "hosts.map"
+    map_file.write_text(
+        "".join(f"{min(pool.domains)} {name}\n" for pool, name in zip(pools, names, strict=True))
+    )
+    backends = [
+        f"backend {name}\n    server one 127.0.0.1:{min(pool.targets).port}\n"
+        for pool, name in zip(pools, names, strict=True)
+    ]
+    return _PLAIN.replace("{map}", str(map_file)) + "".join(backends)
+
+
+def _wrk(folder: Path, port: int, hosts: int, seconds: int) -> tuple[float, int]:
+    """Requests a second, and how many failed."""
+    script = folder / "hosts.lua"
+    script.write_text(_RANDOM_HOSTS)
+    environment = {"PATH": _PATH, "HOSTS": str(hosts)}
+    command = ["wrk", "-t1", "-c32", "-s", str(script), f"http://127.0.0.1:{port}/"]
+    for duration in (1, seconds):
+        done = subprocess.run(
+            [*command, f"-d{duration}s"],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=duration + 30,
+        )
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    assert rate, done.stdout
+    broken = sum(
+        int(each) for each in re.findall(r"(?:connect|read|write|timeout|responses:) (\d+)", done.stdout)
+    )
+    return float(rate[1]), broken
+
+
+@contextmanager
+def _serving(folder: Path, config: str) -> Iterator[int]:
+    """An HAProxy with this configuration; gives its port."""
+    folder.mkdir(exist_ok=True)
+    port = _free_port()
+    file = folder / "haproxy.cfg"
+    file.write_text(config.replace("{port}", str(port)))
+    process = subprocess.Popen(
+        [shutil.which("haproxy", path=_PATH) or "haproxy", "-q", "-f", str(file)], env={"PATH": _PATH}
+    )
+    try:
+        _wait_for(port, process)
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    sys.exit("HAProxy did not start.")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="moor-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _print_table(results: Sequence[Result]) -> None:
+    print("hosts    plain req/s  ours req/s  ratio (lowest-highest)  failed  apply all   one change  remove")
+    for each in results:
+        print(
+            f"{each.hosts:>6,}  {each.plain:>11,.0f}  {each.ours:>10,.0f}  "
+            f"{each.ratio:.3f} ({each.lowest:.3f}-{each.highest:.3f})     {each.failed:>6}  "
+            f"{each.apply_ms:>6,.0f} ms   {each.change_ms:>7.1f} ms  {each.remove_ms:>4.1f} ms"
+        )
+    met = all(each.ratio >= TARGET_RATIO for each in results)
+    print(f"target: ratio >= {TARGET_RATIO}: {'met' if met else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()
