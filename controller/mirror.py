@@ -94,16 +94,15 @@ class _Table(Generic[R]):
         for group in self._groups_of(record):
             self._groups.setdefault(group, {})[key] = record
 
-    def drop(self, key: str) -> R | None:
+    def drop(self, key: str) -> None:
         kept = self._rows.pop(key, None)
         if kept is None:
-            return None
+            return
         for group in self._groups_of(kept.record):
             members = self._groups[group]
             del members[key]
             if not members:
                 del self._groups[group]
-        return kept.record
 
 
 class Journal:
@@ -120,15 +119,12 @@ class Journal:
     def last(self) -> int:
         return self._events[-1].revision if self._events else self._floor
 
-    def add(self, event: Event) -> bool:
-        """Take it in; False when it is there already or was dropped before."""
+    def add(self, event: Event) -> None:
+        """Take it in, unless it is there already or was dropped before."""
         position = self._position(event.revision)
-        if event.revision <= self._floor or (
-            position and self._events[position - 1].revision == event.revision
-        ):
-            return False
-        self._events.insert(position, event)
-        return True
+        known = position > 0 and self._events[position - 1].revision == event.revision
+        if event.revision > self._floor and not known:
+            self._events.insert(position, event)
 
     def drop(self, revision: int) -> None:
         """Forget all up to this one."""

@@ -391,6 +391,23 @@ async def test_expired_lease_can_not_be_renewed_even_when_nobody_took_it(store):
     assert await lease.renew() is False
 
 
+@pytest.mark.parametrize("driver", ["memory", "sqlite"])
+async def test_lease_ends_when_its_time_is_over_and_not_before(driver, tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("controller.store.database._uptime", lambda: now)
+    store = MemoryStore(clock=lambda: now) if driver == "memory" else SqliteStore(tmp_path / "state.sqlite")
+    lease = await store.acquire("leader", owner="one", ttl=10)
+    assert lease is not None
+    now += 9
+    assert await lease.renew() is True
+    now += 9
+    assert await store.acquire("leader", owner="two", ttl=10) is None
+    now += 2
+    assert await lease.renew() is False
+    assert await store.acquire("leader", owner="two", ttl=10) is not None
+    await store.close()
+
+
 async def test_of_many_that_want_a_lease_one_gets_it(store):
     got = await asyncio.gather(*(store.acquire("leader", owner=f"o{n}", ttl=60) for n in range(20)))
     assert sum(lease is not None for lease in got) == 1
