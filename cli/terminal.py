@@ -115,11 +115,19 @@ def connect(context: Context) -> "Client":
     from urllib.parse import urlsplit
 
     from cli.credentials import find_server
-    from controller.client import Client
 
     found = find_server(context.environ, wanted=context.server)
     context.server_host = urlsplit(found.url).hostname
-    return Client(found.url, found.token)
+    return open_client(found.url, found.token)
+
+
+def open_client(url: str, token: str) -> "Client":
+    """A client on this machine, loaded now: nothing else of a command takes as long."""
+    # httpx brings a command line of its own along, and that loads rich where it is installed: 50 ms.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+    from controller.client import Client
+
+    return Client(url, token)
 
 
 def quiet_exit(status: int) -> int:

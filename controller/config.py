@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from controller.errors import InvalidInput
 
 
@@ -208,6 +206,8 @@ def load_settings(
 def _read_file(file: Path | None, known: set[str]) -> Mapping[str, Any]:
     if file is None:
         return {}
+    import yaml  # costs every command that only looks for the data folder 15 ms
+
     try:
         content = yaml.safe_load(file.read_text())
     except OSError as error:

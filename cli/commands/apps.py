@@ -24,10 +24,9 @@ AT_ONCE = 8
 
 @command(example="moor apps\nmoor apps --json")
 async def apps(context: Context) -> None:
-    infos = await context.client.services()
-    empty = {each.name for each in await context.client.deployments()} - {
-        each.service.deployment for each in infos
-    }
+    client = context.client
+    infos, known = await asyncio.gather(client.services(), client.deployments())
+    empty = {each.name for each in known} - {each.service.deployment for each in infos}
     rows = [
         (address_of(each), state_of(each), version_text(each), f"{each.running}", (each.urls or ("",))[0])
         for each in infos
@@ -153,8 +152,8 @@ async def info(context: Context, *, address: Address) -> None:
 @click.argument("deployment", required=False)
 async def tree(context: Context, *, deployment: str | None) -> None:
     client = context.client
-    infos = await client.services(deployment)
-    names = [deployment] if deployment else sorted(each.name for each in await client.deployments())
+    infos, known = await asyncio.gather(client.services(deployment), client.deployments())
+    names = [deployment] if deployment else sorted(each.name for each in known)
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def instances(each: ServiceInfo) -> Sequence[Instance]:

@@ -19,7 +19,7 @@ from controller.names import parse_address
 async def login(context: Context, *, url: str) -> None:
     """Reads the token from standard input and tries it. `tokens:create` makes one. The last login is
     the server that is asked from then on; --server names another."""
-    from controller.client import Client
+    from cli.terminal import open_client
 
     address = checked_url(url)
     if context.input.terminal:
@@ -30,7 +30,7 @@ async def login(context: Context, *, url: str) -> None:
         token = (await context.input.everything()).strip()
     if not token or any(character.isspace() for character in token):
         raise CommandFailed("That was no token: it is one word.", hint="`tokens:create` makes one.")
-    context.connect = lambda _: Client(address, token)
+    context.connect = lambda _: open_client(address, token)
     user = await context.client.me()
     path = keep_credentials(context.environ, address, token)
     context.output.step(f"Logged in to {address} as {user.name}")
