@@ -1,7 +1,9 @@
 """A clone or fetch: git's own upload-pack, or dulwich's where git is missing."""
 
+import asyncio
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import asyncssh
 from dulwich.protocol import ReceivableProtocol
 from dulwich.server import UploadPackHandler
 
-from gitreceive.bridge import Bridge
+from gitreceive.bridge import CHUNK, Bridge
+from gitreceive.command import ByteReader, ByteWriter
 from gitreceive.git import Git, end
 from gitreceive.repos import BareRepository, OneRepository
 
@@ -19,11 +22,27 @@ async def serve_with_git(process: asyncssh.SSHServerProcess[bytes], repository: 
     child = await git.start(
         repository, "upload-pack", "--strict", str(repository), env=_protocol(process.env), stdin=PIPE
     )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    asking = asyncio.create_task(_copy(process.stdin, child.stdin))
     try:
-        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        await asyncio.gather(_copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr))
         return await child.wait()
     finally:
+        asking.cancel()
         await end(child)
+        await asyncio.wait({asking})
+
+
+async def _copy(source: ByteReader, target: ByteWriter) -> None:
+    # Not asyncssh's `redirect`: it loses data on some pipes, and leaves tasks of its own behind.
+    with suppress(OSError):
+        while chunk := await source.read(CHUNK):
+            target.write(chunk)
+            await target.drain()
+    if isinstance(target, asyncio.StreamWriter):
+        target.close()
 
 
 def serve_with_dulwich(repository: Path, bridge: Bridge) -> None:

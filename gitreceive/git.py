@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
 from contextlib import suppress
@@ -35,6 +36,7 @@ class Git:
             stdin=stdin,
             stdout=stdout,
             stderr=PIPE,
+            start_new_session=True,
         )
 
     async def ask(
@@ -51,10 +53,10 @@ class Git:
 
 
 async def end(process: Process) -> None:
-    """Kill it unless it has ended, and wait for that, so that none is left as a zombie."""
+    """Kill it with its own children unless it has ended, and wait for that, so that no zombie is left."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         await asyncio.shield(process.wait())
 
 

@@ -179,6 +179,8 @@ class Reception:
                     await place.take_pack(self.bridge, self.settings.push_limit)
                     self.unread = False
                     await self._check_objects(updates, place)
+                if atomic and (moved := await self._find_moved(updates, place)):
+                    return self._refuse_all(updates, moved.short, str(moved))
                 return await self._decide(updates, place, atomic=atomic)
         except PackRefused as error:
             self.out.warn(str(error))
@@ -215,13 +217,21 @@ class Reception:
                 raise PackRefused(f"{each.branch} would point to a {kind}; a branch must point to a commit.")
         await place.check_connected([each.new for each in tips])
 
+    async def _find_moved(self, updates: Sequence[Update], place: Quarantine) -> PushRefused | None:
+        try:
+            for each in updates:
+                await MovingRef(self.repository, each, place).check()
+        except PushRefused as error:
+            return error
+        return None
+
     async def _decide(self, updates: Sequence[Update], place: Quarantine, *, atomic: bool) -> Report:
-        # What deploys comes last: with --atomic it must not deploy when another ref is refused.
         deploying = [each for each in updates if each.branch in self.rules.branches]
         others = [each for each in updates if each not in deploying]
         results: dict[bytes, bytes] = {}
-        for each in [*others, *deploying]:
-            if atomic and any(result != b"ok" for result in results.values()):
+        # With --atomic the other refs move once the deploy has succeeded.
+        for each in [*deploying, *others] if atomic else [*others, *deploying]:
+            if any(result != b"ok" for result in results.values()) and atomic:
                 results[each.ref] = b"atomic push failed"
                 continue
             results[each.ref] = await self._take_ref(each, place, deploys=each in deploying)

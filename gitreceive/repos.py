@@ -51,6 +51,7 @@ class Repositories:
         self._git = git
         self._users: Counter[Path] = Counter()
         self._lock = asyncio.Lock()
+        self._maintenance: dict[Path, asyncio.Task[None]] = {}
 
     def path(self, address: Address) -> Path:
         return self._folder / address.deployment / f"{address.service}.git"
@@ -79,13 +80,35 @@ class Repositories:
         """Remove what pushes left behind when the server died under them. Only before the first push."""
         await asyncio.to_thread(_sweep, self._folder)
 
-    async def maintain(self, path: Path) -> None:
-        """Put the packs together when there are many; nothing without git."""
-        if self._git is None or len(list((path / "objects/pack").glob("*.pack"))) <= MAX_PACKS:
+    def maintain(self, path: Path) -> None:
+        """Put the packs together when there are many, in the background; nothing without git."""
+        if self._git is None or path in self._maintenance or _count_packs(path) <= MAX_PACKS:
             return
-        status, _, errors = await self._git.ask(path, "-c", "gc.auto=1", "gc", "--auto", "--quiet")
+        task = asyncio.create_task(self._collect(self._git, path))
+        self._maintenance[path] = task
+        task.add_done_callback(lambda _: self._maintenance.pop(path, None))
+
+    async def close(self) -> None:
+        """End maintenance that is under way; git can be stopped there at any moment."""
+        for task in (running := set(self._maintenance.values())):
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def _collect(self, git: Git, path: Path) -> None:
+        limit = f"gc.autoPackLimit={MAX_PACKS}"
+        try:
+            status, _, errors = await git.ask(
+                path, "-c", limit, "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"
+            )
+        except TimeoutError:
+            status, errors = 1, b"it took too long"
         if status:
             log.warning("gc failed repository=%s error=%r", path, errors.decode(errors="replace")[-500:])
+
+
+def _count_packs(path: Path) -> int:
+    return sum(1 for _ in (path / "objects/pack").glob("*.pack"))
 
 
 def _make(path: Path) -> None:

@@ -118,6 +118,7 @@ class GitReceive:
             session.abort()
         if self._sessions:
             await asyncio.wait(set(self._sessions), timeout=CLOSE_TIMEOUT)
+        await self._context.repositories.close()
         for connection in list(self._door.connections):
             connection.abort()
         if self._listener is not None:

@@ -151,7 +151,7 @@ class Session:
         ):
             with BareRepository(str(path)) as repository:
                 await self._receive(self._reception(address, service, client, path, repository))
-            await self._context.repositories.maintain(path)
+            self._context.repositories.maintain(path)
         return 0
 
     def _reception(

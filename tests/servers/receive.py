@@ -12,6 +12,7 @@ from typing import Any
 import asyncssh
 
 from builder.memory import MemoryBuilder
+from builder.types import BuildOutput, BuildRequest
 from controller.client import Change, Client, RolloutStep, ServiceInfo
 from controller.config import Listen, Settings
 from controller.errors import NotFound
@@ -159,6 +160,21 @@ class ModelClient:
         self._model.open_clients -= 1
 
 
+class GatedBuilder(MemoryBuilder):
+    """Its builds wait while the gate is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
+        out.step("At the gate")
+        self.started.set()
+        await self.gate.wait()
+        return await super().build(request, out)
+
+
 @dataclass
 class Visitor:
     """A person with a key and a work tree."""
@@ -244,7 +260,7 @@ class Endpoint:
     server: GitReceive
     settings: Settings
     model: Model
-    builder: MemoryBuilder
+    builder: GatedBuilder
     keys: dict[str, SshKey]
     commands: list[CommandRequest]
     folder: Path
@@ -318,7 +334,7 @@ async def start_endpoint(folder: Path, run_command: Any = _echo, **settings: Any
     chosen = Settings(
         **{"data": folder / "data", "ssh": Listen("127.0.0.1", 0), "disk_reserve": 0, **settings}
     )
-    model, builder = Model(), MemoryBuilder()
+    model, builder = Model(), GatedBuilder()
     model.users["bob"] = User(name="bob", rights={"foo": Right.VIEW})
     model.users["eve"] = User(name="eve")
     keys: dict[str, SshKey] = {}
