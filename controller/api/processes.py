@@ -65,6 +65,7 @@ def routes(
     @router.get(
         f"{SERVICE}/logs",
         summary="Read what instances print",
+        status_code=200,
         response_class=NdjsonStream,
         responses=answers(LogLine, 404, 409, media=MEDIA_TYPE),
     )

@@ -56,6 +56,7 @@ def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_ali
     @router.get(
         f"{SERVICE}/rollout",
         summary="Follow a rollout",
+        status_code=200,
         response_class=NdjsonStream,
         responses=answers(RolloutStep, 404, media=MEDIA_TYPE),
     )

@@ -11,9 +11,10 @@ What somebody may not view does not exist for them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from controller.errors import Forbidden, NotFound
-from controller.types import Definition, Right, Service, User, Version
+from controller.types import Definition, Deployment, Right, Service, User, Version
 
 HIDDEN = "(hidden)"
 """Stands for the value of a variable that the asker may not read."""
@@ -65,10 +66,22 @@ def shown_version(asker: Actor, version: Version) -> Version:
     """The version as the asker may see it."""
     if asker.may(version.deployment, Right.DEPLOY):
         return version
-    shared = dict(version.globals)
-    if isinstance(shared.get("Env"), Mapping):
-        shared["Env"] = dict.fromkeys(shared["Env"], HIDDEN)
-    return replace(version, definition=_without_values(version.definition), globals=shared)
+    return replace(version, definition=_without_values(version.definition), globals=_hidden(version.globals))
+
+
+def shown_deployment(asker: Actor, deployment: Deployment) -> Deployment:
+    """The deployment as the asker may see it."""
+    if asker.may(deployment.name, Right.DEPLOY):
+        return deployment
+    return replace(deployment, globals=_hidden(deployment.globals))
+
+
+def _hidden(shared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Names without values: any global may hold a secret, and plugins bring globals that we don't know."""
+    return {
+        name: dict.fromkeys(value, HIDDEN) if isinstance(value, Mapping) else HIDDEN
+        for name, value in shared.items()
+    }
 
 
 def _without_values(definition: Definition) -> Definition:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from controller.errors import Conflict
 from controller.names import check_name
-from controller.operations.access import Actor
+from controller.operations.access import Actor, shown_deployment
 from controller.operations.lookup import get_deployment
 from controller.operations.removal import Removal
 from controller.state import Delete, EventDraft, Put, State, delete, put
@@ -21,10 +21,14 @@ class DeploymentOperations:
 
     def list(self, asker: Actor) -> Sequence[Deployment]:
         """Those that the asker may view, sorted by name."""
-        return [each for each in self._state.deployments() if asker.may(each.name, Right.VIEW)]
+        return [
+            shown_deployment(asker, each)
+            for each in self._state.deployments()
+            if asker.may(each.name, Right.VIEW)
+        ]
 
     def get(self, asker: Actor, name: str) -> Deployment:
-        return get_deployment(self._state, asker, name, Right.VIEW)
+        return shown_deployment(asker, get_deployment(self._state, asker, name, Right.VIEW))
 
     async def create(self, asker: Actor, name: str) -> Deployment:
         """An empty one. Raises InvalidInput, Forbidden, Conflict."""

@@ -1,0 +1,91 @@
+"""Build records and their logs."""
+
+import pytest
+
+from controller.errors import Conflict, InvalidInput, NotFound
+from controller.operations import builds as module
+from controller.types import BuildStatus
+from tests.factories import slug
+from tests.unit.controller.world import ADMIN, FOO, World
+
+
+async def test_a_build_is_opened_logged_and_closed(world: World):
+    await world.app()
+    ops = world.operations.builds
+    build = await ops.open(ADMIN, FOO, commit="c" * 40)
+    await ops.append_log(ADMIN, build.id, ["one", "two"])
+    await ops.append_log(ADMIN, build.id, ["three"])
+    closed = await ops.close(ADMIN, build.id, BuildStatus.SUCCEEDED, artifact=slug())
+    assert (closed.status, closed.artifact) == (BuildStatus.SUCCEEDED, slug())
+    assert closed.finished_at is not None
+    assert await ops.log(ADMIN, build.id) == "one\ntwo\nthree\n"
+
+
+async def test_what_has_ended_stays_as_it_ended(world: World):
+    await world.app()
+    ops = world.operations.builds
+    build = await ops.open(ADMIN, FOO, commit=None)
+    await ops.close(ADMIN, build.id, BuildStatus.FAILED, error="no Procfile")
+    assert (await ops.close(ADMIN, build.id, BuildStatus.FAILED)).error == "no Procfile"
+    for late in (
+        ops.close(ADMIN, build.id, BuildStatus.CANCELED),
+        ops.append_log(ADMIN, build.id, ["x"]),
+        ops.cancel(ADMIN, build.id),
+    ):
+        with pytest.raises(Conflict, match="has ended: it failed"):
+            await late
+
+
+async def test_an_end_must_be_one(world: World):
+    await world.app()
+    build = await world.operations.builds.open(ADMIN, FOO, commit=None)
+    for status in (BuildStatus.RUNNING, BuildStatus.SUCCEEDED):
+        with pytest.raises(InvalidInput):
+            await world.operations.builds.close(ADMIN, build.id, status)
+
+
+async def test_builds_of_a_server_that_died_are_abandoned(world: World):
+    await world.app()
+    build = await world.operations.builds.open(ADMIN, FOO, commit=None)
+    await world.operations.builds.abandon()
+    assert world.operations.builds.get(ADMIN, build.id).status is BuildStatus.ABANDONED
+
+
+async def test_only_the_newest_builds_are_kept_with_their_logs(world: World, monkeypatch):
+    monkeypatch.setattr(module, "KEPT", 3)
+    await world.app()
+    ops = world.operations.builds
+    made = []
+    for _ in range(5):
+        build = await ops.open(ADMIN, FOO, commit=None)
+        await ops.append_log(ADMIN, build.id, ["x"])
+        await ops.close(ADMIN, build.id, BuildStatus.CANCELED)
+        made.append(build.id)
+    kept = [each.id for each in ops.list(ADMIN, FOO)]
+    assert kept == made[:1:-1]
+    assert {path.stem for path in world.settings.folders.builds.iterdir()} == set(kept)
+
+
+async def test_logs_of_a_destroyed_service_go_with_it(world: World):
+    await world.app()
+    build = await world.operations.builds.open(ADMIN, FOO, commit=None)
+    await world.operations.builds.append_log(ADMIN, build.id, ["x"])
+    await world.operations.deployments.destroy(ADMIN, "foo")
+    await world.operations.removal.idle()
+    assert list(world.settings.folders.builds.iterdir()) == []
+
+
+async def test_a_log_that_is_full_says_so_once(world: World, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LOG", 10)
+    await world.app()
+    ops = world.operations.builds
+    build = await ops.open(ADMIN, FOO, commit=None)
+    for _ in range(4):
+        await ops.append_log(ADMIN, build.id, ["abcd"])
+    assert await ops.log(ADMIN, build.id) == f"abcd\nabcd\n\n{module.CUT.decode()}"
+
+
+@pytest.mark.parametrize("odd", ["", "../../etc/passwd", "x", "\0"])
+async def test_what_is_no_build_is_not_found(world: World, odd: str):
+    with pytest.raises(NotFound):
+        await world.operations.builds.log(ADMIN, odd)

@@ -1,0 +1,194 @@
+"""Every operation on a deployment, asked by everybody."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from controller.errors import Forbidden, NotFound
+from controller.names import Address
+from controller.operations.access import HIDDEN, Actor
+from controller.operations.operations import Operations
+from controller.state import put
+from controller.types import BuildStatus, Deployment, Right, User
+from tests.factories import slug
+from tests.unit.controller.world import ADMIN, FOO, World
+
+Call = Callable[[Operations, Actor, str], Any]
+
+NEEDS: dict[str, tuple[Right, Call]] = {
+    "deployments.get": (Right.VIEW, lambda ops, who, _: ops.deployments.get(who, "foo")),
+    "deployments.destroy": (Right.MANAGE, lambda ops, who, _: ops.deployments.destroy(who, "foo")),
+    "services.list": (Right.VIEW, lambda ops, who, _: ops.services.list(who, "foo")),
+    "services.get": (Right.VIEW, lambda ops, who, _: ops.services.get(who, FOO)),
+    "services.ensure": (Right.DEPLOY, lambda ops, who, _: ops.services.ensure(who, Address("foo", "new"))),
+    "services.define": (Right.OPERATE, lambda ops, who, _: ops.services.define(who, FOO, {"command": "x"})),
+    "services.define new": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.services.define(who, Address("foo", "redis"), {"image": "redis"}),
+    ),
+    "services.config": (Right.DEPLOY, lambda ops, who, _: ops.services.config(who, FOO)),
+    "services.change_config": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.services.change_config(who, FOO, values={"A": "2"}),
+    ),
+    "services.set_branches": (Right.OPERATE, lambda ops, who, _: ops.services.set_branches(who, FOO, ["x"])),
+    "services.destroy": (Right.MANAGE, lambda ops, who, _: ops.services.destroy(who, FOO)),
+    "processes.scale": (Right.OPERATE, lambda ops, who, _: ops.processes.scale(who, FOO, {"web": "2"})),
+    "processes.restart": (Right.OPERATE, lambda ops, who, _: ops.processes.restart(who, FOO)),
+    "processes.stop": (Right.OPERATE, lambda ops, who, _: ops.processes.stop(who, FOO)),
+    "processes.start": (Right.OPERATE, lambda ops, who, _: ops.processes.start(who, FOO)),
+    "instances.list": (Right.VIEW, lambda ops, who, _: ops.instances.list(who, FOO)),
+    "instances.logs": (Right.VIEW, lambda ops, who, _: ops.instances.logs(who, FOO)),
+    "domains.list": (Right.VIEW, lambda ops, who, _: ops.domains.list(who, FOO)),
+    "domains.change": (Right.OPERATE, lambda ops, who, _: ops.domains.change(who, FOO, add=["www.x.org"])),
+    "versions.list": (Right.VIEW, lambda ops, who, _: ops.versions.list(who, FOO)),
+    "versions.get": (Right.VIEW, lambda ops, who, _: ops.versions.get(who, FOO, 1)),
+    "versions.release": (
+        Right.DEPLOY,
+        lambda ops, who, _: ops.versions.release(who, FOO, slug("b" * 64), reason="push"),
+    ),
+    "versions.rollback": (Right.DEPLOY, lambda ops, who, _: ops.versions.rollback(who, FOO)),
+    "rollouts.follow": (Right.VIEW, lambda ops, who, _: ops.rollouts.follow(who, FOO)),
+    "builds.list": (Right.VIEW, lambda ops, who, _: ops.builds.list(who, FOO)),
+    "builds.get": (Right.VIEW, lambda ops, who, build: ops.builds.get(who, build)),
+    "builds.log": (Right.VIEW, lambda ops, who, build: ops.builds.log(who, build)),
+    "builds.open": (Right.DEPLOY, lambda ops, who, _: ops.builds.open(who, FOO, commit=None)),
+    "builds.append_log": (Right.DEPLOY, lambda ops, who, build: ops.builds.append_log(who, build, ["x"])),
+    "builds.close": (Right.DEPLOY, lambda ops, who, build: ops.builds.close(who, build, BuildStatus.FAILED)),
+    "builds.cancel": (Right.DEPLOY, lambda ops, who, build: ops.builds.cancel(who, build)),
+    "users.grant": (Right.MANAGE, lambda ops, who, _: ops.users.grant(who, "sam", "foo", Right.VIEW)),
+    "journal.list": (Right.VIEW, lambda ops, who, _: ops.journal.list(who, deployment="foo")),
+}
+FOR_ADMINS: dict[str, Call] = {
+    "deployments.create": lambda ops, who, _: ops.deployments.create(who, "new"),
+    "users.create": lambda ops, who, _: ops.users.create(who, "new"),
+    "users.remove": lambda ops, who, _: ops.users.remove(who, "sam"),
+    "keys.add": lambda ops, who, _: ops.keys.add(who, "k", "no key", user="sam"),
+    "credentials.create": lambda ops, who, _: ops.credentials.create(who, user="sam"),
+}
+FOR_EVERYBODY = {
+    "deployments.list",
+    "users.list",
+    "keys.list",
+    "keys.remove",
+    "credentials.list",
+    "credentials.remove",
+    "credentials.authenticate",
+    "credentials.bootstrap",
+    "server.status",
+    "builds.abandon",
+    "builds.sweep_logs",
+}
+"""What looks at the asker's own things only, or is no door's."""
+
+
+class Logs:
+    def logs(self, **_: Any) -> str:
+        return "lines"
+
+
+async def prepare(world: World) -> str:
+    await world.app()
+    await world.push()
+    await world.live()
+    await world.push(content="d")
+    await world.live()
+    await world.user("sam")
+    world.runtime.backend = Logs()
+    return (await world.operations.builds.open(ADMIN, FOO, commit=None)).id
+
+
+async def ask(call: Call, world: World, who: Actor, build: str) -> None:
+    result = call(world.operations, who, build)
+    if inspect.isawaitable(result):
+        await result
+
+
+@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("held", [None, *Right, "admin"])
+async def test_who_may_do_what(world: World, name: str, held: str | None):
+    right, call = NEEDS[name]
+    build = await prepare(world)
+    rights = {"foo": Right(held)} if held in list(Right) else {"bar": Right.MANAGE}
+    who = await world.user("robin", admin=held == "admin", **rights)
+    if held is None:
+        with pytest.raises(NotFound):
+            await ask(call, world, who, build)
+    elif held != "admin" and not Right(held).includes(right):
+        with pytest.raises(Forbidden, match=f"needs {right}"):
+            await ask(call, world, who, build)
+    else:
+        await ask(call, world, who, build)
+
+
+@pytest.mark.parametrize("name", FOR_ADMINS)
+async def test_what_only_admins_may(world: World, name: str):
+    build = await prepare(world)
+    who = await world.user("robin", foo=Right.MANAGE)
+    with pytest.raises(Forbidden, match="Only an admin may"):
+        await ask(FOR_ADMINS[name], world, who, build)
+
+
+def test_no_operation_is_left_out(world: World):
+    known = {name.split()[0] for name in (*NEEDS, *FOR_ADMINS)} | FOR_EVERYBODY
+    for noun, operations in vars(world.operations).items():
+        for verb, _ in inspect.getmembers(operations, inspect.ismethod):
+            if not verb.startswith("_") and noun != "removal":
+                assert f"{noun}.{verb}" in known
+
+
+async def test_an_operation_without_rights_changes_nothing(world: World):
+    build = await prepare(world)
+    who = await world.user("robin", foo=Right.VIEW)
+    before = (world.state.services(), world.state.versions("foo", "app"), world.state.last_event)
+    for right, call in NEEDS.values():
+        if right is not Right.VIEW:
+            with pytest.raises(Forbidden):
+                await ask(call, world, who, build)
+    assert (world.state.services(), world.state.versions("foo", "app"), world.state.last_event) == before
+
+
+async def test_what_does_not_exist_and_what_may_not_be_seen_read_the_same(world: World):
+    await world.app()
+    who = await world.user("robin")
+    with pytest.raises(NotFound) as hidden:
+        world.operations.services.get(who, FOO)
+    with pytest.raises(NotFound) as missing:
+        world.operations.services.get(who, Address("bar"))
+    assert str(hidden.value).replace("foo", "bar") == str(missing.value)
+
+
+async def test_lists_leave_out_what_may_not_be_seen(world: World):
+    await world.app()
+    await world.app("bar")
+    who = await world.user("robin", bar=Right.VIEW)
+    assert [each.name for each in world.operations.deployments.list(who)] == ["bar"]
+    assert [each.service.deployment for each in world.operations.services.list(who)] == ["bar"]
+    assert {each.deployment for each in world.operations.journal.list(who)} == {"bar"}
+
+
+async def test_values_of_config_are_hidden_from_those_who_may_only_view(world: World):
+    await world.state.commit(put(Deployment(name="foo", globals={"Env": {"SHARED": "secret"}})))
+    await world.operations.services.ensure(ADMIN, FOO)
+    await world.operations.services.change_config(ADMIN, FOO, values={"KEY": "secret"})
+    await world.push()
+    viewer = await world.user("robin", foo=Right.VIEW)
+    version = world.operations.versions.get(viewer, FOO, 1)
+    assert world.operations.services.get(viewer, FOO).service.definition.env == {"KEY": HIDDEN}
+    assert (version.definition.env, version.globals) == ({"KEY": HIDDEN}, {"Env": {"SHARED": HIDDEN}})
+    assert "secret" not in repr(world.operations.journal.list(viewer, deployment="foo"))
+    deployer = await world.user("sam", foo=Right.DEPLOY)
+    assert world.operations.services.config(deployer, FOO) == {"KEY": "secret"}
+
+
+async def test_globals_are_hidden_in_the_deployment_too(world: World):
+    await world.state.commit(put(Deployment(name="foo", globals={"Env": {"SHARED": "secret"}})))
+    viewer = await world.user("robin", foo=Right.VIEW)
+    assert "secret" not in repr(world.operations.deployments.get(viewer, "foo"))
+    assert "secret" not in repr(world.operations.deployments.list(viewer))
+
+
+def test_an_admin_needs_no_rights():
+    assert Actor(User(name="ann", admin=True)).may("anything", Right.MANAGE)
