@@ -20,8 +20,9 @@ _END_SECONDS = 30.0
 """Longer than the warden itself takes to give up on a process that the kernel holds."""
 _CHUNK = 16 * 1024
 """Small: a piece full of empty lines must not hold the event loop."""
+_PIPE = 64 * 1024
 
-LIMITS: Mapping[str, int] = {"CORE": 0, "NOFILE": 65536, "NPROC": 4096, "FSIZE": 8 * 1024**3}
+LIMITS: Mapping[str, int] = {"CORE": 0, "NOFILE": 65536, "NPROC": 2048, "FSIZE": 8 * 1024**3}
 """Names as in `resource.RLIMIT_…`. NPROC counts all processes of the user id, instances included."""
 
 
@@ -94,8 +95,10 @@ class Sandbox:
         finally:
             if self._output >= 0:
                 loop.remove_reader(self._output)
-        while self._pump(sink):  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            # What a pipe holds and no more: after a cancel the step still writes.
+            for _ in range(_PIPE // _CHUNK):
+                if not self._pump(sink):
+                    break
         if not answer:
             raise BuilderUnavailable("The process that watches the build has gone.")
         result = msgspec.json.decode(answer, type=dict[str, int | str])

@@ -9,6 +9,7 @@ from builder.base import BuilderUnavailable
 from builder.tools import closed_folder
 from builder.tree import hand_over, open_folder, remove_tree
 from builder.types import BuildRequest
+from controller.names import check_env_name
 
 _SUFFIX = ".tmp"
 
@@ -54,23 +55,15 @@ class Workspace:
         for folder in (self.env, self.home, self.temporary):
             folder.mkdir()
         for name, value in request.env.items():
-            (self.env / name).write_text(value)
+            (self.env / check_env_name(name)).write_text(value)
         for folder in (self.build, self.env, self.home, self.temporary):
             if request.uid is not None:
                 hand_over(folder, request.uid)
             folder.chmod(0o700)
         _open_cache(request)
         if request.uid is not None:
-            self._check_way(request.uid)
-
-    def _check_way(self, uid: int) -> None:
-        closed = closed_folder(self.build, uid)
-        if closed is not None:
-            mode = stat.S_IMODE(closed.stat().st_mode)
-            raise BuilderUnavailable(
-                f"Builds run as user id {uid}, which can't pass the folder {closed} (mode {mode:04o}). "
-                f"Open it with `chmod o+x {closed}`, or put the data folder elsewhere."
-            )
+            for folder in (self.build, request.cache):
+                _check_way(folder, request.uid)
 
     def remove(self) -> None:
         remove_tree(self.root)
@@ -86,14 +79,25 @@ def sweep_workspaces(builds: Path) -> None:
         remove_tree(left)
 
 
+def _check_way(folder: Path, uid: int) -> None:
+    closed = closed_folder(folder, uid)
+    if closed is not None:
+        mode = stat.S_IMODE(closed.stat().st_mode)
+        raise BuilderUnavailable(
+            f"Builds run as user id {uid}, which can't pass the folder {closed} (mode {mode:04o}). "
+            f"Open it with `chmod o+x {closed}`, or put the data folder elsewhere."
+        )
+
+
 def _open_cache(request: BuildRequest) -> None:
     """The cache belongs to the build's user; one that was another user's is begun anew."""
     cache, uid = request.cache, request.uid
     if cache.exists() and uid is not None and cache.stat().st_uid != uid:
         remove_tree(cache)
     if not cache.exists():
-        for folder in (cache.parent.parent, cache.parent):
-            open_folder(folder)
+        for folder in reversed(cache.parents):
+            if not folder.exists():
+                open_folder(folder)
         cache.mkdir(mode=0o700)
         if uid is not None:
             hand_over(cache, uid)

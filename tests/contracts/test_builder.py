@@ -199,9 +199,7 @@ async def test_the_memory_builder_can_misbehave(folder):
 @pytest.mark.real
 async def test_a_buildpack_gets_the_classic_arguments_and_a_clean_environment(scripted, monkeypatch):
     monkeypatch.setenv("SERVER_SECRET", "hidden")
-    script = (
-        'echo "args $1 $2 $3"; cat "$3/APP_VAR"; echo; env | sort; id -u; umask; pwd; ls -l /proc/self/fd | wc -l'
-    )
+    script = 'echo "args $1 $2 $3"; cat "$3/APP_VAR"; echo; env | sort; id -u; umask; pwd; ls -l /proc/self/fd | wc -l'
     _, out = await scripted.build(
         scripted.source(build_sh=script, Procfile="web: x"), env={"APP_VAR": "a\nb"}
     )
@@ -578,3 +576,24 @@ async def test_the_worker_sample_is_built_as_it_is(host):
     artifact, _ = await host.build(host.source("procfile"))
     assert artifact.process_types == {"worker": "./worker.sh"}
     assert os.access((await host.tree(artifact)) / "worker.sh", os.X_OK)
+
+
+@pytest.mark.real
+async def test_what_a_build_printed_before_its_time_was_up_is_shown(scripted):
+    out = Printed()
+    source = scripted.source(build_sh="printf 'no newline yet'; sleep 86107", Procfile="web: x")
+    with pytest.raises(BuildFailed, match="longer than"):
+        await scripted.builder.build(scripted.request(source, timeout=0.5), out)
+    assert out.lines[-1] == ("line", "no newline yet")
+
+
+@pytest.mark.real
+async def test_a_cache_of_another_user_is_begun_anew_and_no_folder_of_others_is_touched(scripted):
+    cache = scripted.folder / "elsewhere/cache"
+    cache.mkdir(parents=True)
+    (cache / "mark").write_text("old")
+    cache.parent.chmod(0o755)
+    script = 'echo "mark: $(cat "$2/mark" 2>/dev/null)"; touch "$2/new"'
+    _, out = await scripted.build(scripted.source(build_sh=script, Procfile="web: x"), cache=cache)
+    assert ("line", "mark: " if UID is not None else "mark: old") in out.lines
+    assert (cache / "new").exists() and cache.parent.stat().st_mode & 0o777 == 0o755

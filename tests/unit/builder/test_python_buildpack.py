@@ -119,7 +119,7 @@ def test_another_interpreter_requirement_or_index_needs_another_virtualenv(progr
 def test_the_apps_variables_reach_pip_but_not_the_interpreter(program, tmp_path, monkeypatch):
     for name in ("TOKEN", "PYTHONPATH", "LD_PRELOAD", "PATH", "PIP_INDEX_URL"):
         (tmp_path / name).write_text("given")
-    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.setattr("os.environ", {"PATH": "/bin"})
     environment = program.build_environment(tmp_path, tmp_path)
     assert environment["TOKEN"] == environment["UV_DEFAULT_INDEX"] == "given"
     assert environment["PATH"] == "/bin"
