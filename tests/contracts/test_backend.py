@@ -20,7 +20,7 @@ import pytest
 
 from controller.backends.base import Backend, BackendError, InstanceSpec, SupportsLogs, SupportsShutdown
 from controller.backends.keeper import client as keeper_client
-from controller.backends.keeper.processes import Family, read_process, read_table
+from controller.backends.keeper.processes import Census, Family, read_process
 from controller.backends.memory import Behaviour, MemoryBackend, MemoryWorld
 from controller.backends.supervisor import SupervisorBackend
 from controller.types import Artifact, ArtifactKind, Instance, InstanceState, LogLine, LogSource
@@ -142,7 +142,7 @@ class SupervisorRig:
     def processes(self, name: str = "") -> set[int]:
         """Of that instance, or of all."""
         realm = (self.root / "supervisor" / "realm").read_text()
-        return Family(f"{realm}/{name}").members(read_table())
+        return Family(f"{realm}/{name}").members(Census.take())
 
     async def kill_keeper(self) -> None:
         os.kill(self.keeper(), signal.SIGKILL)
@@ -439,6 +439,11 @@ async def test_app_runs_as_its_user_and_reaches_nothing_of_ours(real: Supervisor
     report = await reported(real, spec(uid=UID, env={"SECRET": "x"}))
     assert report["ids"] == [[UID] * 3, [UID] * 3, []]
     supervisor, logs = real.root / "supervisor", real.root / "logs"
+
+    async def printed() -> bool:
+        return bool(await lines_of(real.backend()))
+
+    await eventually(printed)
     for path in (supervisor / "instances", logs, supervisor / "supervisor.sock"):
         assert path.stat().st_uid == 0
         assert path.stat().st_mode & 0o077 == 0
@@ -544,12 +549,8 @@ time.sleep(1000)
 
 def below(pid: int) -> set[int]:
     """Who descends from that process."""
-    table = read_table()
-    found, size = {pid}, 0
-    while size != len(found):
-        size = len(found)
-        found |= {each.pid for each in table.values() if each.parent in found and not each.zombie}
-    return found - {pid}
+    census = Census.take()
+    return census.living(census.below({pid}) - {pid})
 
 
 @pytest.mark.real
@@ -569,7 +570,7 @@ async def test_workers_of_a_master_that_died_are_gone_before_it_starts_again(rea
     os.kill(real.pid(spec().id), signal.SIGKILL)
 
     async def all_gone() -> bool:
-        return not before & {pid for pid, each in read_table().items() if not each.zombie}
+        return not Census.take().living(before)
 
     await eventually(all_gone)
 

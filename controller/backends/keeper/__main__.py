@@ -18,7 +18,7 @@ from pathlib import Path
 from supervisor import supervisord  # type: ignore[import-untyped]
 
 from controller.backends.keeper import LOCK, SOCKET
-from controller.backends.keeper.processes import Family, descendants, end_all, read_table, send
+from controller.backends.keeper.processes import Census, Family, end_all, send
 from controller.backends.keeper.program import Files, remove_leftovers
 
 CONFIGURATION = f"""\
@@ -111,7 +111,11 @@ def end_orphans(folder: Path) -> None:
 def end_the_rest() -> None:
     """Whatever still runs below us when we go."""
     deadline = time.monotonic() + ORPHAN_GRACE
-    while time.monotonic() < deadline and (living := descendants(os.getpid(), read_table())):
+    while time.monotonic() < deadline:
+        census = Census.take()
+        living = census.living(census.below({os.getpid()}))
+        if not living:
+            return
         send(signal.SIGKILL, living)
         time.sleep(0.02)
         with contextlib.suppress(ChildProcessError):

@@ -1,12 +1,14 @@
 """Talks to the keeper, and starts it where it doesn't run. Used by the server, not by the keeper."""
 
 import asyncio
+import base64
 import contextlib
 import fcntl
 import json
 import logging
 import sys
 import xmlrpc.client
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ class KeeperClient:
 
     async def observe(self) -> list[dict[str, Any]]:
         """What `InstanceProcess.info` tells of each."""
-        answer = json.loads(await self._call_running("observe"))
+        answer = json.loads(zlib.decompress(base64.b64decode(await self._call_running("observe"))))
         if answer["protocol"] != PROTOCOL:
             raise BackendError(
                 "The supervisor that runs was started by another version of Mooring. "

@@ -4,10 +4,12 @@ Arguments and answers are JSON text: supervisord marshals structures slowly, and
 Calls run in supervisord's main loop, one after another, so that nothing here needs a lock.
 """
 
+import base64
 import contextlib
 import json
 import random
 import socket
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from controller.backends.keeper import (
     FAULT_STOPPING,
     PROTOCOL,
 )
-from controller.backends.keeper.program import Files, InstanceProcess, Request, make_group
+from controller.backends.keeper.processes import CensusTaker
+from controller.backends.keeper.program import Files, InstanceProcess, Keeping, Request
 
 
 class Door:
@@ -31,16 +34,18 @@ class Door:
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
         self._folder = Path(supervisord.options.here)
-        self._realm = (self._folder / "realm").read_text()
+        realm = (self._folder / "realm").read_text()
+        self._keeping = Keeping(supervisord, self._folder, realm, CensusTaker())
         self._cursor = random.random()  # noqa: S311 - spreads ports, guards nothing
         self._bring_back()
 
     def observe(self) -> str:
-        """`{"protocol": …, "instances": […]}`"""
+        """`{"protocol": …, "instances": […]}`, packed: supervisord sends 4 KiB a turn of its loop."""
         # A state may be due to change since the loop last looked.
         for process in self._processes():
             process.transition()
-        return json.dumps({"protocol": PROTOCOL, "instances": [each.info() for each in self._processes()]})
+        answer = {"protocol": PROTOCOL, "instances": [each.info() for each in self._processes()]}
+        return base64.b64encode(zlib.compress(json.dumps(answer).encode(), level=1)).decode()
 
     def start(self, text: str) -> str:
         """Run what the request says; what runs by it already stays as it is. Returns its info."""
@@ -82,8 +87,7 @@ class Door:
             self._add(Request.parse(saved["request"]), saved["port"])
 
     def _add(self, request: Request, port: int | None) -> InstanceProcess:
-        group = make_group(self._supervisord, self._folder, self._realm, request, port)
-        self._supervisord.add_process_group(group)
+        self._supervisord.add_process_group(self._keeping.group(request, port))
         process = self._find(request.id)
         assert process is not None
         return process

@@ -9,8 +9,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 MARKER = "MOOR_RUN"
@@ -29,20 +30,6 @@ class Process:
     zombie: bool
 
 
-Table = Mapping[int, Process]
-
-
-def read_table() -> Table:
-    """All processes that exist now."""
-    return {each.pid: each for each in _read_all()}
-
-
-def _read_all() -> Iterator[Process]:
-    for name in os.listdir("/proc"):  # noqa: PTH208 - the names are all we want
-        if name.isdecimal() and (process := read_process(int(name))):
-            yield process
-
-
 def read_process(pid: int) -> Process | None:
     """None when there is no such process."""
     try:
@@ -54,6 +41,70 @@ def read_process(pid: int) -> Process | None:
     return Process(pid, int(words[1]), int(words[2]), int(words[3]), int(words[19]), words[0] in b"ZX")
 
 
+@dataclass(frozen=True)
+class Census:
+    """All processes at one moment, and what is known of them."""
+
+    processes: Mapping[int, Process]
+    markers: Mapping[int, str]
+    """The value of MARKER, of those that have one."""
+
+    @classmethod
+    def take(cls) -> "Census":
+        names = [int(each) for each in os.listdir("/proc") if each.isdecimal()]  # noqa: PTH208 - names will do
+        processes = {pid: process for pid in names if (process := read_process(pid))}
+        return cls(processes, {pid: marker for pid in processes if (marker := _read_marker(pid))})
+
+    @cached_property
+    def children(self) -> Mapping[int, Sequence[int]]:
+        return self._by(lambda each: each.parent)
+
+    @cached_property
+    def sessions(self) -> Mapping[int, Sequence[int]]:
+        return self._by(lambda each: each.session)
+
+    @cached_property
+    def groups(self) -> Mapping[int, Sequence[int]]:
+        return self._by(lambda each: each.group)
+
+    @cached_property
+    def marked(self) -> Mapping[str, Sequence[int]]:
+        found: dict[str, list[int]] = {}
+        for pid, marker in self.markers.items():
+            found.setdefault(marker, []).append(pid)
+        return found
+
+    def below(self, roots: Iterable[int]) -> set[int]:
+        """The roots and all that descend from them."""
+        found = set(roots)
+        waiting = list(found)
+        while waiting:
+            new = set(self.children.get(waiting.pop(), ())) - found
+            found |= new
+            waiting += new
+        return found
+
+    def living(self, pids: Iterable[int]) -> set[int]:
+        """Those that are there, are no zombies, and are neither init nor us."""
+        found = {pid for pid in pids if pid in self.processes and not self.processes[pid].zombie}
+        return found - {1, os.getpid()}
+
+    def _by(self, key: Callable[[Process], int]) -> Mapping[int, Sequence[int]]:
+        found: dict[int, list[int]] = {}
+        for each in self.processes.values():
+            found.setdefault(key(each), []).append(each.pid)
+        return found
+
+
+def _read_marker(pid: int) -> str:
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ""
+    _, found, rest = (b"\0" + environ).partition(f"\0{MARKER}=".encode())
+    return rest.partition(b"\0")[0].decode(errors="replace") if found else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """How to know the processes of one instance (or, with a marker ending in "/", of a whole realm)."""
@@ -63,45 +114,40 @@ class Family:
     leaders: frozenset[tuple[int, int]] = frozenset()
     """Process id and `started` of those that were started; they may be gone."""
 
-    def members(self, table: Table) -> set[int]:
-        """Ids of those that still live, without zombies, never us."""
-        sessions = {pid for pid, started in self.leaders if pid not in table or table[pid].started == started}
-        found = {
-            each.pid
-            for each in table.values()
-            if each.session in sessions or each.group in sessions or each.pid in sessions
-        }
-        found.update(pid for pid in table if pid not in found and self._marked(pid))
-        found.discard(os.getpid())
-        _add_descendants(found, table)
-        return {pid for pid in found if not table[pid].zombie and pid not in (1, os.getpid())}
+    def members(self, census: Census) -> set[int]:
+        """Ids of those that live."""
+        roots = set(self._marked(census))
+        for pid, started in self.leaders:
+            leader = census.processes.get(pid)
+            # Of another start time: the id was given to a stranger, and its session with it.
+            if leader is None or leader.started == started:
+                roots |= {pid, *census.sessions.get(pid, ()), *census.groups.get(pid, ())}
+        return census.living(census.below(roots - {os.getpid()}))
 
-    def _marked(self, pid: int) -> bool:
-        try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return False
-        end = b"" if self.marker.endswith("/") else b"\0"
-        return f"\0{MARKER}={self.marker}".encode() + end in b"\0" + environ
+    def _marked(self, census: Census) -> Iterable[int]:
+        if not self.marker.endswith("/"):
+            return census.marked.get(self.marker, ())
+        return (pid for pid, marker in census.markers.items() if marker.startswith(self.marker))
 
 
-def descendants(pid: int, table: Table) -> set[int]:
-    """Everything below `pid`, without zombies and without itself."""
-    found = {pid}
-    _add_descendants(found, table)
-    return {each for each in found if each != pid and not table[each].zombie}
+class CensusTaker:
+    """Shares a census among many that ask at the same moment: it costs 3 ms and more on a busy machine."""
 
+    def __init__(self, share: float = 0.2) -> None:
+        self._share = share
+        """How much of the time may go into counting when everybody asks all the time."""
+        self._last: Census | None = None
+        self._taken_at = 0.0
+        self._good_until = 0.0
 
-def _add_descendants(found: set[int], table: Table) -> None:
-    children: dict[int, list[int]] = {}
-    for each in table.values():
-        children.setdefault(each.parent, []).append(each.pid)
-    waiting = list(found)
-    while waiting:
-        for child in children.get(waiting.pop(), ()):
-            if child not in found:
-                found.add(child)
-                waiting.append(child)
+    def recent(self, *, since: float = 0.0) -> Census:
+        """One that is young enough, and was taken after `since` (monotonic)."""
+        now = time.monotonic()
+        if self._last is None or now >= self._good_until or self._taken_at < since:
+            self._last, self._taken_at = Census.take(), now
+            done = time.monotonic()
+            self._good_until = done + (done - now) / self._share
+        return self._last
 
 
 def send(sig: signal.Signals, pids: Iterable[int]) -> None:
@@ -113,18 +159,18 @@ def send(sig: signal.Signals, pids: Iterable[int]) -> None:
 
 def end_all(family: Family, *, grace: float) -> int:
     """SIGTERM, up to `grace` seconds, SIGKILL until nothing is left. Returns how many there were. Blocks."""
-    first = living = family.members(read_table())
+    first = living = family.members(Census.take())
     send(signal.SIGTERM, living)
     deadline = time.monotonic() + grace
     while living and time.monotonic() < deadline:
         time.sleep(0.05)
-        living = family.members(read_table())
+        living = family.members(Census.take())
     # What can't even be killed (stuck in the kernel) must not keep us from starting for ever.
     deadline = time.monotonic() + 5
     while living and time.monotonic() < deadline:
         send(signal.SIGKILL, living)
         time.sleep(0.02)
-        living = family.members(read_table())
+        living = family.members(Census.take())
     return len(first)
 
 

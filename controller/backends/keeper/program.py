@@ -29,10 +29,10 @@ from supervisor.states import ProcessStates  # type: ignore[import-untyped]
 from controller.backends.keeper.output import Output
 from controller.backends.keeper.processes import (
     MARKER,
+    CensusTaker,
     Family,
     boot_id,
     read_process,
-    read_table,
     send,
 )
 
@@ -44,8 +44,6 @@ SHUTDOWN_GRACE = 10
 """Seconds between SIGTERM and SIGKILL when the machine (not the controller) ends the keeper."""
 OPEN_FILES = 8192
 """Soft limit of open files of an app; its hard limit is the keeper's."""
-SEARCH_EVERY = 0.2
-"""Seconds between two looks at /proc for what an instance has left behind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,18 +134,25 @@ def write_whole(path: Path, text: str, *, durable: bool) -> None:
     temporary.replace(path)
 
 
-def make_group(supervisord: Any, folder: Path, realm: str, request: Request, port: int | None) -> Any:
-    """The program group of one instance, for `add_process_group`."""
-    config = InstanceConfig(supervisord, folder, realm, request, port)
-    return ProcessGroupConfig(supervisord.options, request.id, 999, [config])
+@dataclass(frozen=True)
+class Keeping:
+    """What all instances of a keeper share."""
+
+    supervisord: Any
+    folder: Path
+    realm: str
+    census: CensusTaker
+
+    def group(self, request: Request, port: int | None) -> Any:
+        """The program group of one instance, for `add_process_group`."""
+        config = InstanceConfig(self, request, port)
+        return ProcessGroupConfig(self.supervisord.options, request.id, 999, [config])
 
 
 class InstanceConfig(ProcessConfig):  # type: ignore[misc]
     """How supervisord shall keep it."""
 
-    def __init__(
-        self, supervisord: Any, folder: Path, realm: str, request: Request, port: int | None
-    ) -> None:
+    def __init__(self, keeping: Keeping, request: Request, port: int | None) -> None:
         values: dict[str, Any] = dict.fromkeys(ProcessConfig.req_param_names)
         values |= {
             "name": request.id,
@@ -163,12 +168,12 @@ class InstanceConfig(ProcessConfig):  # type: ignore[misc]
             "exitcodes": [],
             "redirect_stderr": True,
         }
-        super().__init__(supervisord.options, **values)
-        self.supervisord = supervisord
+        super().__init__(keeping.supervisord.options, **values)
+        self.keeping = keeping
         self.request = request
         self.port = port
-        self.files = Files(folder, request.id)
-        self.marker = f"{realm}/{request.id}"
+        self.files = Files(keeping.folder, request.id)
+        self.marker = f"{keeping.realm}/{request.id}"
 
     def make_process(self, group: Any = None) -> "InstanceProcess":
         process = InstanceProcess(self)
@@ -204,7 +209,8 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         self.last_exit = ""
         self.retired_until: float | None = None
         """Set once it was told to stop: the time (monotonic) at which SIGKILL is due."""
-        self.searched_at = 0.0
+        self.spawned_at = 0.0
+        """When its process was started last (monotonic)."""
 
     # What the door asks
 
@@ -247,10 +253,11 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             # From here on a keeper that starts anew ends it rather than starting it.
             self.config.files.running.rename(self.config.files.stopping)
         if self.state in (ProcessStates.STARTING, ProcessStates.RUNNING):
-            strays = self._members()
             self.config.stopwaitsecs = grace
+            census = self.config.keeping.census.recent()
+            # The group is told by `stop`; twice would look like impatience to many a program.
+            send(signal.SIGTERM, self._family().members(census) - set(census.groups.get(self.pid, ())))
             self.stop()
-            send(signal.SIGTERM, (each for each in strays if os.getpgid(each) != self.pid))
         elif self.state == ProcessStates.STOPPING:
             self.delay = min(self.delay, time.time() + grace)
         self.transition()
@@ -260,6 +267,7 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
     def spawn(self) -> int | None:
         self.starts += 1
         pid: int | None = super().spawn()
+        self.spawned_at = time.monotonic()
         return pid
 
     def get_execv_args(self) -> tuple[str, list[str]]:
@@ -288,7 +296,7 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             self.transition()
         else:
             # Workers whose master died hold its port; daemonised helpers would be there twice.
-            send(signal.SIGKILL, self._members())
+            send(signal.SIGKILL, self._living(since=time.monotonic()))
 
     def _spawn_as_child(self, filename: str, argv: list[str]) -> NoReturn:
         try:
@@ -330,25 +338,26 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             env["PORT"] = str(self.config.port)
         return env | {MARKER: self.config.marker}
 
-    def _members(self) -> set[int]:
-        return Family(self.config.marker, self.config.files.leaders()).members(read_table())
+    def _family(self) -> Family:
+        return Family(self.config.marker, self.config.files.leaders())
+
+    def _living(self, *, since: float) -> set[int]:
+        return self._family().members(self.config.keeping.census.recent(since=since))
 
     def _finish_retirement(self) -> None:
         """The main process is gone; wait for the rest as long as the grace lasts, then forget all of it."""
         now = time.monotonic()
         assert self.retired_until is not None
-        overdue = now >= self.retired_until
-        if not overdue and now - self.searched_at < SEARCH_EVERY:
-            return
-        self.searched_at = now
-        if living := self._members():
-            if overdue:
+        # A census from before its last start can't know it. In any later one nobody living means
+        # nobody ever again: only members beget members.
+        if living := self._living(since=self.spawned_at):
+            if now >= self.retired_until:
                 send(signal.SIGKILL, living)
             return
         self.output.close()
         self.config.files.forget()
         self.state = ProcessStates.STOPPED
-        self.config.supervisord.remove_process_group(self.config.name)
+        self.config.keeping.supervisord.remove_process_group(self.config.name)
 
 
 def shell_command(command: str) -> tuple[str, list[str]]:
