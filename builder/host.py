@@ -3,21 +3,20 @@
 import asyncio
 import os
 import shutil
-import signal
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from builder.base import BuilderUnavailable, BuildFailed
-from builder.buildpack import BUNDLED, Buildpack, Release, find_buildpacks, parse_release
+from builder.buildpack import BUNDLED, Buildpack, Release, find_buildpacks
 from builder.detect import NOTHING_DETECTED, choose
 from builder.procfile import FILE, MAX_BYTES, parse_procfile
-from builder.sandbox import LIMITS, Sandbox, Step
+from builder.sandbox import Sandbox
 from builder.slugs import SlugStore
+from builder.steps import Steps
 from builder.threads import completed
 from builder.tools import Tools, publish_tools, sweep_tools, system_path
-from builder.transcript import Capture, Transcript
 from builder.tree import megabytes, read_small, remove_tree
 from builder.types import BuildOutput, BuildRequest
 from builder.workspace import Workspace, sweep_workspaces, workspace
@@ -81,8 +80,8 @@ class HostBuilder:
         tools = await self._published()
         sandbox = await Sandbox.open()
         try:
-            steps = _Steps(sandbox, self._base_environment(tools), cwd=source, uid=None)
-            chosen = await choose(find_buildpacks(tools.buildpacks), lambda each: steps.ask(each, source))
+            steps = Steps(sandbox, self._environment(tools), cwd=source, uid=None)
+            chosen = await choose(find_buildpacks(tools.buildpacks), steps.ask)
         finally:
             await sandbox.close()
         return chosen[1] if chosen else None
@@ -97,8 +96,10 @@ class HostBuilder:
             async with self._slot(out):
                 return await self._build(request, folders, out)
         finally:
-            self._running.discard(task)
-            await completed(asyncio.to_thread(_remove_all, folders, request.source))
+            try:
+                await completed(asyncio.to_thread(_remove_all, folders, request.source))
+            finally:
+                self._running.discard(task)
 
     async def close(self) -> None:
         """End what still runs."""
@@ -116,7 +117,7 @@ class HostBuilder:
                 out.step(f"{name} app detected")
                 _warn_of_submodules(folders, out)
                 clock.lap("detect")
-                await steps.compile(buildpack, request.cache, out)
+                await steps.compile(buildpack, request.cache, folders.env, out)
                 clock.lap("compile")
                 release = await steps.release(buildpack)
             types = _process_types(folders.build, release, name, out)
@@ -142,9 +143,7 @@ class HostBuilder:
             yield
 
     @asynccontextmanager
-    async def _steps(
-        self, request: BuildRequest, folders: Workspace, tools: Tools
-    ) -> AsyncIterator["_BuildSteps"]:
+    async def _steps(self, request: BuildRequest, folders: Workspace, tools: Tools) -> AsyncIterator[Steps]:
         """A filled workspace with a warden beside it; nothing of the build runs any more afterwards."""
         opening = asyncio.create_task(Sandbox.open())
         try:
@@ -153,8 +152,8 @@ class HostBuilder:
             full = asyncio.Event()
             watcher = asyncio.create_task(self._watch_disk(sandbox, full))
             try:
-                env = {**self._base_environment(tools), **_build_environment(request, folders)}
-                yield _BuildSteps(sandbox, env, cwd=folders.build, uid=request.uid, folders=folders)
+                env = {**self._environment(tools), **folders.environment(request)}
+                yield Steps(sandbox, env, cwd=folders.build, uid=request.uid)
             except BuilderUnavailable:
                 if full.is_set():
                     raise BuilderUnavailable(self._no_space()) from None
@@ -177,10 +176,8 @@ class HostBuilder:
             "server's disk. Make the build smaller, or have space made on the server."
         )
 
-    async def _detect(self, steps: "_Steps", folders: Workspace, tools: Tools) -> tuple[Buildpack, str]:
-        chosen = await choose(
-            find_buildpacks(tools.buildpacks), lambda buildpack: steps.ask(buildpack, folders.build)
-        )
+    async def _detect(self, steps: Steps, folders: Workspace, tools: Tools) -> tuple[Buildpack, str]:
+        chosen = await choose(find_buildpacks(tools.buildpacks), steps.ask)
         if chosen is None:
             empty = not any(folders.build.iterdir())
             raise BuildFailed("The commit has no files." if empty else NOTHING_DETECTED)
@@ -194,63 +191,13 @@ class HostBuilder:
                 )
         return self._tools
 
-    def _base_environment(self, tools: Tools) -> Mapping[str, str]:
+    def _environment(self, tools: Tools) -> Mapping[str, str]:
         return {
             "PATH": system_path(tools),
             "LANG": "C.UTF-8",
             "STACK": "host",
             **self._env,
         }
-
-
-class _Steps:
-    """Runs buildpack programs in one sandbox, all with the same folder, user and base environment."""
-
-    def __init__(self, sandbox: Sandbox, env: Mapping[str, str], *, cwd: Path, uid: int | None) -> None:
-        self._sandbox = sandbox
-        self._env = env
-        self._cwd = cwd
-        self._uid = uid
-        # NPROC counts all processes of a user: it means nothing when that is the server's own.
-        self._limits = {name: value for name, value in LIMITS.items() if name != "NPROC" or uid is not None}
-
-    def _step(self, argv: Sequence[str], *, quiet: bool) -> Step:
-        return Step(
-            argv=tuple(argv), env=self._env, cwd=self._cwd, uid=self._uid, quiet=quiet, limits=self._limits
-        )
-
-    async def ask(self, buildpack: Buildpack, build: Path) -> tuple[int, str]:
-        answer = Capture()
-        status = await self._sandbox.run(self._step(buildpack.detect(build), quiet=True), answer)
-        return status, answer.text
-
-
-class _BuildSteps(_Steps):
-    def __init__(
-        self, sandbox: Sandbox, env: Mapping[str, str], *, cwd: Path, uid: int | None, folders: Workspace
-    ) -> None:
-        super().__init__(sandbox, env, cwd=cwd, uid=uid)
-        self._folders = folders
-
-    async def compile(self, buildpack: Buildpack, cache: Path, out: BuildOutput) -> None:
-        transcript = Transcript(out)
-        argv = buildpack.compile(self._folders.build, cache, self._folders.env)
-        try:
-            status = await self._sandbox.run(self._step(argv, quiet=False), transcript)
-        finally:
-            transcript.finish()
-        if status != 0:
-            raise BuildFailed(_failure(status))
-
-    async def release(self, buildpack: Buildpack) -> Release:
-        argv = buildpack.release(self._folders.build)
-        if argv is None:
-            return Release()
-        answer = Capture()
-        status = await self._sandbox.run(self._step(argv, quiet=True), answer)
-        if status != 0:
-            raise BuildFailed(f"The buildpack's bin/release ended with status {status}.")
-        return parse_release(answer.text)
 
 
 class _Clock:
@@ -301,29 +248,9 @@ def _process_types(build: Path, release: Release, name: str, out: BuildOutput) -
     return {**declared, **default}
 
 
-def _failure(status: int) -> str:
-    if status >= 0:
-        return f"The build ended with status {status}; its last lines above say why."
-    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-    if -status == signal.SIGKILL:
-        return "The build was killed (SIGKILL): most likely the server ran out of memory."
-    if -status == signal.SIGXFSZ:
-        return "The build wrote a file that is larger than the server allows (SIGXFSZ)."
-    return f"The build was ended by {name}; its last lines above may say why."
-
-
 def _warn_of_submodules(folders: Workspace, out: BuildOutput) -> None:
     if (folders.build / ".gitmodules").is_file():
         out.warn("Git submodules are not fetched; their folders are empty.")
-
-
-def _build_environment(request: BuildRequest, folders: Workspace) -> Mapping[str, str]:
-    return {
-        "HOME": str(folders.home),
-        "TMPDIR": str(folders.temporary),
-        "REQUEST_ID": request.id,
-        "SOURCE_VERSION": request.commit or "",
-    }
 
 
 def _ca_environment(bundle: Path | None) -> Mapping[str, str]:

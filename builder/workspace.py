@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,15 @@ class Workspace:
     @property
     def temporary(self) -> Path:
         return self.root / "tmp"
+
+    def environment(self, request: BuildRequest) -> Mapping[str, str]:
+        """The variables of a build that follow from its request and its folders."""
+        return {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "REQUEST_ID": request.id,
+            "SOURCE_VERSION": request.commit or "",
+        }
 
     def fill(self, request: BuildRequest) -> None:
         """Make the folders, and move the source in. Raises BuilderUnavailable."""
