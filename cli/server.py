@@ -53,7 +53,8 @@ def run(settings: Settings) -> int:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    for noisy in ("asyncssh", "dulwich", "httpx", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         asyncio.run(_serve(settings))
     except (MooringError, RouterError, BackendError, StoreError) as error:
@@ -160,7 +161,10 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
         stack.push_async_callback(backend.close)
         router = make_router(settings)
         stack.push_async_callback(router.close)
-        await router.start()
+        try:
+            await router.start()
+        except RouterError as error:
+            raise Refused(f"--http {settings.http}: {error}") from error
         builder = make_builder(settings, slugs)
         stack.push_async_callback(builder.close)
         await _sweep(builder)

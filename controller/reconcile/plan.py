@@ -111,7 +111,7 @@ def _missing(
     if goal is None:
         return
     if desired.rolling:
-        reason = f"v{goal.version.number} is wanted: {goal.version.reason}"
+        reason = f"v{goal.version.number}, {goal.version.reason}"
         if desired.serving is not None and desired.serving.version.number == goal.version.number:
             reason = "restart"
     else:

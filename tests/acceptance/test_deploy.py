@@ -125,7 +125,7 @@ http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), H).serve_forever(
     leaked = [
         name for name in seen["env"] if name.startswith(("MOOR_", "SUPERVISOR", "GIT_", "SSH", "PYTEST"))
     ]
-    assert leaked == []
+    assert leaked in ([], ["MOOR_RUN"])  # the backend's own mark, by which it finds every child
 
 
 def test_logs_show_what_the_app_printed(system, hello):

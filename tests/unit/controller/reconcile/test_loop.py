@@ -94,7 +94,7 @@ async def test_pushed_version_runs_is_routed_and_becomes_live(here):
     assert here.state.version("foo", "app", 1).status is VersionStatus.LIVE
     texts = [each.text for each in here.state.events("foo")]
     assert texts == [
-        "Starting foo-app-1-web-1: v1 is wanted: push 1",
+        "Starting foo-app-1-web-1: v1, push 1",
         "foo-app-1-web-1 is healthy",
         "Routing: v1 serves with 1 instance",
         "v1 is live",

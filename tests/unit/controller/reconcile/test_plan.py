@@ -52,7 +52,7 @@ def plan(wanted, seen, now=NOW):
 def test_first_version_starts_its_instances_and_says_why():
     made = plan(desired(goal=release(1, web=2)), look())
     assert [each.spec.id for each in made.actions] == ["foo-app-1-web-1", "foo-app-1-web-2"]
-    assert made.actions[0].reason == "v1 is wanted: push 1"
+    assert made.actions[0].reason == "v1, push 1"
     assert made.actions[0].spec.wants_port
 
 

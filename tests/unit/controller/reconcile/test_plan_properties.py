@@ -180,7 +180,7 @@ class World(RuleBasedStateMachine):
             twin.everything_becomes_ready_that_can()
             twin.requests_end()
             before = twin.plan()
-            if not before.actions and before.waiting is None:
+            if not before.actions and (before.waiting is None or twin.crashes_for_ever()):
                 break
             twin.backend_restarts_what_crashed_unless_broken()
             twin.step()
@@ -189,8 +189,12 @@ class World(RuleBasedStateMachine):
         wanted = 0 if twin.service.stopped or twin.service.target is None else twin.web
         assert len(twin.instances) == wanted
         assert {each.version for each in twin.instances.values()} <= {twin.service.current}
-        if twin.service.current is not None:
+        if twin.service.current is not None and not twin.crashes_for_ever():
             assert {each.id for each in twin.pool.targets} == set(twin.instances)
+
+    def crashes_for_ever(self):
+        """A broken version became current without an instance (scaled to none), and was scaled up since."""
+        return self.service.target == self.service.current and self.service.current in self.broken
 
     def backend_restarts_what_crashed_unless_broken(self):
         for name, each in self.instances.items():
