@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import tarfile
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ class SlugStore:
         self._apps = apps
         self._limit = limit
         self._locks: dict[Path, asyncio.Lock] = {}
+        self._whole: set[Path] = set()
+        """Trees that need no look at their content any more."""
 
     async def keep(self, tree: Path, *, deployment: str, service: str, uid: int | None) -> Slug:
         """Seal and archive a built tree, and move it to where the service's instances find it.
@@ -65,13 +68,14 @@ class SlugStore:
     async def ensure_unpacked(
         self, deployment: str, service: str, artifact: Artifact, uid: int | None
     ) -> Path:
-        """The folder with the slug's files, unpacked from the archive when it is not there.
+        """The folder with the slug's files, unpacked from the archive when it is not there or not whole.
 
         Any number of callers may ask at once. Raises BuilderUnavailable when the archive is missing or
         damaged.
         """
         place = self._place(deployment, service, artifact.reference)
         async with self._lock(place):
+            await run_blocking(lambda check: self._drop_torn(place, check))
             if not place.is_dir():
                 await run_blocking(lambda check: self._unpack(artifact.reference, place, uid, check))
             elif uid is not None and place.stat().st_gid != uid:
@@ -182,6 +186,19 @@ class SlugStore:
         finally:
             remove_tree(half)
 
+    def _drop_torn(self, place: Path, check: Check) -> None:
+        """Remove a tree that a power cut left half written.
+
+        Archives are synced to the disk, trees are not: one from before the machine's last start is
+        compared with its hash, once.
+        """
+        if place in self._whole or not place.is_dir():
+            return
+        if place.stat().st_ctime < _started_at() and _hash_of(place, check) != place.name:
+            remove_tree(place)
+        else:
+            self._whole.add(place)
+
     def _open_parents(self, place: Path) -> None:
         for folder in (self._apps, place.parent.parent, place.parent):
             open_folder(folder)
@@ -217,6 +234,22 @@ def _checked(reference: str) -> str:
     if not _REFERENCE.fullmatch(reference):
         raise BuilderUnavailable(f"{reference!r} is no slug.")
     return reference
+
+
+def _hash_of(tree: Path, check: Check) -> str:
+    """The reference that a tree would have; empty when it can't be read whole."""
+    digest = hashlib.sha256()
+    try:
+        for piece in canonical_tar(tree, check):
+            digest.update(piece)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def _started_at() -> float:
+    """When this machine was started, in seconds of its clock."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _remove_others(folder: Path, keep: Collection[str]) -> None:

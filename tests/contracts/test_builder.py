@@ -433,6 +433,18 @@ async def test_a_procfile_that_became_a_link_is_not_read(scripted):
 
 
 @pytest.mark.real
+async def test_names_of_any_bytes_go_through_a_whole_build(host):
+    source = host.source(Procfile="web: python app.py", app_py="x", requirements_txt="")
+    names = ["new\nline.py", os.fsdecode(b"bad\xff.py"), "-rf", "$(touch x).py", "l" * 240 + ".py"]
+    for name in names:
+        (source / name).write_text("x = 1")
+    artifact, _ = await host.build(source)
+    shutil.rmtree(host.folder / "apps")
+    found = {path.name for path in (await host.tree(artifact)).iterdir()}
+    assert found >= {*names, "app.py"} and "x" not in found
+
+
+@pytest.mark.real
 async def test_an_endless_tree_is_refused_and_removed(scripted):
     script = "i=0; while [ $i -lt 1500 ]; do mkdir d && cd -P d || exit 3; i=$((i+1)); done"
     with pytest.raises(BuildFailed, match="nested more than 100 deep"):

@@ -1,9 +1,11 @@
 import asyncio
 import os
 import shutil
+import time
 
 import pytest
 
+from builder import slugs
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.pack import canonical_tar
 from builder.slugs import SlugStore
@@ -106,11 +108,11 @@ async def test_a_damaged_archive_is_never_unpacked(store, tmp_path):
     slug = await keep(store, tree(tmp_path))
     other = await keep(store, tree(tmp_path, Procfile="web: evil"))
     shutil.rmtree(tmp_path / "apps")
-    slugs = tmp_path / "slugs"
-    (slugs / f"{other.reference}.tar.zst").rename(slugs / f"{slug.reference}.tar.zst")
+    archives = tmp_path / "slugs"
+    (archives / f"{other.reference}.tar.zst").rename(archives / f"{slug.reference}.tar.zst")
     with pytest.raises(BuilderUnavailable, match="another hash"):
         await unpacked(store, slug)
-    (slugs / f"{slug.reference}.tar.zst").write_bytes(b"no archive at all")
+    (archives / f"{slug.reference}.tar.zst").write_bytes(b"no archive at all")
     with pytest.raises(BuilderUnavailable, match="damaged"):
         await unpacked(store, slug)
     assert list((tmp_path / "apps/foo/app").iterdir()) == []
@@ -123,6 +125,19 @@ async def test_a_cut_archive_is_never_unpacked(store, tmp_path):
     file.write_bytes(file.read_bytes()[: slug.size // 2])
     with pytest.raises(BuilderUnavailable, match="damaged"):
         await unpacked(store, slug)
+
+
+async def test_a_tree_torn_by_a_power_cut_is_unpacked_again(store, tmp_path, monkeypatch):
+    slug = await keep(store, tree(tmp_path, app="code", other="more"))
+    whole = await keep(store, tree(tmp_path, app="other code"))
+    torn = tmp_path / "apps/foo/app" / slug.reference / "app"
+    torn.write_text("")
+    intact = (tmp_path / "apps/foo/app" / whole.reference).stat().st_ino
+    assert (await unpacked(store, slug) / "app").read_text() == "", "no look at a tree of this start"
+    after_restart = SlugStore(tmp_path / "slugs", tmp_path / "apps", limit=1024**2)
+    monkeypatch.setattr(slugs, "_started_at", lambda: time.time() + 10)
+    assert (await unpacked(after_restart, slug) / "app").read_text() == "code"
+    assert (await unpacked(after_restart, whole)).stat().st_ino == intact
 
 
 async def test_a_missing_archive_is_said(store, tmp_path):
