@@ -69,8 +69,8 @@ class HaproxyRouter:
         self._writers: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        async with self._busy, self._session():
-            pass
+        async with self._busy:
+            await self._healing(self._ensure_serving)
 
     async def table(self) -> Table:
         async with self._busy:
@@ -90,6 +90,7 @@ class HaproxyRouter:
             await self._finish_writes()
             if self._unwritten and self._live is not None:
                 await self._write(self._live.layout())
+            self._unwritten = False
             self._serving = None
 
     async def shutdown(self) -> None:
@@ -123,6 +124,7 @@ class HaproxyRouter:
         """The whole table in one seamless reload. What targets that leave still do, the old worker finishes."""
         self._serving = None
         await self._finish_writes()
+        self._unwritten = False
         identity = await self._write(layout)
         try:
             await self._process.reload(identity)
@@ -172,6 +174,8 @@ class HaproxyRouter:
         async with self._session() as session:
             live = await self._learn(session)
             self._process.bound_log()
+            if self._unwritten:
+                self._write_soon()
             return Table(dict(live.known), await self._draining(session, live))
 
     async def _draining(self, session: Session, live: LiveTable) -> Mapping[str, int]:
@@ -221,10 +225,13 @@ class HaproxyRouter:
     async def _healing(self, act: Callable[[], Awaitable[Result]]) -> Result:
         """Once more when HAProxy went away meanwhile: every session begins by making sure that it runs."""
         try:
-            return await act()
-        except NotRunning as error:
-            log.warning("haproxy=gone reason=%s", error)
-            return await act()
+            try:
+                return await act()
+            except NotRunning as error:
+                log.warning("haproxy=gone reason=%s", error)
+                return await act()
+        except OSError as error:
+            raise RouterError(f"HAProxy's folder {self._config.folder} can't be used: {error}.") from error
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[Session]:
@@ -250,6 +257,7 @@ class HaproxyRouter:
     async def _start_process(self) -> None:
         self._serving = None
         if self._live is not None:
+            self._unwritten = False
             identity = await self._write(self._live.layout())
         else:
             identity = self._config.find_written() or await self._write(Layout(self._spare_pools))
@@ -274,6 +282,7 @@ class HaproxyRouter:
     def _begin_write(self) -> None:
         self._write_later = None
         if self._unwritten and self._live is not None:
+            self._unwritten = False
             task = asyncio.create_task(self._attempt_write(self._live.layout()))
             self._writers.add(task)
             task.add_done_callback(self._writers.discard)
@@ -282,7 +291,7 @@ class HaproxyRouter:
         try:
             await self._write(layout)
         except RouterError:
-            # HAProxy serves the right table all the same; the next change tries again.
+            # HAProxy serves the right table all the same; the next change or `table()` tries again.
             log.exception("haproxy=write folder=%s", self._config.folder)
 
     async def _finish_writes(self) -> None:
@@ -294,7 +303,6 @@ class HaproxyRouter:
     async def _write(self, layout: Layout) -> Identity:
         # In turn: an older table never ends up above a newer one.
         async with self._disk:
-            self._unwritten = False
             try:
                 return await asyncio.to_thread(self._config.write, layout)
             except OSError as error:
