@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 PROFILE = """\
@@ -24,7 +25,9 @@ export PYTHONUNBUFFERED="${PYTHONUNBUFFERED:-1}"
 PROFILE_VENV = """\
 export VIRTUAL_ENV="$PWD/.mooring/venv"
 """
-NOT_FROM_ENV = re.compile(r"PATH|HOME|TMPDIR|PYTHON.*|LD_.*|GIT_.*|IFS|SHELL|VIRTUAL_ENV|UV_CACHE_DIR")
+NOT_FROM_ENV = re.compile(
+    r"PATH|HOME|TMPDIR|STACK|REQUEST_ID|SOURCE_VERSION|PYTHON.*|LD_.*|GIT_.*|IFS|SHELL|VIRTUAL_ENV|UV_CACHE_DIR"
+)
 PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[^\]]*\])?\s*([<>=!~][^@/]*)?\\?|--hash=\S+\s*\\?")
 """Lines that mean the same in every build: no path, no link, no other file."""
 
@@ -48,7 +51,10 @@ def main(build: Path, cache: Path, env_dir: Path) -> None:
 
 
 def build_environment(cache: Path, env_dir: Path) -> "dict[str, str]":
-    """Ours, and the app's own variables: requirements may name a private index by them."""
+    """Ours, and the app's own variables: requirements may name a private index by them.
+
+    The app's win over the server's build_env.
+    """
     given = {
         file.name: file.read_text()
         for file in sorted(env_dir.iterdir())
@@ -61,11 +67,13 @@ def build_environment(cache: Path, env_dir: Path) -> "dict[str, str]":
         "UV_PYTHON_DOWNLOADS": "never",
         "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",  # a slug changes all times, and never its content
     }
-    environment = {**given, **os.environ, **ours}
-    for theirs, uvs in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX")):
-        if theirs in environment:
-            environment.setdefault(uvs, environment[theirs])
-    return environment
+    return {**with_names_of_uv(os.environ), **with_names_of_uv(given), **ours}
+
+
+def with_names_of_uv(variables: "Mapping[str, str]") -> "dict[str, str]":
+    """An index that was given in pip's words counts for uv too."""
+    names = (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX"))
+    return {**{uvs: variables[pips] for pips, uvs in names if pips in variables}, **variables}
 
 
 def wanted_version(build: Path) -> "tuple[str, str] | None":

@@ -124,3 +124,11 @@ def test_the_apps_variables_reach_pip_but_not_the_interpreter(program, tmp_path,
     assert environment["TOKEN"] == environment["UV_DEFAULT_INDEX"] == "given"
     assert environment["PATH"] == "/bin"
     assert "PYTHONPATH" not in environment and "LD_PRELOAD" not in environment
+
+
+def test_the_apps_index_wins_over_the_servers(program, tmp_path, monkeypatch):
+    (tmp_path / "PIP_INDEX_URL").write_text("app")
+    (tmp_path / "STACK").write_text("app")
+    monkeypatch.setattr("os.environ", {"UV_DEFAULT_INDEX": "server", "STACK": "host"})
+    environment = program.build_environment(tmp_path, tmp_path)
+    assert (environment["UV_DEFAULT_INDEX"], environment["STACK"]) == ("app", "host")
