@@ -151,6 +151,9 @@ class SupervisorRig:
             await asyncio.sleep(0.01)
 
     async def close(self) -> None:
+        for name in ("supervisord.log", "output.log"):
+            path = self.root / "supervisor" / name
+            print(name, path.read_text() if path.exists() else "is missing", sep=":\n")
         if (self.root / "supervisor" / "realm").exists():
             keeper = self.keeper() if (self.root / "supervisor" / "supervisord.pid").exists() else None
             await self.backend().shutdown()
@@ -558,8 +561,9 @@ async def test_what_an_app_has_daemonised_goes_with_it(real: SupervisorRig) -> N
     real.file("daemonises.py", DAEMONISES)
     await start_ready(real, spec(command="python3 daemonises.py bare"))
     assert len(below(real.keeper())) == 3
+    before = below(real.keeper())
     await real.backend().stop(spec().id, grace=2)
-    assert below(real.keeper()) == set()
+    assert not Census.take().living(before)
 
 
 @pytest.mark.real
@@ -666,6 +670,34 @@ async def test_port_that_somebody_else_has_is_passed_over(real: SupervisorRig) -
             await backend.start(spec(wants_port=True))
         assert caught.value.retryable
     assert (await backend.start(spec(wants_port=True))).port == port
+
+
+@pytest.mark.real
+async def test_decoys_in_the_folders_of_apps_and_supervisor_are_not_imported(real: SupervisorRig) -> None:
+    for folder in (real.slug, real.root / "supervisor"):
+        for name in ("controller", "supervisor"):
+            (folder / name).mkdir(parents=True)
+            (folder / name / "__init__.py").write_text("raise SystemExit('decoy')")
+    assert await running(real.backend(), (await real.backend().start(spec())).id)
+
+
+@pytest.mark.real
+async def test_one_broken_file_does_not_keep_the_others_down(real: SupervisorRig) -> None:
+    await real.backend().start(spec())
+    await real.kill_keeper()
+    (real.root / "supervisor" / "instances" / "broken.json").write_text("{")
+    assert [each.id for each in (await real.backend().observe()).instances] == [spec().id]
+
+
+@pytest.mark.real
+async def test_path_too_long_for_a_socket_is_said_so(tmp_path: Path) -> None:
+    async def prepare(_: InstanceSpec) -> Path:
+        return tmp_path
+
+    backend = SupervisorBackend(folder=tmp_path / ("x" * 100), logs=tmp_path / "logs", prepare=prepare)
+    with pytest.raises(BackendError, match="too long for a unix socket") as caught:
+        await backend.observe()
+    assert not caught.value.retryable
 
 
 @pytest.mark.real

@@ -28,3 +28,5 @@ FAULT_NO_PORT = 1003
 """Every port of the range is taken."""
 FAULT_SHUTDOWN = 1004
 """The keeper is ending."""
+FAULT_SYSTEM = 1005
+"""The system said no: disk full, no more processes."""

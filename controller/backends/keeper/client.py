@@ -15,9 +15,6 @@ from typing import Any
 from controller.backends.base import BackendError
 from controller.backends.keeper import (
     FAULT_CONFLICT,
-    FAULT_NO_PORT,
-    FAULT_SHUTDOWN,
-    FAULT_STOPPING,
     LOCK,
     OUTPUT,
     PROTOCOL,
@@ -30,8 +27,6 @@ ANSWER_TIMEOUT = 15.0
 """Seconds for one call: with hundreds of programs starting at once, the keeper may be busy."""
 START_TIMEOUT = 30.0
 """Seconds until a new keeper answers; it first ends what a killed one has left, which takes up to 10."""
-
-_RETRYABLE = {FAULT_CONFLICT: False, FAULT_STOPPING: True, FAULT_NO_PORT: True, FAULT_SHUTDOWN: True}
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +95,15 @@ class KeeperClient:
             await asyncio.sleep(0.02)
         return False
 
-    async def _launch(self) -> None:
+    def _check_path(self) -> None:
         if len(bytes(self._socket)) > LONGEST_SOCKET_PATH:
             raise BackendError(
                 f"The path {str(self._socket)!r} is too long for a unix socket: "
                 f"choose a data folder whose own path has fewer characters.",
                 retryable=False,
             )
+
+    async def _launch(self) -> None:
         log.info("action=start-supervisor folder=%s", self._folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -137,6 +134,7 @@ class KeeperClient:
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         """One request and its answer; raises NotRunning when nobody listens."""
+        self._check_path()
         body = xmlrpc.client.dumps(arguments, f"mooring.{method}").encode()
         async with _time_limit(ANSWER_TIMEOUT, f"The supervisor did not answer within {ANSWER_TIMEOUT:g} s."):
             try:
@@ -186,7 +184,7 @@ def _unpack(answer: bytes) -> Any:
         (value,), _ = xmlrpc.client.loads(body.decode())
     except xmlrpc.client.Fault as fault:
         words = fault.faultString.partition(": ")[2] or fault.faultString
-        raise BackendError(words, retryable=_RETRYABLE.get(fault.faultCode, True)) from fault
+        raise BackendError(words, retryable=fault.faultCode != FAULT_CONFLICT) from fault
     return value
 
 

@@ -22,6 +22,7 @@ from controller.backends.keeper import (
     FAULT_NO_PORT,
     FAULT_SHUTDOWN,
     FAULT_STOPPING,
+    FAULT_SYSTEM,
     PROTOCOL,
 )
 from controller.backends.keeper.processes import CensusTaker
@@ -53,10 +54,7 @@ class Door:
         request = Request.parse(json.loads(text))
         process = self._find(request.id)
         if process is None:
-            port = self._free_port(request) if request.address is not None else None
-            Files(self._folder, request.id).write(request, port)
-            process = self._add(request, port)
-            process.transition()
+            process = self._begin(request)
         elif process.retired_until is not None:
             raise RPCError(FAULT_STOPPING, f"{request.id} is still stopping.")
         elif process.config.request != request:
@@ -83,8 +81,23 @@ class Door:
 
     def _bring_back(self) -> None:
         for path in sorted((self._folder / "instances").glob("*.json")):
-            saved = json.loads(path.read_text())
-            self._add(Request.parse(saved["request"]), saved["port"])
+            try:
+                saved = json.loads(path.read_text())
+                self._add(Request.parse(saved["request"]), saved["port"])
+            except (OSError, ValueError, TypeError, LookupError) as error:
+                # One file that can't be read must not keep all others down.
+                self._supervisord.options.logger.critical(f"{path} is passed over: {error!r}")
+
+    def _begin(self, request: Request) -> InstanceProcess:
+        """Written first, so that a keeper that is killed from here on brings it back."""
+        port = self._free_port(request) if request.address is not None else None
+        try:
+            Files(self._folder, request.id).write(request, port)
+        except OSError as error:
+            raise RPCError(FAULT_SYSTEM, f"{request.id} can't be started: {error}") from error
+        process = self._add(request, port)
+        process.transition()
+        return process
 
     def _add(self, request: Request, port: int | None) -> InstanceProcess:
         self._supervisord.add_process_group(self._keeping.group(request, port))

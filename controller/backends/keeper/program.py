@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,6 +44,13 @@ SHUTDOWN_GRACE = 10
 """Seconds between SIGTERM and SIGKILL when the machine (not the controller) ends the keeper."""
 OPEN_FILES = 8192
 """Soft limit of open files of an app; its hard limit is the keeper's."""
+
+
+RESTORED_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2),
+    *(signal.SIGPIPE, signal.SIGXFSZ),
+)
+"""Those that supervisord or Python handle or ignore."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,12 +258,15 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         self.retired_until = until if self.retired_until is None else min(until, self.retired_until)
         if first:
             # From here on a keeper that starts anew ends it rather than starting it.
-            self.config.files.running.rename(self.config.files.stopping)
+            with contextlib.suppress(FileNotFoundError):
+                self.config.files.running.rename(self.config.files.stopping)
         if self.state in (ProcessStates.STARTING, ProcessStates.RUNNING):
             self.config.stopwaitsecs = grace
-            census = self.config.keeping.census.recent()
-            # The group is told by `stop`; twice would look like impatience to many a program.
-            send(signal.SIGTERM, self._family().members(census) - set(census.groups.get(self.pid, ())))
+            census = self.config.keeping.census.recent(since=self.spawned_at)
+            # The group is told by `stop`; twice would look like impatience to many a program. But one
+            # that was forked this moment may not have its group yet.
+            targets = {self.pid} | self._family().members(census)
+            send(signal.SIGTERM, targets - set(census.groups.get(self.pid, ())))
             self.stop()
         elif self.state == ProcessStates.STOPPING:
             self.delay = min(self.delay, time.time() + grace)
@@ -266,7 +276,12 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
 
     def spawn(self) -> int | None:
         self.starts += 1
-        pid: int | None = super().spawn()
+        # Until it has given up our handlers, the child would take a SIGTERM for supervisord's and go on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, RESTORED_SIGNALS)
+        try:
+            pid: int | None = super().spawn()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, RESTORED_SIGNALS)
         self.spawned_at = time.monotonic()
         return pid
 
@@ -284,7 +299,8 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             ProcessStates.RUNNING,
             ProcessStates.STOPPING,
         ):
-            self._finish_retirement()
+            with self._going_on():
+                self._finish_retirement()
         else:
             super().transition()
 
@@ -296,7 +312,8 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             self.transition()
         else:
             # Workers whose master died hold its port; daemonised helpers would be there twice.
-            send(signal.SIGKILL, self._living(since=time.monotonic()))
+            with self._going_on():
+                send(signal.SIGKILL, self._living(since=time.monotonic()))
 
     def _spawn_as_child(self, filename: str, argv: list[str]) -> NoReturn:
         try:
@@ -311,6 +328,7 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
     def _become(self, filename: str, argv: list[str]) -> NoReturn:
         """In the child: everything that needs our rights first, then the app's rights, then the app."""
         os.setsid()
+        restore_signals()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(self.pipes["child_stdout"], 1)
         os.dup2(self.pipes["child_stdout"], 2)
@@ -321,7 +339,6 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         write_whole(files.process, f"{boot_id()} {me.pid} {me.started}\n", durable=False)
         files.temporary.mkdir(mode=0o700, exist_ok=True)
         set_limits()
-        restore_signals()
         os.umask(0o022)
         if request.uid is not None and os.geteuid() == 0:
             os.chown(files.temporary, request.uid, request.uid)
@@ -338,6 +355,14 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             env["PORT"] = str(self.config.port)
         return env | {MARKER: self.config.marker}
 
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """What fails in supervisord's loop would end supervisord; the next turn tries again."""
+        try:
+            yield
+        except OSError as error:
+            self.config.options.logger.critical(f"{self.config.name}: {error!r}")
+
     def _family(self) -> Family:
         return Family(self.config.marker, self.config.files.leaders())
 
@@ -346,6 +371,8 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
 
     def _finish_retirement(self) -> None:
         """The main process is gone; wait for the rest as long as the grace lasts, then forget all of it."""
+        if self.config.name not in self.config.keeping.supervisord.process_groups:
+            return  # forgotten by a call in this turn of supervisord's loop, whose list of groups is older
         now = time.monotonic()
         assert self.retired_until is not None
         # A census from before its last start can't know it. In any later one nobody living means
@@ -400,7 +427,7 @@ def set_limits() -> None:
 
 def restore_signals() -> None:
     """What was ignored stays so over an exec: Python ignores SIGPIPE, nohup SIGHUP."""
-    for each in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    for each in RESTORED_SIGNALS:
         signal.signal(each, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
