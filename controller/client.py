@@ -40,6 +40,8 @@ SILENCE_TIMEOUT = 60.0
 """Seconds that a stream may be silent: the server gives a sign of life far more often."""
 KEPT_OPEN = 2.0
 """Seconds that an idle connection is used again: less than the server's 5, so that it never closes one in our face."""
+BATCH = 256 * 1024
+"""Characters of one request with log lines: JSON makes up to six bytes of one, and the server takes 2 MiB."""
 
 T = TypeVar("T")
 
@@ -231,7 +233,8 @@ class Client:
         return await self._send(Build, "POST", f"{_service(address)}/builds", {"commit": commit})
 
     async def append_build_log(self, build: str, lines: Sequence[str]) -> None:
-        await self._request("POST", f"{_build(build)}/log", {"lines": list(lines)})
+        for batch in _batches(lines):
+            await self._request("POST", f"{_build(build)}/log", {"lines": batch})
 
     async def close_build(
         self, build: str, status: BuildStatus, *, error: str = "", artifact: Artifact | None = None
@@ -387,6 +390,20 @@ def _checked_url(text: str) -> str:
     if url.scheme not in ("http", "https") or not url.host:
         raise InvalidInput("url", f"{text!a} is no URL of a server: it begins with http:// or https://.")
     return text.rstrip("/")
+
+
+def _batches(lines: Sequence[str]) -> Iterator[list[str]]:
+    """As large as a request may be, and no larger; a line that alone is larger is cut."""
+    batch: list[str] = []
+    size = 0
+    for line in lines:
+        if batch and size + len(line) > BATCH:
+            yield batch
+            batch, size = [], 0
+        batch.append(line[:BATCH])
+        size += len(line) + 1
+    if batch:
+        yield batch
 
 
 def _given(params: Mapping[str, str | int | None]) -> dict[str, str | int]:

@@ -16,7 +16,7 @@ BuildId = Annotated[str, Path(description="Id of the build.")]
 
 
 class NewBuild(Body):
-    commit: str | None = Field(None, description="Full git commit id.", max_length=64)
+    commit: str | None = Field(None, description="Full git commit id.")
 
 
 class LogLines(Body):
@@ -25,7 +25,7 @@ class LogLines(Body):
 
 class BuildEnd(Body):
     status: BuildStatus
-    error: str = Field("", description="Why it failed, in a sentence.", max_length=4000)
+    error: str = Field("", description="Why it failed, in a sentence.")
     artifact: Artifact | None = Field(None, description="What it made; needed when it succeeded.")
 
 

@@ -104,7 +104,9 @@ def _field(location: Sequence[str | int]) -> str:
 async def _on_http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400:
-        return answer(problem_of(InvalidInput("body", "The request's body can't be read: send JSON in UTF-8.")))
+        return answer(
+            problem_of(InvalidInput("body", "The request's body can't be read: send JSON in UTF-8."))
+        )
     code, detail = {
         404: ("not-found", "There is nothing at this path: see /docs for what there is."),
         405: ("method-not-allowed", "This path does not take that method: see /docs."),

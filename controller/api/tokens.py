@@ -15,7 +15,7 @@ from controller.types import Token
 
 class NewToken(Body):
     user: str | None = Field(None, description="Whose it is; null: the asker's. Others' for admins only.")
-    description: str = Field("", examples=["build server"], max_length=200)
+    description: str = Field("", examples=["build server"])
 
 
 def routes(credentials: CredentialOperations) -> APIRouter:

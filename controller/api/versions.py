@@ -17,9 +17,9 @@ from controller.views import Change, RolloutStep
 
 class Release(Body):
     artifact: Artifact
-    commit: str | None = Field(None, description="Full git commit id.", max_length=64)
-    build: str | None = Field(None, description="Id of the build that made the artifact.", max_length=64)
-    reason: str = Field(description="In words.", examples=["push of 1a2b3c4 to main"], max_length=500)
+    commit: str | None = Field(None, description="Full git commit id.")
+    build: str | None = Field(None, description="Id of the build that made the artifact.")
+    reason: str = Field(description="In words.", examples=["push of 1a2b3c4 to main"])
 
 
 class Rollback(Body):

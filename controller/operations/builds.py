@@ -10,13 +10,18 @@ from pathlib import Path
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.names import Address
 from controller.operations.access import Actor
+from controller.operations.artifacts import check_artifact, check_commit
 from controller.operations.lookup import get_service
+from controller.operations.text import one_line
 from controller.operations.versions import check_takes_code
 from controller.state import Delete, EventDraft, Put, State, delete, put
 from controller.types import Artifact, Build, BuildStatus, Right
 
 KEPT = 20
 """Ended builds kept for each service, with their logs."""
+
+MAX_ERROR = 2000
+"""Characters that tell why a build failed; the log has the rest."""
 
 MAX_LOG = 16 * 1024**2
 """Bytes of one build's log; what comes after that is left out, and said to be."""
@@ -50,7 +55,7 @@ class BuildOperations:
             deployment=address.deployment,
             service=address.service,
             status=BuildStatus.RUNNING,
-            commit=commit,
+            commit=check_commit(commit),
             actor=asker.name,
             started_at=self._clock(),
         )
@@ -92,15 +97,17 @@ class BuildOperations:
         if status is BuildStatus.SUCCEEDED and artifact is None:
             raise InvalidInput("artifact", "A build that succeeded has an artifact: name it.")
 
+        if artifact is not None:
+            check_artifact(artifact)
+        why = one_line(error, MAX_ERROR)
+
         def decide() -> Iterable[Put | EventDraft]:
             running = self.get(asker, build, Right.DEPLOY)
             if running.status is status:
                 return ()
             self._check_runs(running)
-            closed = replace(
-                running, status=status, error=error, artifact=artifact, finished_at=self._clock()
-            )
-            return put(closed), _event(closed, f"build {status}" + (f": {error}" if error else ""))
+            closed = replace(running, status=status, error=why, artifact=artifact, finished_at=self._clock())
+            return put(closed), _event(closed, f"build {status}" + (f": {why}" if why else ""))
 
         await self._state.transact(decide)
         return self.get(asker, build)

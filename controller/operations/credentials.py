@@ -12,6 +12,7 @@ from pathlib import Path
 
 from controller.errors import NotFound, Unauthenticated
 from controller.operations.access import Actor
+from controller.operations.text import one_line
 from controller.operations.users import get_subject, user_created
 from controller.state import Delete, EventDraft, Put, State, delete, put
 from controller.types import Token, User
@@ -84,7 +85,7 @@ class CredentialOperations:
         """The secret, which is kept nowhere. Raises Forbidden, NotFound."""
         owner = get_subject(asker, user, "make tokens")
         secret = _new_secret()
-        token = self._token(secret, owner, description[:200])
+        token = self._token(secret, owner, one_line(description, 200))
 
         def decide() -> Iterator[Put | EventDraft]:
             if self._state.user(owner) is None:

@@ -7,6 +7,7 @@ from typing import Any
 from controller.environment import RESERVED_PREFIX
 from controller.errors import InvalidInput
 from controller.names import check_env_name
+from controller.operations.artifacts import check_image
 from controller.types import Definition, HealthCheck
 
 MAX_VALUE = 64 * 1024
@@ -24,7 +25,8 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
     definition, extra = before, dict(before.extra)
     for key, value in given.items():
         if key == "image":
-            definition = replace(definition, image=_text(key, value))
+            image = _text(key, value)
+            definition = replace(definition, image=None if image is None else check_image(image))
         elif key == "command":
             definition = replace(definition, command=_text(key, value))
         elif key == "env":

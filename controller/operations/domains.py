@@ -62,6 +62,7 @@ class DomainOperations:
             service = get_service(self._state, asker, address, Right.OPERATE)
             default = default_domain(service.deployment, service.name, self._root)
             for domain in wanted:
+                self._check_covers_own(asker, domain)
                 check_domain_is_free(self._state, asker, domain, address_of(service), root=self._root)
             for domain in unwanted:
                 if domain == default:
@@ -92,6 +93,11 @@ class DomainOperations:
         await self._state.transact(decide)
         self._wake()
         return self.list(asker, address)
+
+    def _check_covers_own(self, asker: Actor, domain: str) -> None:
+        """A wildcard over the server's own domain would get the requests of every app that is not there yet."""
+        if domain.startswith("*.") and f".{self._root}".endswith(domain[1:]):
+            asker.require_admin(f"give an app {domain}, under which the server names apps by default")
 
 
 def _told(added: Sequence[str], removed: Sequence[str]) -> str:

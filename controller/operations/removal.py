@@ -19,7 +19,7 @@ from controller.types import Service
 log = logging.getLogger(__name__)
 
 Cleanup = Callable[[str, str], Awaitable[None]]
-"""Removes all files of the service (deployment, name); may fail with OSError, and is idempotent."""
+"""Removes all files of the service (deployment, name); is idempotent: what fails is tried again at the next start."""
 
 POLL = 0.2
 """Seconds between two looks at whether the instances are gone."""
@@ -46,10 +46,10 @@ class Removal:
             self._tasks[leaving] = task
             task.add_done_callback(partial(self._forget, leaving))
 
-    def check_is_over(self, deployment: str) -> None:
-        """Raise Conflict while something that went by this name is still on its way out."""
+    def check_is_over(self, deployment: str, service: str | None = None) -> None:
+        """Raise Conflict while what went by this name is on its way out. None: any service of the deployment."""
         for leaving in self._tasks:
-            if leaving.address.deployment == deployment:
+            if leaving.address.deployment == deployment and service in (None, leaving.address.service):
                 raise Conflict(
                     f"{leaving.address} was destroyed a moment ago and its instances still stop: "
                     "try again in some seconds."
@@ -87,7 +87,7 @@ class Removal:
             await asyncio.sleep(POLL)
         try:
             await self._cleanup(deployment, name)
-        except OSError:
+        except Exception:
             log.exception("files of a destroyed service could not be removed service=%s", leaving.address)
 
     def _is_gone(self, deployment: str, name: str) -> bool:

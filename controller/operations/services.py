@@ -179,7 +179,7 @@ class ServiceOperations:
     def _new_service(self, asker: Actor, address: Address) -> Service:
         """Raises InvalidInput, Conflict; to be called while deciding."""
         check_name(address.service, "service name")
-        self._removal.check_is_over(address.deployment)
+        self._removal.check_is_over(address.deployment, address.service)
         domain = default_domain(address.deployment, address.service, self._root_domain)
         if domain is not None:
             check_domain_is_free(self._state, asker, domain, address, root=self._root_domain)

@@ -6,12 +6,17 @@ from datetime import datetime
 from controller.errors import NotFound, Refused
 from controller.names import Address
 from controller.operations.access import Actor, shown_version
+from controller.operations.artifacts import check_artifact, check_commit
 from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
 from controller.operations.runtime import Runtime
+from controller.operations.text import one_line
 from controller.operations.versioning import Cause, Content, new_version, was_live
 from controller.state import EventDraft, Put, State
 from controller.types import Artifact, Right, Service, Version
 from controller.views import Change
+
+MAX_REASON = 200
+"""Characters of a version's reason."""
 
 
 class VersionOperations:
@@ -42,7 +47,9 @@ class VersionOperations:
     ) -> Change:
         """A version from new code; none when the wanted version has the same code and the same config."""
         made: list[Version] = []
-        cause = Cause(actor=asker.name, now=self._clock(), reason=reason)
+        cause = Cause(actor=asker.name, now=self._clock(), reason=one_line(reason, MAX_REASON))
+        check_artifact(artifact)
+        check_commit(commit)
 
         def decide() -> Iterator[Put | EventDraft]:
             made.clear()
@@ -54,7 +61,7 @@ class VersionOperations:
                 globals=deployment.globals,
                 artifact=artifact,
                 commit=commit,
-                build=build,
+                build=self._build_of(service, build),
             )
             wanted = find_wanted(self._state, service)
             if wanted is None or not content.is_that_of(wanted):
@@ -94,6 +101,15 @@ class VersionOperations:
         await self._state.transact(decide)
         self._runtime.wake()
         return shown_version(asker, made[0])
+
+    def _build_of(self, service: Service, build: str | None) -> str | None:
+        """Raises NotFound for a build that is not this service's."""
+        found = None if build is None else self._state.build(build)
+        if build is None or (
+            found and (found.deployment, found.service) == (service.deployment, service.name)
+        ):
+            return build
+        raise NotFound(f"{address_of(service)} has no build {build[:60]!a}.")
 
     def _eligible(self, service: Service, wanted: Version | None, number: int | None) -> Version:
         address = address_of(service)

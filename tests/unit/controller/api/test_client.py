@@ -149,3 +149,12 @@ async def test_a_server_that_is_not_there_is_said_to_be(unused_tcp_port: int):
 def test_no_url_is_refused_in_words(address: str):
     with pytest.raises(InvalidInput, match="no URL"):
         Client(address, "moor_x")
+
+
+async def test_a_flood_of_log_lines_is_sent_in_parts(client: Client, world: World):
+    await world.app()
+    build = await client.open_build(FOO, commit=None)
+    lines = ["\x01" * 200_000, "y" * 300_000, *["z" * 100] * 20_000]
+    await client.append_build_log(build.id, lines)
+    log = await client.build_log(build.id)
+    assert [len(each) for each in log.splitlines()] == [200_000, 262_144, *[100] * 20_000]

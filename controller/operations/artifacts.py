@@ -1,0 +1,47 @@
+"""What a caller says that a build made: checked before it gets to paths, units and command lines. Pure."""
+
+import re
+
+from controller.errors import InvalidInput
+from controller.names import check_env_name, check_process_type
+from controller.types import Artifact, ArtifactKind
+
+MAX_COMMAND = 16 * 1024
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+_COMMIT = re.compile(r"[0-9a-f]{4,64}")
+
+
+def check_image(reference: str) -> str:
+    """Return it when it can be the reference of an image; raise InvalidInput otherwise."""
+    if not _IMAGE.fullmatch(reference) or ".." in reference:
+        raise InvalidInput("image", f"{reference[:80]!a} is no image: use a reference such as redis:7.")
+    return reference
+
+
+def check_artifact(artifact: Artifact) -> Artifact:
+    """Return it when all of it is well formed; raise InvalidInput otherwise."""
+    if artifact.kind is ArtifactKind.IMAGE:
+        check_image(artifact.reference)
+    elif not _DIGEST.fullmatch(artifact.reference):
+        raise InvalidInput("artifact", "A slug's reference is the SHA-256 of its content, in 64 hex digits.")
+    for kind, command in artifact.process_types.items():
+        if kind:
+            check_process_type(kind)
+        if not command.strip() or "\0" in command or len(command) > MAX_COMMAND:
+            raise InvalidInput(
+                "artifact", f"The command of the process type {kind or 'web'} is no command line."
+            )
+    for name, value in artifact.env.items():
+        check_env_name(name)
+        if "\0" in value:
+            raise InvalidInput("artifact", f"The value of {name} has a zero byte in it.")
+    return artifact
+
+
+def check_commit(commit: str | None) -> str | None:
+    """Return it when it is None or can be a commit id; raise InvalidInput otherwise."""
+    if commit is not None and not _COMMIT.fullmatch(commit):
+        raise InvalidInput("commit", f"{commit[:80]!a} is no commit id: use its hex digits.")
+    return commit

@@ -1,0 +1,7 @@
+"""Text from outside, made fit for one line of a table, a log or a terminal."""
+
+
+def one_line(text: str, limit: int) -> str:
+    """Without line ends and control characters, at most `limit` characters."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
