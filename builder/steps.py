@@ -35,7 +35,7 @@ class Steps:
         finally:
             transcript.finish()
         if status != 0:
-            raise BuildFailed(_failure(status))
+            raise BuildFailed((status > 0 and transcript.verdict) or _failure(status))
 
     async def release(self, buildpack: Buildpack) -> Release:
         """What it declares. Raises BuildFailed."""

@@ -48,6 +48,8 @@ class Transcript:
         self._lines = 0
         self._tail: bytes | None = None
         """Not None once the bounds were passed: the last bytes, which are shown at the end."""
+        self.verdict: str | None = None
+        """The last line, if it is a warning: a buildpack that gives up says there why."""
 
     def feed(self, data: bytes) -> None:
         if self._tail is not None:
@@ -88,9 +90,11 @@ class Transcript:
         text = _CONTROL.sub("", text.rpartition("\r")[2])
         if len(raw) > MAX_LINE:
             text += " […]"
+        self.verdict = None
         if text.startswith("-----> "):
             self._out.step(text[7:])
         elif text.startswith(" !"):
-            self._out.warn(text[2:].strip())
+            self.verdict = text[2:].strip()
+            self._out.warn(self.verdict)
         else:
             self._out.line(text.removeprefix("       "))

@@ -31,6 +31,7 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 class Warden:
     def __init__(self, output: int) -> None:
+        os.set_inheritable(output, False)
         self._output = output
         self._step: int | None = None
         self._wake, wake = os.pipe()
@@ -94,7 +95,7 @@ class Warden:
         deadline = time.monotonic() + _KILL_SECONDS
         while not _childless() and time.monotonic() < deadline:
             known: set[int] = set()
-            while new := _descendants(os.getpid()) - known:
+            while (new := _descendants(os.getpid()) - known) and time.monotonic() < deadline:
                 _signal_all(new, signal.SIGSTOP)
                 known |= new
             _signal_all(known, signal.SIGKILL)
@@ -121,8 +122,8 @@ def _descendants(root: int) -> set[int]:
                     fields = file.read().rpartition(b")")[2].split()
             except OSError:
                 continue
-            if fields[0] != b"Z":
-                parents[int(name)] = int(fields[1])
+            # A "zombie" counts too: it may be a process whose first thread alone has ended.
+            parents[int(name)] = int(fields[1])
     found: set[int] = set()
     layer = {root}
     while layer:
@@ -151,7 +152,6 @@ def _become(step: dict[str, Any], output: int, failures: int) -> NoReturn:
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(null if step["quiet"] else output, 2)
-        os.set_inheritable(failures, False)
         for name, value in step["limits"].items():
             _limit(getattr(resource, f"RLIMIT_{name}"), value)
         if step["uid"] is not None:
@@ -162,12 +162,6 @@ def _become(step: dict[str, Any], output: int, failures: int) -> NoReturn:
         _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         os.chdir(step["cwd"])
-        for descriptor in os.listdir("/proc/self/fd"):
-            if int(descriptor) > 2 and int(descriptor) != failures:
-                try:
-                    os.close(int(descriptor))
-                except OSError:
-                    pass
         os.execve(step["argv"][0], step["argv"], step["env"])
     except BaseException as error:
         os.write(failures, str(error).encode("utf-8", "replace")[:4000])
