@@ -645,6 +645,23 @@ async def test_controller_killed_amid_a_stop_leaves_it_stopping(real: Supervisor
 
 
 @pytest.mark.real
+async def test_crowd_of_starts_and_stops_leaves_the_supervisor_as_it_was(real: SupervisorRig) -> None:
+    backend = real.backend()
+    await backend.observe()
+    keeper = real.keeper()
+
+    async def come_and_go(number: int) -> None:
+        for _ in range(3):
+            await backend.start(spec(number, wants_port=True))
+            await asyncio.gather(*(backend.stop(spec(number).id, grace=5) for _ in range(3)))
+
+    await asyncio.gather(*(come_and_go(each) for each in range(1, 9)))
+    assert (await backend.observe()).instances == ()
+    assert real.keeper() == keeper
+    assert not (real.root / "supervisor" / "output.log").read_text()
+
+
+@pytest.mark.real
 async def test_two_controllers_at_once_start_one_supervisor(real: SupervisorRig) -> None:
     await asyncio.gather(*(real.backend().start(spec(each)) for each in range(1, 6)))
     assert len((await real.backend().observe()).instances) == 5

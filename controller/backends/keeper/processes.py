@@ -153,8 +153,10 @@ class CensusTaker:
 def send(sig: signal.Signals, pids: Iterable[int]) -> None:
     """Signal those that still exist."""
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, sig)
+        # To the kernel, 0 and below are groups: ours, or everybody.
+        if pid > 1:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, sig)
 
 
 def end_all(family: Family, *, grace: float) -> int:

@@ -360,7 +360,7 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         """What fails in supervisord's loop would end supervisord; the next turn tries again."""
         try:
             yield
-        except OSError as error:
+        except Exception as error:
             self.config.options.logger.critical(f"{self.config.name}: {error!r}")
 
     def _family(self) -> Family:
@@ -371,8 +371,11 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
 
     def _finish_retirement(self) -> None:
         """The main process is gone; wait for the rest as long as the grace lasts, then forget all of it."""
-        if self.config.name not in self.config.keeping.supervisord.process_groups:
-            return  # forgotten by a call in this turn of supervisord's loop, whose list of groups is older
+        groups = self.config.keeping.supervisord.process_groups
+        if groups.get(self.config.name) is not self.group:
+            # Forgotten by a call in this turn of supervisord's loop, whose list of groups is older.
+            # The name may have been given again since.
+            return
         now = time.monotonic()
         assert self.retired_until is not None
         # A census from before its last start can't know it. In any later one nobody living means

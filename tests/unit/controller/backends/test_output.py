@@ -1,6 +1,7 @@
 """What instances print: written, rotated, read back."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,16 @@ def test_tail_counts_over_all_instances_and_their_older_files(folder: Path) -> N
     assert texts(folder, 7) == [str(each) for each in range(13, 20)]
     assert texts(folder, 3, process_type="worker") == ["14", "16", "18"]
     assert texts(folder, 100, instance="foo-app-2-worker-1") == [str(each) for each in range(0, 20, 2)]
+
+
+def test_old_files_are_passed_over_but_not_for_the_lag_of_their_times(folder: Path) -> None:
+    for number, name in enumerate(("foo-app-1-web-1", "foo-app-1-web-2", "foo-app-1-web-3")):
+        writer(folder, name).write(b"%d\n" % number)
+    now = (folder / "foo-app-1-web-3.log").stat().st_mtime
+    os.utime(folder / "foo-app-1-web-1.log", (now - 100, now - 100))
+    os.utime(folder / "foo-app-1-web-2.log", (now - 0.02, now - 0.02))
+    assert texts(folder, 2) == ["1", "2"]
+    assert texts(folder, 1) == ["2"]
 
 
 def test_following_over_a_rotation_loses_nothing(folder: Path) -> None:
