@@ -56,11 +56,14 @@ class Bridge:
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes, fewer only at the end of the stream."""
-        return self.call(lambda: self._exactly(size))
+        # What is there already is taken without going to the event loop, which is at rest between calls.
+        while len(self._ahead) < size and self.call(self._fill):
+            pass
+        return self._take(size)
 
     def recv(self, size: int) -> bytes:
         """At least one byte, none only at the end of the stream."""
-        return self.call(lambda: self.some(size))
+        return self._take(size) if self._ahead else self.call(lambda: self.some(size))
 
     def nested_read(self, size: int, *, exact: bool) -> bytes:
         """As `read` or `recv`, for another thread, which works for what `call` runs now."""

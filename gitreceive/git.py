@@ -13,6 +13,14 @@ from pathlib import Path
 TIMEOUT = 600.0
 """Seconds that one of our own questions to git may take."""
 
+_FRUGAL = (
+    *("-c", "core.deltaBaseCacheLimit=8m"),
+    *("-c", "core.packedGitWindowSize=1m", "-c", "core.packedGitLimit=16m"),
+    *("-c", "pack.windowMemory=32m"),
+)
+"""git's own limits are made for a workstation: walking a history of 95,000 objects takes 85 MiB with them
+and a fifth of that with these, in no more time."""
+
 
 @dataclass(frozen=True)
 class Git:
@@ -30,6 +38,7 @@ class Git:
     ) -> Process:
         return await asyncio.create_subprocess_exec(
             self.program,
+            *_FRUGAL,
             *arguments,
             cwd="/",
             env=environment(repository) | dict(env or {}),

@@ -40,12 +40,13 @@ class Quarantine:
         self.repository = repository
         self._folder = folder
         self._git = git
-        self._kept = False
+        self.kept = False
+        """Whether the objects are in the repository."""
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What git needs to see the repository with this push's objects."""
-        if self._kept:
+        if self.kept:
             return {}
         return {"GIT_OBJECT_DIRECTORY": str(self._folder), "GIT_QUARANTINE_PATH": str(self._folder)}
 
@@ -84,15 +85,15 @@ class Quarantine:
             log.info("push is not connected repository=%s error=%r", self.repository, errors[-500:])
             raise PackRefused("The push lacks objects that its commits refer to.")
 
-    async def kind(self, object_id: bytes) -> str:
-        """`commit`, `tag`, `tree` or `blob`. Raises PackRefused when there is no such object."""
+    async def kinds(self, ids: Sequence[bytes]) -> Sequence[str]:
+        """`commit`, `tag`, `tree` or `blob` of each. Raises PackRefused when one is not there."""
 
-        def look() -> str:
+        def look() -> Sequence[str]:
             with closing(self._store()) as store:
                 try:
-                    return store[ObjectID(object_id)].type_name.decode()
-                except KeyError:
-                    raise PackRefused(f"The push lacks {object_id.decode()[:12]} itself.") from None
+                    return [store[ObjectID(each)].type_name.decode() for each in ids]
+                except KeyError as error:
+                    raise PackRefused(f"The push lacks {error.args[0]!r} itself.") from error
 
         return await asyncio.to_thread(look)
 
@@ -107,23 +108,23 @@ class Quarantine:
             return status == 0
         return await asyncio.to_thread(self._contains_with_dulwich, old.encode(), new.encode())
 
-    async def keep(self) -> None:
-        """Move the objects into the repository, on disk before this returns. Once is enough."""
-        if not self._kept:
-            await asyncio.to_thread(_move_packs, self._folder / "pack", self._objects / "pack")
-            self._kept = True
+    def keep(self) -> None:
+        """Move the objects into the repository, on disk before this returns; once is enough. Blocks."""
+        if not self.kept:
+            _move_packs(self._folder / "pack", self._objects / "pack")
+            self.kept = True
 
     @property
     def _objects(self) -> Path:
         return self.repository / "objects"
 
     def _store(self) -> DiskObjectStore:
-        return DiskObjectStore(self._objects if self._kept else self._folder)
+        return DiskObjectStore(self._objects if self.kept else self._folder)
 
     async def _take_with_git(self, git: Git, bridge: Bridge, limit: int) -> None:
         indexer = await git.start(
             self.repository,
-            *("-c", "core.deltaBaseCacheLimit=24m", "index-pack", "--stdin", "--fix-thin"),
+            *("index-pack", "--stdin", "--fix-thin"),
             env=self.environment,
             stdin=PIPE,
         )
@@ -199,13 +200,17 @@ class Quarantine:
 async def quarantine(repository: Path, git: Git | None) -> AsyncIterator[Quarantine]:
     """A place for one push; what was not kept by the end is gone."""
     folder = Path(tempfile.mkdtemp(prefix=QUARANTINE_PREFIX, dir=repository / "objects"))
+    place = Quarantine(repository, folder, git)
     try:
         (folder / "pack").mkdir()
         (folder / "info").mkdir()
         (folder / "info/alternates").write_text(f"{repository / 'objects'}\n")
-        yield Quarantine(repository, folder, git)
+        yield place
     finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+        if place.kept:  # all that is left are empty folders
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

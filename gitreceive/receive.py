@@ -107,12 +107,24 @@ class Wire(Protocol):
     """git's packet lines over a bridge; the `shallow` lines among the commands are kept aside."""
 
     def __init__(self, bridge: Bridge) -> None:
-        super().__init__(bridge.read, bridge.write)
+        super().__init__(bridge.read, self._collect)
         self.recv = bridge.recv
         self.shallow: list[bytes] = []
+        self._send = bridge.write
+        self._waiting = bytearray()
         self._lines = 0
 
+    def flush(self) -> None:
+        """Send what was written: in one piece, not a packet for each line."""
+        self._send(bytes(self._waiting))
+        self._waiting.clear()
+
+    def _collect(self, data: bytes) -> None:
+        self._waiting += data
+
     def read_pkt_line(self) -> bytes | None:
+        if self._waiting:
+            self.flush()
         line = super().read_pkt_line()
         while line is not None and line.startswith(b"shallow "):
             self.shallow.append(line.split()[1])
@@ -135,6 +147,10 @@ class ReceiveHandler(ReceivePackHandler):
         super().__init__(OneRepository(repository), [""], self._wire)
         self._bridge = bridge
         self._reception = reception
+
+    def handle(self) -> None:
+        super().handle()
+        self._wire.flush()
 
     def _apply_pack(self, refs: list[tuple[ObjectID, ObjectID, Ref]]) -> Iterator[tuple[bytes, bytes]]:
         updates = [Update(ref, old, new) for old, new, ref in refs]
@@ -210,12 +226,14 @@ class Reception:
             return any(ObjectID(each) not in store for each in shallow)
 
     async def _check_objects(self, updates: Sequence[Update], place: Quarantine) -> None:
-        tips = [each for each in updates if not each.deletes]
-        for each in tips:
-            kind = await place.kind(each.new)
-            if each.branch is not None and kind != "commit":
-                raise PackRefused(f"{each.branch} would point to a {kind}; a branch must point to a commit.")
-        await place.check_connected([each.new for each in tips])
+        tips = [each.new for each in updates if not each.deletes]
+        await place.check_connected(tips)
+        kinds = dict(zip(tips, await place.kinds(tips), strict=True))
+        for each in updates:
+            if each.branch is not None and kinds.get(each.new, "commit") != "commit":
+                raise PackRefused(
+                    f"{each.branch} would be a {kinds[each.new]}; a branch must point to a commit."
+                )
 
     async def _find_moved(self, updates: Sequence[Update], place: Quarantine) -> PushRefused | None:
         try:
@@ -315,8 +333,7 @@ class MovingRef:
 
     async def move(self, commit: str) -> None:
         """See `gitreceive.push.Branch`."""
-        await self._place.keep()
-        await asyncio.to_thread(self._set, ObjectID(commit.encode()))
+        await asyncio.to_thread(self._keep, ObjectID(commit.encode()))
 
     async def delete(self) -> None:
         """Raises PushRefused when it moved meanwhile."""
@@ -329,7 +346,8 @@ class MovingRef:
     def _read(self) -> bytes:
         return self._repository.refs.read_ref(Ref(self._update.ref)) or ZERO_SHA
 
-    def _set(self, commit: ObjectID) -> None:
+    def _keep(self, commit: ObjectID) -> None:
+        self._place.keep()
         refs, name = self._repository.refs, Ref(self._update.ref)
         try:
             moved = refs.set_if_equals(name, ObjectID(self._before), commit)

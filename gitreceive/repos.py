@@ -74,7 +74,7 @@ class Repositories:
             self._users[path] -= 1
             if self._users[path] <= 0:
                 del self._users[path]
-                await asyncio.to_thread(_remove_if_empty, path)
+                _remove_if_empty(path)
 
     async def sweep(self) -> None:
         """Remove what pushes left behind when the server died under them. Only before the first push."""
@@ -120,7 +120,7 @@ def _make(path: Path) -> None:
 
 
 def _remove_if_empty(path: Path) -> None:
-    if not path.exists():
+    if not path.exists() or any(each.is_file() for each in (path / "refs").rglob("*")):
         return
     with BareRepository(str(path)) as repository:
         if repository.get_refs():

@@ -204,8 +204,9 @@ async def test_dulwich_as_a_client_pushes_and_clones(endpoint: Endpoint, ann: Vi
         )
         with porcelain.open_repo_closing(str(ann.work)) as repo:
             generate: Any = repo.generate_pack_data
+            path: Any = "/foo.git"
             result = client.send_pack(
-                "/foo.git",
+                path,
                 lambda refs: {Ref(b"refs/heads/master"): repo.head()},
                 generate_pack_data=generate,
             )
@@ -347,7 +348,7 @@ async def test_user_without_rights_learns_nothing(endpoint: Endpoint, ann: Visit
     _, known = await eve.push(path="foo.git")
     _, unknown = await eve.push(path="bar.git")
 
-    assert known.replace("foo", "bar") == unknown
+    assert sorted(known.replace("foo", "bar").splitlines()) == sorted(unknown.splitlines())
 
 
 async def test_unknown_key_is_refused(endpoint: Endpoint) -> None:
