@@ -12,6 +12,7 @@ import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -492,13 +493,14 @@ async def test_a_slug_over_the_limit_is_refused(scripted):
 async def run(tree: Path, command: str, **env) -> str:
     """Run a command as a backend does: in the tree, as its user, after `.profile.d`."""
     shell = f'for file in .profile.d/*.sh; do [ -r "$file" ] && . "./$file"; done; {command}'
+    user: dict[str, Any] = {} if UID is None else {"user": UID, "group": UID, "extra_groups": []}
     process = await asyncio.create_subprocess_exec(
         *("/bin/sh", "-c", shell),
         cwd=tree,
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        **({} if UID is None else {"user": UID, "group": UID, "extra_groups": []}),
+        **user,
     )
     output, _ = await asyncio.wait_for(process.communicate(), 30)
     return output.decode()
