@@ -5,15 +5,18 @@ SSH endpoint. So none of them reaches for sys.stdout, the environment or the cur
 there is comes in a `Context`, and over SSH there is no folder.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cli.folder import Folder
 from cli.output import Output
 
 if TYPE_CHECKING:
     from controller.client import Client
+
+T = TypeVar("T")
 
 
 class Input(Protocol):
@@ -28,6 +31,16 @@ class Input(Protocol):
 
     async def everything(self) -> str:
         """All that is left, up to the end of input."""
+
+
+@asynccontextmanager
+async def opened(stream: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Close the client's stream at the end of the block: left in the middle, it would keep its connection."""
+    try:
+        yield stream
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
 
 
 class CommandFailed(Exception):

@@ -88,7 +88,7 @@ class Output:
         self._stderr.write(self._safe(text))
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Aligned columns; the last one is not padded."""
+        """Aligned columns. An empty cell is shown as `-`, so that a program can count them."""
         cells = [[_cell(self._safe(str(each))) for each in row] for row in rows]
         if self.headers and rows:
             cells.insert(0, [each.upper() for each in headers])
@@ -124,7 +124,7 @@ class Output:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split("\n"))
+    return " ".join(text.split("\n")) or "-"
 
 
 def _json(value: object, *, indent: int) -> str:

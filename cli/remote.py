@@ -11,8 +11,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cli.context import Context
-from cli.main import INTERRUPTED_STATUS, run_words
+from cli.main import INTERRUPTED_STATUS, load, run_words
 from cli.output import Output
+from cli.verbs import VERBS
 from controller.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 MAX_INPUT = 1024 * 1024
 """Bytes that a command reads from a session: keys and answers are small."""
+
+# A server runs for months: commands loaded late could be those of a newer version on the disk.
+for _name in VERBS:
+    load(_name)
 
 _INTERRUPT, _END, _ERASE, _KILL_LINE = "\x03", "\x04", "\x08\x7f", "\x15"
 

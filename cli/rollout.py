@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import click
 
-from cli.context import CommandFailed, Context
+from cli.context import CommandFailed, Context, opened
 from cli.output import TITLE
 from controller.errors import Unavailable
 from controller.names import Address
@@ -83,10 +83,11 @@ async def finish_settling(context: Context, address: Address, *, detach: bool) -
 async def follow(context: Context, address: Address, number: int | None) -> RolloutStep:
     """Print the steps as they happen, but for the last one: it tells how it ended, and is returned."""
     step = RolloutStep(text="")
-    async for step in context.client.follow(address, number):
-        if not step.done:
-            context.output.detail(step.text)
-        await context.output.drain()
+    async with opened(context.client.follow(address, number)) as steps:
+        async for step in steps:
+            if not step.done:
+                context.output.detail(step.text)
+            await context.output.drain()
     if not step.done:
         raise Unavailable(
             "The server ended its answer in the middle: `releases` and `ps` show how it stands."

@@ -6,7 +6,7 @@ import click
 
 from cli.commands.apps import UNNAMED_SHOWN
 from cli.commands.ps import process_name
-from cli.context import Context
+from cli.context import Context, opened
 from cli.grammar import app_command
 from cli.output import timestamp
 from controller.errors import NotFound
@@ -33,10 +33,11 @@ async def logs(context: Context, *, address: Address, follow: bool, lines: int, 
     instance = None
     if process is not None:
         address, instance = await _selected(context, address, process)
-    async for line in context.client.logs(address, lines=lines, follow=follow, instance=instance):
-        output.line(f"{timestamp(line.time)} {line.source.value}[{line.process}]: {line.text}")
-        output.record(line)
-        await output.drain()
+    async with opened(context.client.logs(address, lines=lines, follow=follow, instance=instance)) as stream:
+        async for line in stream:
+            output.line(f"{timestamp(line.time)} {line.source.value}[{line.process}]: {line.text}")
+            output.record(line)
+            await output.drain()
 
 
 async def _selected(context: Context, address: Address, process: str) -> tuple[Address, str | None]:
