@@ -52,7 +52,7 @@ def memory(here: Installation) -> dict[str, float]:
     """MiB of the server, and of the two processes that outlive it."""
     assert here.server
     found = {"server": mebibytes(here.server.pid), "server RSS": mebibytes(here.server.pid, "Rss")}
-    for name, pattern in (("supervisord", "supervisor"), ("haproxy", "haproxy")):
+    for name, pattern in (("supervisord", "keeper"), ("haproxy", "haproxy")):
         pids = subprocess.run(
             ["pgrep", "-f", f"{pattern}.*{re.escape(str(here.data))}"],
             capture_output=True,
