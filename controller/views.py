@@ -37,7 +37,7 @@ class RolloutStep:
     """One line of a rollout as it is followed."""
 
     text: str
-    """For people, with the reason."""
+    """For people, with the reason; empty in the last one where an earlier one has said it all."""
     done: bool = False
     """True in the last one only."""
     version: Version | None = None

@@ -79,7 +79,7 @@ class ProcessOperations:
             if service.stopped:
                 raise Refused(f"{address_of(service)} is stopped: start it instead (ps:start).")
             restarted = replace(service, generation=service.generation + 1)
-            return self._begun(restarted), "service.restarted", "restart was asked for"
+            return self._begun(restarted), "service.restart", "restart was asked for"
 
         service = await self._change(asker, address, change)
         wanted = find_wanted(self._state, service)

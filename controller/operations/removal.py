@@ -55,9 +55,16 @@ class Removal:
                     "try again in some seconds."
                 )
 
-    @property
     def uids(self) -> frozenset[int]:
-        """User ids that are still in use by what leaves."""
+        """User ids that are still in use by what leaves; raises Conflict where they are not known.
+
+        That is so for what an earlier run of the server left, until it is removed.
+        """
+        if any(each.uid is None for each in self._tasks):
+            raise Conflict(
+                "The server has just started and still removes what was destroyed before: "
+                "try again in some seconds."
+            )
         return frozenset(each.uid for each in self._tasks if each.uid is not None)
 
     async def sweep(self, found: Iterable[tuple[str, str]]) -> None:

@@ -16,7 +16,7 @@ from controller.views import RolloutStep
 POLL = 0.1
 """Seconds between two looks at what no event tells: that the last instance is gone."""
 
-ROLLOUT = frozenset({"version.created", "service.restarted", "service.started"})
+ROLLOUT = frozenset({"version.created", "service.restart", "service.started"})
 """Kinds of events with which a rollout begins, so that an older one's failure no longer counts."""
 ASKED = ROLLOUT | {"service.scaled", "service.stopped", "domains.changed"}
 """Kinds of events that tell what was asked for: with the newest of them begins what a service is busy with."""
@@ -83,12 +83,8 @@ class RolloutOperations:
             return _destroyed(address)
         if version.status is VersionStatus.PENDING:
             return None
-        text = {
-            VersionStatus.LIVE: f"v{number} is live",
-            VersionStatus.FAILED: f"v{number} failed: {version.failure}",
-        }.get(version.status, f"v{number} was superseded")
         failure = version.failure if version.status is VersionStatus.FAILED else ""
-        return RolloutStep(text=text, done=True, version=shown_version(asker, version), failure=failure)
+        return RolloutStep(text="", done=True, version=shown_version(asker, version), failure=failure)
 
     def _settled(self, asker: Actor, address: Address, old_failure: str) -> RolloutStep | None:
         service = self._state.service(address.deployment, address.service)
@@ -99,7 +95,7 @@ class RolloutOperations:
         wanted = find_wanted(self._state, service)
         failure = service.rollout_failure if service.rollout_failure != old_failure else ""
         return RolloutStep(
-            text=failure or "settled",
+            text="" if failure else "settled",
             done=True,
             version=shown_version(asker, wanted) if wanted else None,
             failure=failure,

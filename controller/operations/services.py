@@ -194,7 +194,7 @@ class ServiceOperations:
     def _free_uid(self) -> int | None:
         if self._first_uid is None:
             return None
-        used = {each.uid for each in self._state.services()} | self._removal.uids
+        used = {each.uid for each in self._state.services()} | self._removal.uids()
         for uid in range(self._first_uid, MAX_UID):
             if uid not in used:
                 return uid
