@@ -707,6 +707,16 @@ async def test_one_broken_file_does_not_keep_the_others_down(real: SupervisorRig
 
 
 @pytest.mark.real
+async def test_supervisor_that_can_not_start_says_why(real: SupervisorRig) -> None:
+    obstacle = real.root / "supervisor" / "supervisord.conf"
+    obstacle.mkdir(parents=True)
+    with pytest.raises(BackendError, match=r"(?s)does not stay up.*IsADirectoryError"):
+        await real.backend().observe()
+    obstacle.rmdir()
+    assert (await real.backend().observe()).instances == ()
+
+
+@pytest.mark.real
 async def test_path_too_long_for_a_socket_is_said_so(tmp_path: Path) -> None:
     async def prepare(_: InstanceSpec) -> Path:
         return tmp_path

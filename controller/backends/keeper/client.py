@@ -28,6 +28,9 @@ ANSWER_TIMEOUT = 15.0
 START_TIMEOUT = 30.0
 """Seconds until a new keeper answers; it first ends what a killed one has left, which takes up to 10."""
 
+LAUNCHES = 3
+"""One may meet a keeper that is just ending; two at once can't be."""
+
 log = logging.getLogger(__name__)
 
 
@@ -80,20 +83,22 @@ class KeeperClient:
 
     async def _ensure_running(self) -> None:
         async with self._starting, _time_limit(START_TIMEOUT, "The supervisor does not come up."):
-            while not await self._answers():
-                # Again, should the one before still have been ending; two at once can't be.
+            for _ in range(LAUNCHES):
+                if await self._answers():
+                    return
                 await self._launch()
+            if not await self._answers():
+                raise BackendError(f"The supervisor does not stay up.{self._last_words()}")
 
     async def _answers(self) -> bool:
-        """Waits a little while for it."""
-        for _ in range(100):
+        """Waits for it as long as it is there."""
+        while True:
             with contextlib.suppress(NotRunning):
                 await self._call("observe")
                 return True
             if not is_locked(self._folder / LOCK):
                 return False
             await asyncio.sleep(0.02)
-        return False
 
     def _check_path(self) -> None:
         if len(bytes(self._socket)) > LONGEST_SOCKET_PATH:
