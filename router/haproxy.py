@@ -242,7 +242,7 @@ class HaproxyRouter:
 
     async def _ensure_serving(self) -> None:
         found = await self._process.find_identity()
-        if found is None or found[1] is None:
+        if found is None or found[1] is None or self._process.has_lost_master():
             await self._start_process()
             found = await self._process.find_identity()
         if found is None or found[1] is None:

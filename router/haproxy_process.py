@@ -73,6 +73,10 @@ class HaproxyProcess:
                 return parse_info(await session.ask("show info"))
         return None
 
+    def has_lost_master(self) -> bool:
+        """Whether the master was killed: its worker still answers for a moment, and then ends."""
+        return self._pid_file.exists() and self._find_master() is None
+
     async def old_workers(self) -> tuple[int, ...]:
         """Process ids of workers that finish what they had when a newer one took over."""
         return (await self._show_workers())[1]

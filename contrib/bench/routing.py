@@ -5,7 +5,7 @@ keep-alive, wrk with one thread and 32 connections. They are measured in turn, e
 machine, and compared round by round, with two references:
 
 * by hand: routes, and gives apps the headers that ours gives them (forwarded for, proto, port, host,
-  request id). It lacks health checks, retries, wildcards, pages, and changes without a reload.
+  request id). It lacks health checks, wildcards, pages, and changes without a reload.
 * bare: routes and nothing else, so that no app could tell who asked it.
 
 Also prints what one change costs while that many hosts are there.

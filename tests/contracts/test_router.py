@@ -278,27 +278,12 @@ async def test_drain_reports_and_keeps_a_long_request(haproxy: Driven, targets: 
 
 
 @pytest.mark.real
-async def test_remove_takes_what_a_target_still_works_on(haproxy: Driven, targets: Targets) -> None:
+async def test_remove_cuts_what_a_target_still_works_on(haproxy: Driven, targets: Targets) -> None:
     assert haproxy.port
     slow = WebServer("slow-1")
     async with slow.listening() as target:
         await haproxy.router.apply([pool("foo/app", "foo.example.org", target)])
         request = asyncio.create_task(get(haproxy.port, "foo.example.org", "/slow"))
-        await slow.working.wait()
-        await haproxy.router.apply([pool("foo/app", "foo.example.org", targets[0])])
-        await haproxy.router.remove("slow-1")
-        # It had no answer yet and may be asked twice, so that the others get it.
-        assert (await request).body == targets[0].id
-        assert (await haproxy.router.table()).draining == {}
-
-
-@pytest.mark.real
-async def test_remove_cuts_what_must_not_be_asked_twice(haproxy: Driven, targets: Targets) -> None:
-    assert haproxy.port
-    slow = WebServer("slow-1")
-    async with slow.listening() as target:
-        await haproxy.router.apply([pool("foo/app", "foo.example.org", target)])
-        request = asyncio.create_task(get(haproxy.port, "foo.example.org", "/slow", method="POST"))
         await slow.working.wait()
         await haproxy.router.apply([pool("foo/app", "foo.example.org", targets[0])])
         await haproxy.router.remove("slow-1")
@@ -407,7 +392,7 @@ async def test_remove_cuts_requests_that_an_older_process_still_has(folder: Path
     slow = WebServer("slow-1")
     async with running_router(folder, port, spare_pools=1) as router, slow.listening() as target:
         await router.apply([pool("foo/app", "foo.example.org", target)])
-        request = asyncio.create_task(get(port, "foo.example.org", "/slow", method="POST"))
+        request = asyncio.create_task(get(port, "foo.example.org", "/slow"))
         await slow.working.wait()
         await router.apply([pool(f"m{number}/app", f"m{number}.example.org") for number in range(5)])
         assert (await router.table()).draining == {"slow-1": 1}
@@ -451,20 +436,20 @@ async def test_crashed_target_is_passed_over(haproxy: Driven, targets: Targets) 
             await asyncio.sleep(0.1)
             crashing.stop()
             await asyncio.sleep(0.3)
-        assert met.failures == []
-        assert met.bodies == {"crash-1", targets[0].id}
+        # Only what it had just taken is lost with it: one request a client at most.
+        assert len(met.failures) <= 8
+        assert met.bodies >= {"crash-1", targets[0].id}
 
 
 @pytest.mark.real
-async def test_a_post_is_never_sent_twice_and_a_get_is(haproxy: Driven) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_is_never_sent_twice(haproxy: Driven, method: str) -> None:
     assert haproxy.port
     server = WebServer("foo-1")
     async with server.listening() as target:
         await haproxy.router.apply([pool("foo/app", "foo.example.org", target)])
-        assert (await get(haproxy.port, "foo.example.org", "/die", method="POST")).status == 502
-        assert server.seen == ["POST /die"]
-        assert (await get(haproxy.port, "foo.example.org", "/die")).status in (502, 503)
-        assert server.seen.count("GET /die") > 1
+        assert (await get(haproxy.port, "foo.example.org", "/die", method=method)).status == 502
+        assert server.seen == [f"{method} /die"]
 
 
 @pytest.mark.real
