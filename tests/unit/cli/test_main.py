@@ -110,6 +110,23 @@ async def test_a_reader_that_has_gone_ends_the_command_quietly() -> None:
     assert (result.status, result.err) == (141, "")
 
 
+async def test_a_stream_left_in_the_middle_is_closed() -> None:
+    class Streaming(FakeClient):
+        ended = False
+
+        async def logs(self, *_: object, **__: object):  # type: ignore[no-untyped-def]
+            try:
+                while True:
+                    yield self.logs_[0]
+            finally:
+                self.ended = True
+
+    client = Streaming()
+    result = await local(client, broken=True)("logs", "foo", "-t")
+    assert result.status == 141
+    assert client.ended
+
+
 async def test_the_client_is_closed_after_success_and_failure() -> None:
     for words in (("apps",), ("config", "nope")):
         call = local()
