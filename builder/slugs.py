@@ -23,6 +23,7 @@ from builder.unpack import TreeWriter, unpack_tar
 from controller.types import Artifact
 
 _REFERENCE = re.compile(r"[0-9a-f]{64}")
+_ARCHIVE = ".tar.zst"
 _TEMPORARY = ".tmp"
 _EXPANSION = 16
 """A slug may unpack to this many times its limit."""
@@ -87,6 +88,11 @@ class SlugStore:
         """Forget archives. A reference that is not there is fine."""
         for reference in references:
             await asyncio.to_thread(self._archive_path(reference).unlink, missing_ok=True)
+
+    async def collect(self, keep: Collection[str]) -> None:
+        """Forget every archive whose reference is not in `keep`. Not while a build runs: its slug is new."""
+        stored = await asyncio.to_thread(lambda: [each.name for each in self._slugs.glob(f"*{_ARCHIVE}")])
+        await self.remove({each.removesuffix(_ARCHIVE) for each in stored} - set(keep))
 
     async def remove_unpacked(self, deployment: str, service: str, *, keep: Collection[str] = ()) -> None:
         """Remove the service's unpacked trees but those of the references in `keep`."""
@@ -207,7 +213,7 @@ class SlugStore:
         return self._apps / deployment / service / _checked(reference)
 
     def _archive_path(self, reference: str) -> Path:
-        return self._slugs / f"{_checked(reference)}.tar.zst"
+        return self._slugs / f"{_checked(reference)}{_ARCHIVE}"
 
     def _lock(self, place: Path) -> asyncio.Lock:
         return self._locks.setdefault(place, asyncio.Lock())

@@ -11,9 +11,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
-from builder.base import Builder
+from builder.base import Builder, BuilderUnavailable
 from builder.slugs import SlugStore
-from controller.backends.base import Backend, InstanceSpec
+from controller.backends.base import Backend, BackendError, InstanceSpec
 from controller.config import Settings
 from controller.errors import InvalidInput
 from controller.store.base import Store
@@ -31,7 +31,10 @@ def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
     """`folder`: its own; `logs`: for what instances print; `prepare`: gives an instance's unpacked slug."""
 
     async def prepare(spec: InstanceSpec) -> Path:
-        return await slugs.ensure_unpacked(spec.deployment, spec.service, spec.artifact, spec.uid)
+        try:
+            return await slugs.ensure_unpacked(spec.deployment, spec.service, spec.artifact, spec.uid)
+        except BuilderUnavailable as error:
+            raise BackendError(str(error)) from error
 
     surroundings = {
         "folder": settings.folders.root / settings.backend,

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 
@@ -36,6 +37,7 @@ from controller.reconcile.loop import Reconciler
 from controller.reconcile.plan import Timing
 from controller.state import State
 from controller.store.base import StoreError
+from controller.types import Build, BuildStatus, Version
 from gitreceive.command import CommandRequest
 from gitreceive.server import GitReceive, ensure_host_key
 from router.base import RouterError
@@ -44,6 +46,8 @@ log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 45.0
 """Seconds that a running server gets to stop when `moor server:stop` asks it to."""
+UNRELEASED = timedelta(minutes=10)
+"""A build's artifact is kept so long for the version that is about to be made of it."""
 
 
 def run(settings: Settings) -> int:
@@ -167,6 +171,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
             raise Refused(f"--http {settings.http}: {error}") from error
         builder = make_builder(settings, slugs)
         stack.push_async_callback(builder.close)
+        await slugs.sweep()
         await _sweep(builder)
 
         timing = Timing(drain_timeout=settings.drain_timeout, stop_grace=settings.stop_grace)
@@ -180,7 +185,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
             state,
             settings,
             reconciler,
-            cleanup=partial(_remove_files, folders),
+            cleanup=partial(_remove_traces, folders, slugs, state),
             doorplate=lambda: doorplate,
             sessions=sessions,
             privileged=os.geteuid() == 0,
@@ -188,6 +193,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
         stack.push_async_callback(operations.close)
         token = await operations.credentials.bootstrap(folders.local_token)
         await operations.builds.abandon()
+        await _collect_slugs(slugs, state)
         await operations.removal.sweep(await asyncio.to_thread(_found_files, folders))
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
 
@@ -349,8 +355,25 @@ def _found_files(folders: DataFolder) -> Sequence[tuple[str, str]]:
     return sorted({(each.parent.name, each.name.removesuffix(".git")) for each in places})
 
 
-async def _remove_files(folders: DataFolder, deployment: str, service: str) -> None:
+async def _collect_slugs(slugs: SlugStore, state: State) -> None:
+    """Take away the archives that no version has; left to the next occasion while a build runs."""
+    builds = state.builds()
+    if any(each.status is BuildStatus.RUNNING for each in builds):
+        return
+    fresh = datetime.now(UTC) - UNRELEASED
+    holders: list[Build | Version] = [
+        each for each in builds if each.finished_at and each.finished_at > fresh
+    ]
+    for service in state.services():
+        holders += state.versions(service.deployment, service.name)
+    await slugs.collect({each.artifact.reference for each in holders if each.artifact is not None})
+
+
+async def _remove_traces(
+    folders: DataFolder, slugs: SlugStore, state: State, deployment: str, service: str
+) -> None:
     """Everything that a destroyed service has on disk."""
+    await _collect_slugs(slugs, state)
     places = [each / deployment / service for each in (folders.apps, folders.caches, folders.logs)]
     places.append(folders.repositories / deployment / f"{service}.git")
     for place in places:

@@ -187,3 +187,16 @@ async def test_a_sweep_removes_what_is_half_made(store, tmp_path):
     await store.sweep()
     assert [path.name for path in (tmp_path / "slugs").iterdir()] == [f"{slug.reference}.tar.zst"]
     assert [path.name for path in (tmp_path / "apps/foo/app").iterdir()] == [slug.reference]
+
+
+async def test_collecting_keeps_what_is_named_and_forgets_the_rest(tmp_path):
+    store = SlugStore(tmp_path / "slugs", tmp_path / "apps", limit=10**6)
+    kept = []
+    for word in ("one", "two"):
+        tree = tmp_path / word
+        tree.mkdir()
+        (tree / "file").write_text(word)
+        kept.append(await store.keep(tree, deployment="foo", service="app", uid=None))
+    await store.collect({kept[0].reference})
+    assert await store.size(kept[0].reference) is not None
+    assert await store.size(kept[1].reference) is None
