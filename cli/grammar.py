@@ -88,15 +88,17 @@ def _remote_option() -> click.Option:
 class Command(click.Command):
     """A verb. Prints through the Context, and ends its help with an example."""
 
-    takes_app = False
-
     def __init__(self, *args: Any, example: str = "", local_only: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
         self.local_only = local_only
         self.summary = ""
         """Set from the table of verbs when it is loaded."""
-        self.params = [*self.params, *shared_options()]
+        self.params = [*self.params, *self.own_options(), *shared_options()]
+
+    def own_options(self) -> list[click.Parameter]:
+        """What commands of this kind have beside those declared for each."""
+        return []
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         return help_option(self, super().get_help_option(ctx))
@@ -169,18 +171,16 @@ def help_option(command: click.Command, option: click.Option | None) -> click.Op
 class AppCommand(Command):
     """A verb about one app. Its function gets `address`."""
 
-    takes_app = True
-    app_optional = False
-
     def __init__(
         self, *args: Any, app_optional: bool = False, from_folder: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(*args, **kwargs)
         self.app_optional = app_optional
         self.from_folder = from_folder
         self._word = click.Argument(["app_word"], required=False, metavar="APP")
-        own = [app_option(), *([_remote_option()] if from_folder else [])]
-        self.params = [*self.params[:-3], *own, *self.params[-3:]]
+        super().__init__(*args, **kwargs)
+
+    def own_options(self) -> list[click.Parameter]:
+        return [app_option(), *([_remote_option()] if self.from_folder else [])]
 
     @property
     def takes_words(self) -> bool:
@@ -207,8 +207,10 @@ class AppCommand(Command):
                 raise
             raise click.UsageError(f"{error.format_message()} ({word} was taken as the app.)", ctx) from error
         ctx.params.pop("app_word", None)
-        found = (named, word, self._folder_app(context, ctx.params))
-        ctx.params["app"] = next((each for each in found if each is not None), None)
+        app = named if named is not None else word
+        if app is None and not self.takes_words:
+            app = self._folder_app(context, ctx.params)
+        ctx.params["app"] = app
         return rest
 
     def _options(self, ctx: click.Context, args: list[str]) -> dict[str, str]:
