@@ -19,7 +19,7 @@ from supervisor import supervisord  # type: ignore[import-untyped]
 
 from controller.backends.keeper import LOCK, SOCKET
 from controller.backends.keeper.processes import Census, Family, end_all, send
-from controller.backends.keeper.program import Files, remove_leftovers
+from controller.backends.keeper.request import Files, remove_leftovers
 
 CONFIGURATION = f"""\
 ; Written at every start of the keeper. What to run is in instances/.

@@ -26,7 +26,8 @@ from controller.backends.keeper import (
     PROTOCOL,
 )
 from controller.backends.keeper.processes import CensusTaker
-from controller.backends.keeper.program import Files, InstanceProcess, Keeping, Request
+from controller.backends.keeper.program import InstanceProcess, Keeping
+from controller.backends.keeper.request import Files, Request
 
 
 class Door:

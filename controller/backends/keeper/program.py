@@ -6,16 +6,12 @@ with it, and a stop is remembered over a restart of the keeper.
 """
 
 import contextlib
-import json
 import os
-import pwd
-import resource
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,15 +22,10 @@ from supervisor.options import ProcessConfig, ProcessGroupConfig  # type: ignore
 from supervisor.process import Subprocess  # type: ignore[import-untyped]
 from supervisor.states import ProcessStates  # type: ignore[import-untyped]
 
+from controller.backends.keeper.child import RESTORED_SIGNALS, become_app, shell_command
 from controller.backends.keeper.output import Output
-from controller.backends.keeper.processes import (
-    MARKER,
-    CensusTaker,
-    Family,
-    boot_id,
-    read_process,
-    send,
-)
+from controller.backends.keeper.processes import CensusTaker, Family, send
+from controller.backends.keeper.request import Files, Request
 
 SETTLED_AFTER = 1
 """Seconds that a process must stay up to count as running; one that exits sooner waits before its next start."""
@@ -42,103 +33,6 @@ LONGEST_BACKOFF = 60.0
 """Seconds; supervisord waits one more after each early exit, and by itself without end."""
 SHUTDOWN_GRACE = 10
 """Seconds between SIGTERM and SIGKILL when the machine (not the controller) ends the keeper."""
-OPEN_FILES = 8192
-"""Soft limit of open files of an app; its hard limit is the keeper's."""
-
-
-RESTORED_SIGNALS = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2),
-    *(signal.SIGPIPE, signal.SIGXFSZ),
-)
-"""Those that supervisord or Python handle or ignore."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the controller asks to run. The same request again changes nothing."""
-
-    id: str
-    labels: Mapping[str, str]
-    """Given back by `observe` as they came."""
-    command: str
-    folder: str
-    """Working folder, and HOME."""
-    env: Mapping[str, str]
-    """Complete but for what the keeper decides: PORT, TMPDIR and the marker."""
-    uid: int | None
-    log: str
-    """File that keeps what it prints."""
-    address: str | None
-    """Where to look for a free port; None when it wants none."""
-    ports: tuple[int, int] = (0, 0)
-    """First port, and the one after the last."""
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> "Request":
-        return cls(**{**data, "ports": tuple(data["ports"])})
-
-    def plain(self) -> dict[str, Any]:
-        return {**asdict(self), "ports": list(self.ports)}
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What the keeper keeps of one instance below its folder."""
-
-    folder: Path
-    id: str
-
-    @property
-    def running(self) -> Path:
-        return self.folder / "instances" / f"{self.id}.json"
-
-    @property
-    def stopping(self) -> Path:
-        return self.folder / "instances" / f"{self.id}.stopping"
-
-    @property
-    def process(self) -> Path:
-        return self.folder / "instances" / f"{self.id}.pid"
-
-    @property
-    def temporary(self) -> Path:
-        return self.folder / "tmp" / self.id
-
-    def write(self, request: Request, port: int | None) -> None:
-        write_whole(self.running, json.dumps({"request": request.plain(), "port": port}), durable=True)
-
-    def leaders(self) -> frozenset[tuple[int, int]]:
-        """The process that was started last, as `Family` wants it; empty when of another boot."""
-        try:
-            boot, pid, started = self.process.read_text().split()
-        except (OSError, ValueError):
-            return frozenset()
-        return frozenset({(int(pid), int(started))}) if boot == boot_id() else frozenset()
-
-    def forget(self) -> None:
-        """Nothing of it is left, in an order that may be cut anywhere."""
-        self.discard_temporary()
-        self.process.unlink(missing_ok=True)
-        self.stopping.unlink(missing_ok=True)
-        self.running.unlink(missing_ok=True)
-
-    def discard_temporary(self) -> None:
-        """Out of the way at once, deleted by a process of its own: it may be large."""
-        trash = self.temporary.with_name(f".trash-{self.id}-{time.monotonic_ns()}")
-        with contextlib.suppress(OSError):
-            self.temporary.rename(trash)
-            os.posix_spawn("/bin/rm", ["rm", "-rf", "--", str(trash)], {})
-
-
-def write_whole(path: Path, text: str, *, durable: bool) -> None:
-    """Never a half written file; with `durable`, not after a power cut either."""
-    temporary = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 @dataclass(frozen=True)
@@ -317,43 +211,15 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
 
     def _spawn_as_child(self, filename: str, argv: list[str]) -> NoReturn:
         try:
-            self._become(filename, argv)
+            config = self.config
+            output = self.pipes["child_stdout"]
+            become_app(config.request, config.files, port=config.port, marker=config.marker, output=output)
         except BaseException as error:
             os.write(2, f"can't be started: {error}\n".encode(errors="replace"))
         finally:
             os._exit(127)
 
-    # How it becomes the app, and how nothing of it stays
-
-    def _become(self, filename: str, argv: list[str]) -> NoReturn:
-        """In the child: everything that needs our rights first, then the app's rights, then the app."""
-        os.setsid()
-        restore_signals()
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(self.pipes["child_stdout"], 1)
-        os.dup2(self.pipes["child_stdout"], 2)
-        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        files, request = self.config.files, self.config.request
-        me = read_process(os.getpid())
-        assert me is not None
-        write_whole(files.process, f"{boot_id()} {me.pid} {me.started}\n", durable=False)
-        files.temporary.mkdir(mode=0o700, exist_ok=True)
-        set_limits()
-        os.umask(0o022)
-        if request.uid is not None and os.geteuid() == 0:
-            os.chown(files.temporary, request.uid, request.uid)
-            os.setgroups([])
-            os.setgid(request.uid)
-            os.setuid(request.uid)
-        os.chdir(request.folder)
-        os.execve(filename, argv, self._environment())  # noqa: S606 - a list on purpose
-
-    def _environment(self) -> dict[str, str]:
-        request = self.config.request
-        env = default_environment(request) | {"TMPDIR": str(self.config.files.temporary)} | dict(request.env)
-        if self.config.port is not None:
-            env["PORT"] = str(self.config.port)
-        return env | {MARKER: self.config.marker}
+    # How nothing of it stays
 
     @contextlib.contextmanager
     def _going_on(self) -> Iterator[None]:
@@ -390,51 +256,6 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         self.config.keeping.supervisord.remove_process_group(self.config.name)
 
 
-def shell_command(command: str) -> tuple[str, list[str]]:
-    """Program and arguments that source `.profile.d` and end up as the command itself.
-
-    The second shell is given nothing but the command, so that it replaces itself with a simple one
-    (bash and dash both do): SIGTERM then reaches the app and not a shell that doesn't pass it on.
-    """
-    shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
-    script = (
-        'for file in .profile.d/*.sh; do if [ -r "$file" ]; then . "./$file"; fi; done; unset file; '
-        f'exec {shell} -c "$1"'
-    )
-    return shell, [shell, "-c", script, "moor", command]
-
-
-def default_environment(request: Request) -> dict[str, str]:
-    """What a program may expect to be set; the request's own wins."""
-    uid = os.geteuid() if request.uid is None else request.uid
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = "app"
-    return {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": request.folder,
-        "LANG": "C.UTF-8",
-        "USER": user,
-        "LOGNAME": user,
-        "SHELL": "/bin/sh",
-    }
-
-
-def set_limits() -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def restore_signals() -> None:
-    """What was ignored stays so over an exec: Python ignores SIGPIPE, nohup SIGHUP."""
-    for each in RESTORED_SIGNALS:
-        signal.signal(each, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
 def describe_exit(status: int) -> str:
     """A wait status in words."""
     code = os.waitstatus_to_exitcode(status)
@@ -444,10 +265,3 @@ def describe_exit(status: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def remove_leftovers(folder: Path) -> None:
-    """At the keeper's start: temporary folders of no instance."""
-    for each in (folder / "tmp").iterdir():
-        if not Files(folder, each.name).running.exists():
-            shutil.rmtree(each, ignore_errors=True)

@@ -5,13 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.backends.keeper.program import (
-    Files,
-    Request,
-    default_environment,
-    describe_exit,
-    shell_command,
-)
+from controller.backends.keeper.child import default_environment, shell_command
+from controller.backends.keeper.program import describe_exit
+from controller.backends.keeper.request import Files, Request
 
 REQUEST = Request(
     id="foo-app-1-web-1",
