@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 from dulwich.errors import HangupException
 
-from gitreceive.command import ByteReader
+from gitreceive.command import ByteReader, ByteWriter
 
 T = TypeVar("T")
 
 CHUNK = 256 * 1024
-READ_TIMEOUT = 300.0
-"""Seconds without a byte from a client that owes us some; then the push ends."""
+READ_TIMEOUT = 1800.0
+"""Seconds without a byte from a client that owes us some; then the push ends. Long, because git sends
+nothing while it packs a large history; a link that is dead shows by SSH's own keep-alive, much sooner."""
 
 
 class Bridge:
@@ -24,13 +25,11 @@ class Bridge:
     def __init__(
         self,
         reader: ByteReader,
-        write: Callable[[bytes], None],
-        drain: Callable[[], Coroutine[Any, Any, None]],
+        writer: ByteWriter,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = reader
-        self._write = write
-        self._drain = drain
+        self._writer = writer
         self._ahead = bytearray()
         self._task: asyncio.Task[Any] | None = None
         self._gone = False
@@ -74,12 +73,12 @@ class Bridge:
 
     def write(self, data: bytes) -> None:
         """Hand these bytes to the channel, in order with what the event loop writes."""
-        self._loop.call_soon_threadsafe(self._write, data)
+        self._loop.call_soon_threadsafe(self._writer.write, data)
 
     def write_and_wait(self, data: bytes) -> None:
         """As `write`, and wait until the client has taken most of what it was sent."""
         self.write(data)
-        self.call(self._drain)
+        self.call(self._writer.drain)
 
     async def stream(self, limit: int = CHUNK) -> AsyncIterator[bytes]:
         """All that the client still sends, until it closes its side."""

@@ -5,9 +5,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import asyncssh
 from dulwich.protocol import ReceivableProtocol
 from dulwich.server import UploadPackHandler
 
@@ -17,17 +15,22 @@ from gitreceive.git import Git, end
 from gitreceive.repos import BareRepository, OneRepository
 
 
-async def serve_with_git(process: asyncssh.SSHServerProcess[bytes], repository: Path, git: Git) -> int:
-    """Run `git upload-pack` on the channel; its exit status. Cancelled: it is killed."""
+async def serve_with_git(
+    repository: Path, git: Git, *, protocol: str, stdin: ByteReader, stdout: ByteWriter, stderr: ByteWriter
+) -> int:
+    """Run `git upload-pack` on the channel; its exit status. Cancelled: it is killed.
+
+    `protocol` is the client's GIT_PROTOCOL.
+    """
     child = await git.start(
-        repository, "upload-pack", "--strict", str(repository), env=_protocol(process.env), stdin=PIPE
+        repository, "upload-pack", "--strict", str(repository), env=_protocol(protocol), stdin=PIPE
     )
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None
-    asking = asyncio.create_task(_copy(process.stdin, child.stdin))
+    asking = asyncio.create_task(_copy(stdin, child.stdin))
     try:
-        await asyncio.gather(_copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr))
+        await asyncio.gather(_copy(child.stdout, stdout), _copy(child.stderr, stderr))
         return await child.wait()
     finally:
         asking.cancel()
@@ -37,7 +40,7 @@ async def serve_with_git(process: asyncssh.SSHServerProcess[bytes], repository: 
 
 async def _copy(source: ByteReader, target: ByteWriter) -> None:
     # Not asyncssh's `redirect`: it loses data on some pipes, and leaves tasks of its own behind.
-    with suppress(OSError):
+    with suppress(OSError):  # git has ended, or its reader has
         while chunk := await source.read(CHUNK):
             target.write(chunk)
             await target.drain()
@@ -52,6 +55,5 @@ def serve_with_dulwich(repository: Path, bridge: Bridge) -> None:
         UploadPackHandler(OneRepository(content), [""], wire).handle()
 
 
-def _protocol(env: Mapping[Any, Any]) -> Mapping[str, str]:
-    wanted = env.get("GIT_PROTOCOL", "")
+def _protocol(wanted: str) -> Mapping[str, str]:
     return {"GIT_PROTOCOL": wanted} if wanted in ("version=1", "version=2") else {}

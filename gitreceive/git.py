@@ -38,6 +38,7 @@ class Git:
     ) -> Process:
         return await asyncio.create_subprocess_exec(
             self.program,
+            *("-c", "safe.directory=*"),  # the data folder may have been made by another user
             *_FRUGAL,
             *arguments,
             cwd="/",

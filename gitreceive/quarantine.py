@@ -20,7 +20,7 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tag, Tree
 
 from gitreceive.bridge import Bridge
-from gitreceive.git import Git, end
+from gitreceive.git import TIMEOUT, Git, end
 from gitreceive.repos import QUARANTINE_PREFIX
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Quarantine:
         try:
             await self._take_pack(bridge, limit)
         except TimeoutError as error:
-            raise PackRefused("The pack did not arrive: nothing came for too long.") from error
+            raise PackRefused("The pack did not arrive, or could not be read, in time.") from error
 
     async def _take_pack(self, bridge: Bridge, limit: int) -> None:
         head = await bridge.peek(_HEADER)
@@ -135,7 +135,8 @@ class Quarantine:
             await asyncio.wait({feeding, answer}, return_when=asyncio.FIRST_COMPLETED)
             if feeding.done():
                 feeding.result()
-            errors = await answer
+            async with asyncio.timeout(TIMEOUT):
+                errors = await answer
         finally:
             feeding.cancel()
             await end(indexer)

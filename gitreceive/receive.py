@@ -256,7 +256,7 @@ class Reception:
         return [(b"unpack", b"ok"), *((each.ref, results[each.ref]) for each in updates)]
 
     async def _take_ref(self, update: Update, place: Quarantine, *, deploys: bool) -> bytes:
-        branch = MovingRef(self.repository, update, place)
+        branch = MovingRef(self.repository, update, place, deploys=deploys)
         try:
             if deploys:
                 await deploy(self._push(update, branch, place), self.workshop)
@@ -306,11 +306,14 @@ class Reception:
 class MovingRef:
     """A ref that a push wants to move."""
 
-    def __init__(self, repository: BareRepository, update: Update, place: Quarantine) -> None:
+    def __init__(
+        self, repository: BareRepository, update: Update, place: Quarantine, *, deploys: bool = False
+    ) -> None:
         self.name = shown(update.ref.removeprefix(_HEADS).removeprefix(b"refs/"))
         self._repository = repository
         self._update = update
         self._place = place
+        self._deploys = deploys
         self._before = update.old
 
     async def check(self) -> str | None:
@@ -357,8 +360,10 @@ class MovingRef:
             ) from error
         if not moved:
             raise PushRefused("fetch first", f"{self.name} was moved by somebody else meanwhile.")
-        if name.startswith(_HEADS) and self._repository.refs.follow(Ref(b"HEAD"))[1] is None:
-            refs.set_symbolic_ref(Ref(b"HEAD"), name)  # so that a clone checks something out
+        # So that a clone checks out what is deployed, or else the first branch that there is.
+        followed, there = refs.follow(Ref(b"HEAD"))
+        if name.startswith(_HEADS) and followed[-1] != name and (self._deploys or there is None):
+            refs.set_symbolic_ref(Ref(b"HEAD"), name)
 
 
 def _own_fault(error: Exception, address: Address) -> tuple[str, str]:

@@ -96,11 +96,10 @@ class Repositories:
             await asyncio.wait(running)
 
     async def _collect(self, git: Git, path: Path) -> None:
-        limit = f"gc.autoPackLimit={MAX_PACKS}"
+        settings = (f"gc.autoPackLimit={MAX_PACKS}", "gc.autoDetach=false", "pack.threads=1")
+        options = [word for each in settings for word in ("-c", each)]
         try:
-            status, _, errors = await git.ask(
-                path, "-c", limit, "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"
-            )
+            status, _, errors = await git.ask(path, *options, "gc", "--auto", "--quiet")
         except TimeoutError:
             status, errors = 1, b"it took too long"
         if status:
@@ -134,7 +133,7 @@ def _sweep(folder: Path) -> None:
     for left in _leftovers(folder):
         log.info("removing leftover=%s", left)
         shutil.rmtree(left, ignore_errors=True)
-    for lock in folder.glob("*/*.git/refs/**/*.lock"):
+    for lock in [*folder.glob("*/*.git/refs/**/*.lock"), *folder.glob("*/*.git/*.lock")]:
         lock.unlink(missing_ok=True)
     for path in list(folder.glob("*/*.git")):
         _remove_if_empty(path)

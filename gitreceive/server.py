@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 LOGIN_TIMEOUT = 30.0
 MAX_PUSHES = 24
 """Pushes at once over the whole server; each has a thread. More wait for their turn."""
+MAX_FETCHES = 8
+MAX_SESSIONS = 256
+"""Of all kinds, waiting ones included; a connection may open several."""
 CLOSE_TIMEOUT = 15.0
 """Seconds that sessions get to end when the server stops."""
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
@@ -55,7 +58,7 @@ class GitReceive:
         self._find_key = find_key
         self._door = Door()
         self._git = find_git()
-        self._threads = ThreadPoolExecutor(MAX_PUSHES, thread_name_prefix="push")
+        self._threads = ThreadPoolExecutor(MAX_PUSHES + MAX_FETCHES, thread_name_prefix="push")
         self._context = Context(
             settings=settings,
             connect=connect,
@@ -64,7 +67,8 @@ class GitReceive:
             git=self._git,
             workshop=Workshop(settings=settings, builder=builder, export_source=export_source, turns=Turns()),
             threads=self._threads,
-            places=asyncio.Semaphore(MAX_PUSHES),
+            push_places=asyncio.Semaphore(MAX_PUSHES),
+            fetch_places=asyncio.Semaphore(MAX_FETCHES),
         )
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._listener: asyncssh.SSHAcceptor | None = None
@@ -128,6 +132,12 @@ class GitReceive:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        if len(self._sessions) >= MAX_SESSIONS:
+            process.stderr.write(
+                b" !     The server is busy with too many sessions; try again in a moment.\n"
+            )
+            process.exit(1)
+            return
         # A task of our own: asyncssh cancels its tasks with the connection, at once and without waiting.
         visitor = process.get_extra_info("connection").get_extra_info("visitor")
         key: SshKey = visitor.key

@@ -14,11 +14,12 @@ from dulwich.protocol import pkt_line
 
 from controller.client import Client
 from controller.config import Settings
-from controller.errors import Forbidden, MooringError, NotFound
+from controller.errors import Forbidden, MooringError, NotFound, Unavailable
 from controller.names import Address
 from controller.types import Right, Service, SshKey
 from gitreceive import fetch
 from gitreceive.bridge import Bridge
+from gitreceive.channel import ChannelReader, ChannelWriter
 from gitreceive.command import (
     AdminRequest,
     CommandRequest,
@@ -58,7 +59,8 @@ class Context:
     git: Git | None
     workshop: Workshop
     threads: ThreadPoolExecutor
-    places: asyncio.Semaphore
+    push_places: asyncio.Semaphore
+    fetch_places: asyncio.Semaphore
 
 
 class Session:
@@ -68,6 +70,9 @@ class Session:
         self._process = process
         self._key = key
         self._context = context
+        self._stdout = ChannelWriter(process.stdout)
+        self._stderr = ChannelWriter(process.stderr)
+        self._stdin = ChannelReader(process.stdin)
         self._bridge: Bridge | None = None
         self._work: asyncio.Task[int] | None = None
 
@@ -118,7 +123,7 @@ class Session:
             return 1
         match parse_command(self._process.command):
             case HelpRequest():
-                self._stdout(_HELP.format(user=self._key.user).encode())
+                self._stdout.write(_HELP.format(user=self._key.user).encode())
                 return 0
             case AdminRequest(argv):
                 return await self._run_command(argv)
@@ -136,9 +141,9 @@ class Session:
                 argv=argv,
                 user=self._key.user,
                 fingerprint=self._key.fingerprint,
-                stdin=process.stdin,
-                stdout=process.stdout,
-                stderr=process.stderr,
+                stdin=self._stdin,
+                stdout=self._stdout,
+                stderr=self._stderr,
                 terminal=(columns or 80, rows or 24) if process.term_type else None,
             )
         )
@@ -146,7 +151,7 @@ class Session:
     async def _push(self, address: Address) -> int:
         async with (
             self._admitted(address, Right.DEPLOY) as (client, service),
-            self._place(),
+            self._place(self._context.push_places, "pushes"),
             self._context.repositories.use(address) as path,
         ):
             with BareRepository(str(path)) as repository:
@@ -161,15 +166,15 @@ class Session:
             repository=repository,
             path=path,
             git=self._context.git,
-            bridge=Bridge(self._process.stdin, self._stdout, self._process.stdout.drain),
+            bridge=Bridge(self._stdin, self._stdout),
             rules=Rules(address, service.branches),
             user=self._key.user,
             client=client,
             settings=self._context.settings,
             workshop=self._context.workshop,
             out=Progress(
-                write=self._stdout,
-                stderr=self._stderr,
+                write=self._stdout.write,
+                stderr=self._stderr.write,
                 waiting=self._process.channel.get_write_buffer_size,
             ),
         )
@@ -186,17 +191,27 @@ class Session:
         await reception.drain()
 
     async def _fetch(self, address: Address) -> int:
-        async with self._admitted(address, Right.VIEW), self._context.repositories.use(address) as path:
+        async with (
+            self._admitted(address, Right.VIEW),
+            self._place(self._context.fetch_places, "fetches"),
+            self._context.repositories.use(address) as path,
+        ):
             if self._context.git is not None:
-                return await fetch.serve_with_git(self._process, path, self._context.git)
-            async with self._place():
-                self._bridge = bridge = Bridge(self._process.stdin, self._stdout, self._process.stdout.drain)
-                try:
-                    await asyncio.get_running_loop().run_in_executor(
-                        self._context.threads, fetch.serve_with_dulwich, path, bridge
-                    )
-                finally:
-                    self._bridge = None
+                return await fetch.serve_with_git(
+                    path,
+                    self._context.git,
+                    protocol=self._process.env.get("GIT_PROTOCOL", ""),
+                    stdin=self._stdin,
+                    stdout=self._stdout,
+                    stderr=self._stderr,
+                )
+            self._bridge = bridge = Bridge(self._stdin, self._stdout)
+            try:
+                await asyncio.get_running_loop().run_in_executor(
+                    self._context.threads, fetch.serve_with_dulwich, path, bridge
+                )
+            finally:
+                self._bridge = None
             return 0
 
     @asynccontextmanager
@@ -205,35 +220,36 @@ class Session:
         client = self._context.connect(self._key.user)
         try:
             try:
-                async with asyncio.timeout(ADMISSION_TIMEOUT):
-                    service = await admit(client, address, right)
+                service = await _in_time(admit(client, address, right))
             except MooringError as error:
                 # git shows this as "remote error: …" instead of guessing about access rights.
-                self._stdout(pkt_line(f"ERR {error.code}".encode()))
+                self._stdout.write(pkt_line(f"ERR {error.code}".encode()))
                 raise
             yield client, service
         finally:
             await client.close()
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """One of the bounded number of pushes at once."""
-        if self._context.places.locked():
-            self._stderr(b"-----> Waiting: this server is busy with as many pushes as it takes at once\n")
-        async with self._context.places:
+    async def _place(self, places: asyncio.Semaphore, what: str) -> AsyncIterator[None]:
+        """One of the bounded number at once."""
+        if places.locked():
+            self._stderr.write(
+                f"-----> Waiting: the server is busy with as many {what} as it takes\n".encode()
+            )
+        async with places:
             yield
 
     def _complain(self, text: str) -> None:
         for line in text.splitlines():
-            self._stderr(f" !     {harmless(line)}\n".encode())
+            self._stderr.write(f" !     {harmless(line)}\n".encode())
 
-    def _stdout(self, data: bytes) -> None:
-        with suppress(OSError):
-            self._process.stdout.write(data)
 
-    def _stderr(self, data: bytes) -> None:
-        with suppress(OSError):
-            self._process.stderr.write(data)
+async def _in_time(work: Awaitable[Service]) -> Service:
+    try:
+        async with asyncio.timeout(ADMISSION_TIMEOUT):
+            return await work
+    except TimeoutError as error:
+        raise Unavailable("The server's controller does not answer; try again in a moment.") from error
 
 
 async def admit(client: Client, address: Address, right: Right) -> Service:

@@ -74,9 +74,11 @@ async def test_every_protocol_version_pushes_and_fetches(
 
     status, output = await ann.run("git", *config, "push", ann.url(), "master")
     assert status == 0, output
-    status, output = await ann.run("git", *config, "ls-remote", ann.url(), "refs/heads/*")
+    status, output = await ann.run("env", "GIT_TRACE_PACKET=1", "git", *config, "ls-remote", ann.url())
 
-    assert (status, output.split()) == (0, [commit, "refs/heads/master"])
+    assert status == 0
+    assert f"{commit}\trefs/heads/master" in output
+    assert ("< version 2" in output) == (version == "2")
 
 
 async def test_second_push_sends_a_thin_pack_onto_the_first(endpoint: Endpoint, ann: Visitor) -> None:
@@ -413,6 +415,18 @@ async def test_deploy_branch_is_not_deleted(endpoint: Endpoint, ann: Visitor) ->
     assert status != 0
     assert "master deploys foo and is not deleted" in output
     assert endpoint.stored() == {"refs/heads/master": commit}
+
+
+async def test_clone_checks_out_what_is_deployed(endpoint: Endpoint, ann: Visitor) -> None:
+    ann.commit("other.txt", "x")
+    await ann.push("HEAD:feature")
+    commit = ann.commit()
+
+    await ann.push("HEAD:main")
+
+    await ann.run("git", "clone", ann.url(), "copy", folder=ann.folder)
+    copy = ann.folder / "copy"
+    assert ann.git("rev-parse", "HEAD", "--abbrev-ref", "HEAD", folder=copy).split() == [commit, "main"]
 
 
 async def test_two_deploy_branches_at_once_are_refused(endpoint: Endpoint, ann: Visitor) -> None:
