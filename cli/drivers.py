@@ -17,6 +17,7 @@ from controller.backends.base import Backend, BackendError, InstanceSpec
 from controller.config import Settings
 from controller.errors import InvalidInput
 from controller.store.base import Store
+from controller.types import ArtifactKind
 from router.base import Router
 
 KINDS = ("backend", "router", "store", "builder")
@@ -31,6 +32,12 @@ def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
     """`folder`: its own; `logs`: for what instances print; `prepare`: gives an instance's unpacked slug."""
 
     async def prepare(spec: InstanceSpec) -> Path:
+        if spec.artifact.kind is not ArtifactKind.SLUG:
+            raise BackendError(
+                f"the backend {settings.backend!r} runs code that was pushed, not images "
+                f"such as {spec.artifact.reference!r}",
+                retryable=False,
+            )
         try:
             return await slugs.ensure_unpacked(spec.deployment, spec.service, spec.artifact, spec.uid)
         except BuilderUnavailable as error:

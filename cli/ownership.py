@@ -61,7 +61,7 @@ def owner(folders: DataFolder) -> int | None:
 def listening_socket(listen: Listen, setting: str) -> socket.socket:
     """A socket that listens at that address; raises Refused naming the setting when there can be none."""
     try:
-        return socket.create_server(
+        listening = socket.create_server(
             (listen.host, listen.port),
             family=socket.AF_INET6 if ":" in listen.host else socket.AF_INET,
             backlog=512,
@@ -71,6 +71,10 @@ def listening_socket(listen: Listen, setting: str) -> socket.socket:
             f"--{setting} {listen}: {error.strerror or error}. "
             f"Choose another address with --{setting} or MOOR_{setting.upper()}."
         ) from error
+    # Inherited by each connection: an answer's head and body go in two writes, and asyncio sets this
+    # on sockets that it opened itself only. Without it every call takes 40 ms more.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def check_free(listen: Listen, setting: str) -> int:
