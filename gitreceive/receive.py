@@ -7,16 +7,16 @@ must go to a quarantine, and because a ref that somebody else moved meanwhile mu
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from dulwich.errors import GitProtocolError
 from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ZERO_SHA, ObjectID
+from dulwich.objects import ObjectID
 from dulwich.protocol import CAPABILITY_ATOMIC, CAPABILITY_SIDE_BAND_64K, Protocol
-from dulwich.refs import Ref, check_ref_format
+from dulwich.refs import Ref
 from dulwich.server import ReceivePackHandler
 
 from controller.client import Client
@@ -28,79 +28,18 @@ from gitreceive.git import Git
 from gitreceive.progress import Progress
 from gitreceive.push import Push, PushRefused, Workshop, deploy, refuse_full_disk
 from gitreceive.quarantine import PackRefused, Quarantine, quarantine
+from gitreceive.refs import MovingRef
 from gitreceive.repos import BareRepository, OneRepository
+from gitreceive.rules import Rules, Update
 
 log = logging.getLogger(__name__)
 
-_HEADS = b"refs/heads/"
 MAX_UPDATES = 20_000
 """Refs that one push may name."""
 DRAIN_TIME = 10.0
 DRAIN_SILENCE = 2.0
 """Seconds that we go on reading, in all and without a byte, from a client that we refused in the middle
 of its pack: one that can write to the end shows our answer without an error of its own."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """One command of the client: move, make or delete a ref."""
-
-    ref: bytes
-    old: bytes
-    new: bytes
-
-    @property
-    def deletes(self) -> bool:
-        return self.new == ZERO_SHA
-
-    @property
-    def branch(self) -> str | None:
-        """The branch's name; None for a tag or another ref."""
-        return shown(self.ref.removeprefix(_HEADS)) if self.ref.startswith(_HEADS) else None
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What may be pushed to one service."""
-
-    address: Address
-    branches: Collection[str]
-    """Its deploy branches."""
-
-    def refusal(self, updates: Sequence[Update], *, missing_shallow: bool) -> tuple[str, str] | None:
-        """Why nothing of this push is taken, for the report and in full; None when nothing is against it.
-
-        Known from the commands alone, before the pack is read. `missing_shallow`: the client's history
-        is cut off at commits that we don't have.
-        """
-        deploying = [each.branch for each in updates if each.branch in self.branches and not each.deletes]
-        deleting = [each.branch for each in updates if each.branch in self.branches and each.deletes]
-        if missing_shallow:
-            return "shallow update not allowed", (
-                "This is a push from a shallow clone, whose history is cut off: it can't be taken. Fetch the "
-                "rest with `git fetch --unshallow` (in CI: a checkout with full history), then push again."
-            )
-        if len({each.ref for each in updates}) != len(updates):
-            return "ref named twice", "The push names a ref twice."
-        for each in updates:
-            if not each.ref.startswith(b"refs/") or not check_ref_format(Ref(each.ref)):
-                return "funny refname", f"{shown(each.ref)!r} is no ref that can be pushed."
-        if len(deploying) > 1:
-            return "several deploy branches", (
-                f"{' and '.join(map(str, deploying))} all deploy {self.address}: which one should serve? "
-                "Push one of them."
-            )
-        if deleting:
-            return "deploy branch", (
-                f"{deleting[0]} deploys {self.address} and is not deleted. Push another branch over it, or "
-                f"set other deploy branches for {self.address} first."
-            )
-        return None
-
-
-def shown(name: bytes) -> str:
-    """A ref's name as text."""
-    return name.decode(errors="replace")
 
 
 class Wire(Protocol):
@@ -195,8 +134,8 @@ class Reception:
                     await place.take_pack(self.bridge, self.settings.push_limit)
                     self.unread = False
                     await self._check_objects(updates, place)
-                if atomic and (moved := await self._find_moved(updates, place)):
-                    return self._refuse_all(updates, moved.short, str(moved))
+                if atomic:
+                    await self._check_unmoved(updates, place)
                 return await self._decide(updates, place, atomic=atomic)
         except PackRefused as error:
             self.out.warn(str(error))
@@ -235,13 +174,11 @@ class Reception:
                     f"{each.branch} would be a {kinds[each.new]}; a branch must point to a commit."
                 )
 
-    async def _find_moved(self, updates: Sequence[Update], place: Quarantine) -> PushRefused | None:
-        try:
-            for each in updates:
-                await MovingRef(self.repository, each, place).check()
-        except PushRefused as error:
-            return error
-        return None
+    async def _check_unmoved(self, updates: Sequence[Update], place: Quarantine) -> None:
+        # A deploy branch is looked at when its turn has come.
+        for each in updates:
+            if each.branch not in self.rules.branches:
+                await MovingRef(self.repository, each, place).check_unmoved()
 
     async def _decide(self, updates: Sequence[Update], place: Quarantine, *, atomic: bool) -> Report:
         deploying = [each for each in updates if each.branch in self.rules.branches]
@@ -301,69 +238,6 @@ class Reception:
         self.out.warn(str(error))
         for line in error.log_lines:
             self.out.line(line)
-
-
-class MovingRef:
-    """A ref that a push wants to move."""
-
-    def __init__(
-        self, repository: BareRepository, update: Update, place: Quarantine, *, deploys: bool = False
-    ) -> None:
-        self.name = shown(update.ref.removeprefix(_HEADS).removeprefix(b"refs/"))
-        self._repository = repository
-        self._update = update
-        self._place = place
-        self._deploys = deploys
-        self._before = update.old
-
-    async def check(self) -> str | None:
-        """See `gitreceive.push.Branch`.
-
-        The ref may have moved since the client saw it: by a push that we waited for. That is fine
-        when the new commit builds upon it.
-        """
-        now = await asyncio.to_thread(self._read)
-        if now not in (self._update.old, self._update.new) and not (
-            now != ZERO_SHA and await self._place.contains(now.decode(), self._update.new.decode())
-        ):
-            raise PushRefused(
-                "fetch first",
-                f"{self.name} is at {now[:7].decode()} now: somebody else pushed meanwhile. "
-                "Fetch, merge or rebase, then push again.",
-            )
-        self._before = now
-        return None if now == ZERO_SHA else now.decode()
-
-    async def move(self, commit: str) -> None:
-        """See `gitreceive.push.Branch`."""
-        await asyncio.to_thread(self._keep, ObjectID(commit.encode()))
-
-    async def delete(self) -> None:
-        """Raises PushRefused when it moved meanwhile."""
-        done = await asyncio.to_thread(
-            self._repository.refs.remove_if_equals, Ref(self._update.ref), ObjectID(self._before)
-        )
-        if not done:
-            raise PushRefused("moved meanwhile", f"{self.name} was moved by somebody else meanwhile.")
-
-    def _read(self) -> bytes:
-        return self._repository.refs.read_ref(Ref(self._update.ref)) or ZERO_SHA
-
-    def _keep(self, commit: ObjectID) -> None:
-        self._place.keep()
-        refs, name = self._repository.refs, Ref(self._update.ref)
-        try:
-            moved = refs.set_if_equals(name, ObjectID(self._before), commit)
-        except OSError as error:
-            raise PushRefused(
-                "failed to write", f"{self.name} can't be written: {error.strerror or error}."
-            ) from error
-        if not moved:
-            raise PushRefused("fetch first", f"{self.name} was moved by somebody else meanwhile.")
-        # So that a clone checks out what is deployed, or else the first branch that there is.
-        followed, there = refs.follow(Ref(b"HEAD"))
-        if name.startswith(_HEADS) and followed[-1] != name and (self._deploys or there is None):
-            refs.set_symbolic_ref(Ref(b"HEAD"), name)
 
 
 def _own_fault(error: Exception, address: Address) -> tuple[str, str]:

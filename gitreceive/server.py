@@ -88,6 +88,9 @@ class GitReceive:
 
     async def start(self) -> None:
         """Sweep what a killed server left, then listen. Raises OSError when the address can't be had."""
+        for chatty in ("asyncssh", "dulwich"):
+            # asyncssh logs whole command lines, and `config:set` has secrets on its own.
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         self._key = await asyncio.to_thread(ensure_host_key, self._settings.folders.host_key)
         await self._context.repositories.sweep()
         await asyncio.to_thread(sweep_sources, self._settings.folders.builds)

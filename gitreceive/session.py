@@ -31,8 +31,9 @@ from gitreceive.command import (
 from gitreceive.git import Git
 from gitreceive.progress import Progress, harmless
 from gitreceive.push import Workshop
-from gitreceive.receive import ReceiveHandler, Reception, Rules
+from gitreceive.receive import ReceiveHandler, Reception
 from gitreceive.repos import BareRepository, Repositories
+from gitreceive.rules import Rules
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Session:
         gone = asyncio.create_task(self._process.wait_closed())
         await asyncio.wait({self._work, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not self._work.done():
-            log.info("client went away user=%s command=%r", self._key.user, self._process.command)
+            log.info("client went away user=%s verb=%s", self._key.user, self._verb)
             self._leave()
             await asyncio.wait({self._work})
         gone.cancel()
@@ -96,6 +97,11 @@ class Session:
             self._bridge.abort()
         elif self._work is not None:
             self._work.cancel()
+
+    @property
+    def _verb(self) -> str:
+        # Never the whole command line: there may be secrets on it.
+        return next(iter((self._process.command or "").split()), "")[:40]
 
     def _leave(self) -> None:
         # A push in its thread is ended through its bridge, so that it can put things in order first.
@@ -113,7 +119,7 @@ class Session:
         except (HangupException, GitProtocolError, asyncssh.Error, ConnectionError) as error:
             log.info("session ended user=%s error=%r", self._key.user, error)
         except Exception:
-            log.exception("session failed user=%s command=%r", self._key.user, self._process.command)
+            log.exception("session failed user=%s verb=%s", self._key.user, self._verb)
             self._complain("The server failed, through no fault of yours; its log has the cause.")
         return 1
 

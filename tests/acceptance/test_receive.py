@@ -509,6 +509,29 @@ async def test_atomic_push_takes_nothing_when_the_build_fails(endpoint: Endpoint
     assert list(endpoint.stored()) == ["refs/heads/master"]
 
 
+async def test_atomic_push_deploys_nothing_when_another_ref_has_moved(
+    endpoint: Endpoint, ann: Visitor
+) -> None:
+    first = ann.commit()
+    await ann.push("HEAD:feature")
+    second = ann.commit("more.txt", "x")
+
+    def push() -> bytes:
+        client = RawClient(ann)
+        client.read_refs()
+        master = ZERO + b" " + second.encode() + b" refs/heads/master\0report-status atomic"
+        client.channel.sendall(pkt_line(master))
+        client.channel.sendall(pkt_line(ZERO + b" " + second.encode() + b" refs/heads/feature"))
+        client.channel.sendall(pkt_line(None) + pack_of(ann))
+        return client.rest()
+
+    answer = await asyncio.to_thread(push)
+
+    assert b"ng refs/heads/master fetch first" in answer
+    assert endpoint.model.builds == {}
+    assert endpoint.stored() == {"refs/heads/feature": first}
+
+
 async def test_canceled_build_is_refused_with_who_did_it(endpoint: Endpoint, ann: Visitor) -> None:
     ann.commit()
     endpoint.builder.gate.clear()
@@ -875,6 +898,24 @@ async def test_admin_command_gets_its_words_and_passes_its_status_on(
     assert status == 3
     assert endpoint.commands[0].user == "ann"
     assert endpoint.commands[0].terminal is None
+
+
+async def test_secrets_on_a_command_line_are_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(request: Any) -> int:
+        raise ZeroDivisionError
+
+    caplog.set_level("DEBUG")
+    endpoint = await start_endpoint(tmp_path, fail)
+
+    status, output = await endpoint.visitor().ssh("config:set", "foo", "PASSWORD=hunter2")
+    await endpoint.server.close()
+
+    assert status == 1
+    assert "The server failed" in output
+    assert "config:set" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 async def test_login_without_a_command_explains_itself(ann: Visitor) -> None:

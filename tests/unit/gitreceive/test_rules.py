@@ -1,7 +1,7 @@
 import pytest
 
 from controller.names import Address
-from gitreceive.receive import Rules, Update
+from gitreceive.rules import Rules, Update
 
 OLD, NEW, ZERO = b"1" * 40, b"2" * 40, b"0" * 40
 RULES = Rules(Address("foo"), ("master", "main"))
