@@ -5,6 +5,9 @@ from contextlib import suppress
 import asyncssh
 
 INTERRUPT = b"\x03"
+ALL_THERE_IS = 4 * 1024**2
+"""More than asyncssh holds for us. Each time that a reader makes room, it lets the client send another
+window full; a reader that takes less than what is there makes the pile grow to the size of the pack."""
 
 
 class ChannelReader:
@@ -12,12 +15,24 @@ class ChannelReader:
 
     def __init__(self, reader: asyncssh.SSHReader[bytes]) -> None:
         self._reader = reader
+        self._left = memoryview(b"")
 
     async def read(self, n: int = -1, /) -> bytes:
         """At most `n` bytes, all of them for -1; nothing at the end. A signal or break reads as Ctrl-C."""
+        if n < 0:
+            parts = []
+            while part := await self.read(ALL_THERE_IS):
+                parts.append(part)
+            return b"".join(parts)
+        if not self._left:
+            self._left = memoryview(await self._receive())
+        taken, self._left = bytes(self._left[:n]), self._left[n:]
+        return taken
+
+    async def _receive(self) -> bytes:
         while True:
             try:
-                return await self._reader.read(n)
+                return await self._reader.read(ALL_THERE_IS)
             except asyncssh.TerminalSizeChanged:
                 continue
             except (asyncssh.BreakReceived, asyncssh.SignalReceived):

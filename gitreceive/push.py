@@ -103,8 +103,9 @@ async def deploy(push: Push, workshop: Workshop) -> None:
         await say_when_history_changes(push)
         refuse_full_disk(workshop.settings)
         info = await push.client.ensure_service(push.address)
-        if version := await find_running_version(push, info):
-            push.out.step(f"No changes: {push.short} runs already, as v{version.number}")
+        if version := await find_wanted_version(push, info):
+            push.finish()
+            await rejoin(push, version)
         else:
             artifact, build = await make_artifact(push, info, workshop)
             push.finish()
@@ -134,13 +135,24 @@ def refuse_full_disk(settings: Settings) -> None:
         )
 
 
-async def find_running_version(push: Push, info: ServiceInfo) -> Version | None:
-    """The version that serves, when it came from this very commit and no other one is on its way."""
-    service = info.service
-    if service.current is None or service.target not in (None, service.current):
+async def find_wanted_version(push: Push, info: ServiceInfo) -> Version | None:
+    """The version that serves or is on its way there, when it came from this very commit.
+
+    On its way: the server, or the client, went away after the version was written.
+    """
+    if info.service.target is None:
         return None
-    version = await push.client.version(push.address, service.current)
+    version = await push.client.version(push.address, info.service.target)
     return version if version.commit == push.commit else None
+
+
+async def rejoin(push: Push, version: Version) -> None:
+    """Nothing has to be built; but the push is done only when that version serves."""
+    if version.status is VersionStatus.PENDING:
+        push.out.step(f"No changes: {push.short} is on its way already, as v{version.number}")
+        await follow_version(push, version)
+    else:
+        push.out.step(f"No changes: {push.short} runs already, as v{version.number}")
 
 
 async def make_artifact(push: Push, info: ServiceInfo, workshop: Workshop) -> tuple[Artifact, str]:
@@ -195,7 +207,7 @@ async def release(push: Push, artifact: Artifact, build: str) -> Change:
 
 
 async def follow(push: Push, change: Change) -> None:
-    """Print the rollout as it goes. Raises PushRefused when the version does not come to serve."""
+    """See the release through, whatever it came to. Raises PushRefused when it does not come to serve."""
     if change.version is None:
         if change.held:
             push.out.warn(f"{push.address} is held: {change.held} It starts once that is there.")
@@ -203,7 +215,12 @@ async def follow(push: Push, change: Change) -> None:
             push.out.step("No changes")
         return
     push.out.step(f"Releasing v{change.version.number}")
-    ended = await _last_step(push, change.version)
+    await follow_version(push, change.version)
+
+
+async def follow_version(push: Push, version: Version) -> None:
+    """Print its rollout as it goes. Raises PushRefused when it does not come to serve."""
+    ended = await _last_step(push, version)
     match ended.status:
         case VersionStatus.LIVE:
             return

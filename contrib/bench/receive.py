@@ -5,7 +5,7 @@ push is connected. Ours pushes to a branch that does not deploy, so that nothing
 is made by the push, sshd's is there already. The two are measured in turn. Memory is the sum of PSS
 (proportional set size: a shared page counts for its share) over the server's process tree, sampled.
 
-    python -m contrib.bench.receive [--rounds 7] [--cases small,wide,history,eight] [--json]
+    python -m contrib.bench.receive [--rounds 7] [--cases small,wide,history,large,eight] [--json]
 
 Needs git, openssh-client and openssh-server (Debian packages of these names). Leaves nothing behind.
 """
@@ -109,6 +109,26 @@ def history(folder: Path) -> None:
     _write_history(folder, commits=11_600, files=1200, size=3000)
 
 
+def large(folder: Path) -> None:
+    run("git", "init", "-q", "-b", "feature", str(folder))
+    for number in range(3):
+        (folder / f"file{number}").write_bytes(random.Random(number).randbytes(60_000_000))
+    run("git", "-C", str(folder), "add", ".")
+    run(
+        "git",
+        "-C",
+        str(folder),
+        "-c",
+        "user.name=Bench",
+        "-c",
+        "user.email=b@example.org",
+        "commit",
+        "-qm",
+        "x",
+    )
+    run("git", "-C", str(folder), "-c", "core.compression=0", "repack", "-adq")
+
+
 def _write_history(folder: Path, *, commits: int, files: int, size: int) -> None:
     """A repository of source-like text: a first commit of all files, then small edits of two files each.
 
@@ -149,6 +169,7 @@ CASES = (
     Case("small", "20 files", 0.8, small),
     Case("wide", "5,000 files, 20 MB", 1.1, wide, rounds=0.7),
     Case("history", "history of 95,000 objects", 1.1, history, rounds=0.5),
+    Case("large", "3 files, 180 MB", 1.1, large, rounds=0.4),
     Case("eight", "8 small pushes at once", 0.5, small, at_once=8, rounds=0.7),
 )
 
