@@ -205,17 +205,24 @@ def _route(desired: DesiredService, shown: Release | None, observed: ObservedSer
         pool = Pool(
             name=pool_name(desired.key),
             domains=desired.domains,
-            targets=frozenset(_targets(shown, observed)),
+            targets=_targets(shown, observed),
         )
     if pool == observed.pool:
         return None
     return Route(key=desired.key, pool=pool, reason=_route_reason(desired, shown, pool, observed.pool))
 
 
-def _targets(shown: Release | None, observed: ObservedService) -> Iterator[Target]:
-    for each in _wanted(shown, observed):
-        if each.id in observed.ready and each.port is not None and each.process_type in ("web", ""):
-            yield Target(each.id, each.address or "127.0.0.1", each.port)
+def _targets(shown: Release | None, observed: ObservedService) -> frozenset[Target]:
+    """Those that are ready. When none is, those that are routed already stay: taking the last one away
+    helps nobody, and the proxy's own checks notice sooner than we when it answers again."""
+    places = {
+        each.id: Target(each.id, each.address or "127.0.0.1", each.port)
+        for each in _wanted(shown, observed)
+        if each.port is not None and each.process_type in ("web", "")
+    }
+    ready = frozenset(place for name, place in places.items() if name in observed.ready)
+    routed = observed.pool.targets if observed.pool else frozenset()
+    return ready or routed & frozenset(places.values())
 
 
 def _route_reason(

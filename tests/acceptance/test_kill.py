@@ -180,7 +180,9 @@ def test_killed_server_costs_the_app_nothing_and_the_push_can_be_retried(system,
 
 def test_supervisord_killed_comes_back_with_its_instances_not_doubled(system, phoenix):
     (pid,) = (system.data / "supervisor").glob("*.pid")
-    os.kill(int(pid.read_text()), 9)
+    killed = pid.read_text()
+    os.kill(int(killed), 9)
+    system.wait_until(lambda: pid.read_text() != killed, "a new supervisor runs")
     system.wait_until(
         lambda: system.get(APP)[0] == 200 and len(instances(system)) == 1 and processes(system) == 1,
         "one instance serves again",
@@ -188,16 +190,17 @@ def test_supervisord_killed_comes_back_with_its_instances_not_doubled(system, ph
 
 
 def test_haproxy_killed_is_started_again_with_its_routes(system, phoenix):
-    (pid,) = (system.data / "haproxy").glob("*.pid")
-    os.kill(int(pid.read_text().split()[0]), 9)
+    (file,) = (system.data / "haproxy").glob("*.pid")
+    killed = file.read_text()
+    os.kill(int(killed), 9)
 
-    def serves():
+    def serves_again():
         try:
-            return system.get(APP)[0] == 200
+            return file.read_text() != killed and system.get(APP)[0] == 200
         except OSError:
             return False
 
-    system.wait_until(serves, "the proxy serves again")
+    system.wait_until(serves_again, "a new proxy serves")
 
 
 def test_stopped_server_leaves_the_app_serving_and_adopts_it_again(system, phoenix):

@@ -163,6 +163,13 @@ def test_crashed_instance_leaves_the_routing_and_is_left_to_its_backend():
     assert made.actions == (Route(key=("foo", "app"), pool=pool(up), reason="v1 serves with 1 instance"),)
 
 
+def test_last_instance_stays_routed_while_it_is_started_again():
+    only = instance(1, state=InstanceState.CRASHED)
+    settled = desired(goal=release(1), serving=release(1))
+    assert plan(settled, look(only, ready=[], routed=[only])).actions == ()
+    assert plan(settled, look(only, ready=[], routed=[])).actions == ()
+
+
 def test_scale_down_unroutes_before_it_stops():
     one, two = instance(1, 1), instance(1, 2)
     settled = desired(goal=release(1), serving=release(1))

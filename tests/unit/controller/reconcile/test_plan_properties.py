@@ -145,7 +145,7 @@ class World(RuleBasedStateMachine):
             case Route(pool=pool):
                 before = {each.id for each in self.pool.targets} if self.pool else set()
                 after = {each.id for each in pool.targets} if pool else set()
-                assert after <= self.ready, "routed to what is not ready"
+                assert after <= self.ready | before, "newly routed to what is not ready"
                 if not self.service.stopped and self.service.target is not None:
                     assert len(after) >= min(len(before & self.ready), self.web), "fewer serve than could"
                 for left in before - after:
