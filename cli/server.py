@@ -60,11 +60,18 @@ def run(settings: Settings) -> int:
     for noisy in ("asyncssh", "dulwich", "httpx", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        asyncio.run(_serve(settings))
+        run_loop(_serve(settings))
     except (MooringError, RouterError, BackendError, StoreError) as error:
         print(f" !     {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def run_loop(main: Coroutine[object, object, None]) -> None:
+    """`asyncio.run`, without a thread for each child process: later versions of Python do so by themselves."""
+    if sys.version_info < (3, 12):
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    asyncio.run(main)
 
 
 def stop(settings: Settings, everything: bool) -> int:

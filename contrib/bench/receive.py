@@ -33,6 +33,7 @@ from typing import Any
 import asyncssh
 
 from builder.memory import MemoryBuilder
+from cli.server import run_loop
 from controller.config import Listen, Settings
 from controller.errors import NotFound
 from controller.names import Address
@@ -447,7 +448,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve(options.serve, options.port))
+        run_loop(serve(options.serve, options.port))
         return 0
     wanted = options.cases.split(",")
     with tempfile.TemporaryDirectory(prefix="moor-bench-") as name:

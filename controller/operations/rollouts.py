@@ -1,7 +1,7 @@
 """Following what a service is busy with, step by step, as it happens."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from controller.errors import Unavailable
@@ -53,6 +53,7 @@ class RolloutOperations:
             address.deployment, address.service, after=self._state.last_event
         )
         arrival = asyncio.ensure_future(anext(arrivals, None))
+        hindered: Sequence[str] = ()
         try:
             while True:
                 # What ended it is looked at before the events, so that none of them is left out.
@@ -63,6 +64,10 @@ class RolloutOperations:
                 if last is not None:
                     yield last
                     return
+                if (problems := tuple(self._runtime.problems())) != hindered:
+                    hindered = problems
+                    for each in problems:
+                        yield RolloutStep(text=f"Waiting, as the server is hindered: {each}")
                 await asyncio.wait({arrival}, timeout=POLL)
                 if arrival.done():
                     if arrival.result() is None:

@@ -97,3 +97,14 @@ async def test_who_stops_following_leaves_nothing_behind(world: World):
     await asyncio.wait({waiting})
     await steps.aclose()
     assert asyncio.all_tasks() == before
+
+
+async def test_a_server_that_can_not_see_says_so_to_who_waits(world: World):
+    await world.app()
+    await world.push()
+    world.runtime.troubles = ["The supervisor does not run."]
+    following = asyncio.create_task(followed(world, 1))
+    await asyncio.sleep(0)
+    await world.live()
+    texts = [each.text for each in await following]
+    assert texts.count("Waiting, as the server is hindered: The supervisor does not run.") == 1
