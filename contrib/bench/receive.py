@@ -314,14 +314,21 @@ def _pss(pid: int) -> float:
 
 
 def _tree(root: int) -> list[int]:
+    """Without children on their way to an exec: they still have their parent's very memory (vfork)."""
     found = [root]
     for pid in found:
         try:
+            mine = _command(pid)
             for task in Path(f"/proc/{pid}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
+                children = map(int, (task / "children").read_text().split())
+                found += [each for each in children if _command(each) != mine]
         except OSError:
             continue
     return found
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def measure(case: Case, folder: Path, rounds: int) -> Result:
