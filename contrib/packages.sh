@@ -12,6 +12,7 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-ven
 [ -x /usr/bin/python3 ] || missing="$missing python3"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 case "${MOOR_PACKAGES:-}" in
+    test) need etcd etcd-server ;;
     bench) need sshd openssh-server; need wrk wrk ;;
 esac
 [ -n "$missing" ] || exit 0
