@@ -43,20 +43,31 @@ class Actor:
     ) -> Mapping[Key, BackendError]:
         """Do all of it; `pools` is the router's table as it is. Returns why starts failed, by service.
 
-        Raises RouterError when the routing could not be changed. Stops go on in the background.
+        Raises RouterError when the routing could not be changed. Stops go on in the background. What
+        goes wrong with one service is raised after the others had their turn.
         """
         await self._tell(actions)
         failures = await self._start([each for each in actions if isinstance(each, Start)])
         await self._route([each for each in actions if isinstance(each, Route)], pools)
+        faults: list[Exception] = []
         for each in actions:
-            match each:
-                case Promote():
-                    await self._promote(each)
-                case GiveUp():
-                    await self._give_up(each)
-                case Stop():
-                    self._begin_stop(each)
+            try:
+                await self._conclude(each)
+            except Exception as fault:
+                log.exception("action failed action=%s service=%s", type(each).__name__, "/".join(each.key))
+                faults.append(fault)
+        if faults:
+            raise faults[0]
         return failures
+
+    async def _conclude(self, action: Action) -> None:
+        match action:
+            case Promote():
+                await self._promote(action)
+            case GiveUp():
+                await self._give_up(action)
+            case Stop():
+                self._begin_stop(action)
 
     async def close(self) -> None:
         """Leave stops that are under way to the next controller."""
@@ -86,6 +97,9 @@ class Actor:
             if isinstance(result, BackendError):
                 log.warning("instance.start-failed instance=%s cause=%s", action.spec.id, result)
                 failures[action.key] = result
+            elif isinstance(result, Exception):
+                log.error("instance.start-fault instance=%s", action.spec.id, exc_info=result)
+                failures[action.key] = BackendError(f"a fault of our own, see the server's log: {result!r}")
             elif isinstance(result, BaseException):
                 raise result
         return failures

@@ -148,6 +148,25 @@ async def test_instance_that_cannot_be_started_fails_the_version_with_its_cause(
     assert here.service.target is None
 
 
+async def test_fault_of_a_driver_is_that_services_only(here):
+    await here.state.commit(put(service(name="api")), put(version(1, service="api")))
+    await here.state.commit(put(replace(here.state.service("foo", "api"), target=1, latest=1)))
+    start = here.backend.start
+
+    async def faulty(spec):
+        if spec.service == "app":
+            raise KeyError("slug")
+        return await start(spec)
+
+    here.backend.start = faulty
+    await here.push(1)
+    for _ in range(10):
+        await here.loop.tick()
+        await asyncio.sleep(0.002)
+    assert here.state.service("foo", "api").current == 1
+    assert here.running == ["foo-api-1-web-1"]
+
+
 async def test_unreachable_backend_causes_no_action(here):
     await here.push(1)
     await here.settle()
