@@ -181,7 +181,11 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
         await slugs.sweep()
         await _sweep(builder)
 
-        timing = Timing(drain_timeout=settings.drain_timeout, stop_grace=settings.stop_grace)
+        timing = Timing(
+            drain_timeout=settings.drain_timeout,
+            stop_grace=settings.stop_grace,
+            health_timeout=settings.health_timeout,
+        )
         reconciler = Reconciler(state, backend, router, domain=settings.domain, timing=timing)
         sessions = Sessions()
         fingerprint = ensure_host_key(settings.folders.host_key).get_fingerprint()

@@ -89,8 +89,8 @@ class HealthCheck:
 
     path: str | None = None
     """HTTP path that must answer 200 to 399; None means that a TCP connect is enough."""
-    timeout: float = 60.0
-    """Seconds a new instance has to become healthy before its version is given up."""
+    timeout: float | None = None
+    """Seconds a new instance has to become healthy before its version is given up; None: the server's setting."""
     settle: float = 1.0
     """Seconds that a process without a port must stay up to count as healthy."""
 

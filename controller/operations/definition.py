@@ -113,11 +113,11 @@ def _health(value: Any) -> HealthCheck:
     path = value.get("path")
     if path is not None and not _is_http_path(path):
         raise InvalidInput("health", "health.path must be an HTTP path such as /health.")
-    defaults = HealthCheck()
+    timeout, settle = value.get("timeout"), value.get("settle")
     return HealthCheck(
         path=path,
-        timeout=_seconds("timeout", value.get("timeout"), defaults.timeout),
-        settle=_seconds("settle", value.get("settle"), defaults.settle),
+        timeout=None if timeout is None else _seconds("timeout", timeout),
+        settle=HealthCheck().settle if settle is None else _seconds("settle", settle),
     )
 
 
@@ -132,9 +132,7 @@ def _is_http_path(path: Any) -> bool:
     )
 
 
-def _seconds(key: str, value: Any, default: float) -> float:
-    if value is None:
-        return default
+def _seconds(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 3600:
         raise InvalidInput("health", f"health.{key} must be a number of seconds, above 0 and up to 3600.")
     return float(value)

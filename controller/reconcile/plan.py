@@ -24,6 +24,7 @@ class Timing:
 
     drain_timeout: float = 30.0
     stop_grace: float = 30.0
+    health_timeout: float = 60.0
 
 
 def pool_name(key: Key) -> str:
@@ -35,7 +36,7 @@ def plan_service(desired: DesiredService, observed: ObservedService, now: dateti
     goal, serving = desired.goal, desired.serving
     of_goal = _instances_of(goal, observed)
     if desired.rolling and goal is not None:
-        verdict = _verdict(goal, of_goal, observed, desired.service, now)
+        verdict = _verdict(desired.key, goal, of_goal, observed, now, timing)
         if verdict:
             return Plan((verdict,))
     starts = tuple(_missing(desired, of_goal, observed))
@@ -168,26 +169,34 @@ def _not_ready(goal: Release, of_goal: Sequence[Instance], observed: ObservedSer
 
 
 def _verdict(
-    goal: Release, of_goal: Sequence[Instance], observed: ObservedService, service: Service, now: datetime
+    key: Key,
+    goal: Release,
+    of_goal: Sequence[Instance],
+    observed: ObservedService,
+    now: datetime,
+    timing: Timing,
 ) -> GiveUp | None:
     """Whether the goal has shown that it will not become healthy."""
     waiting = list(_not_ready(goal, of_goal, observed))
     crashed = [each for each in waiting if each.state is InstanceState.CRASHED or each.restarts]
+    limit = timing.health_timeout if goal.health.timeout is None else goal.health.timeout
+    late = [
+        each for each in waiting if now - observed.probed_since.get(each.id, now) > timedelta(seconds=limit)
+    ]
     reason, told = "", waiting
     if observed.start_failure:
         reason = f"no instance could be started: {observed.start_failure}"
     elif crashed:
         first, told = crashed[0], crashed
         reason = f"{first.id} {first.detail or 'crashed'} before it was healthy"
-    elif waiting and now - observed.probed_since.get(waiting[0].id, now) > timedelta(
-        seconds=goal.health.timeout
-    ):
-        probe = observed.probes.get(waiting[0].id, "no probe has ended")
-        reason = f"{waiting[0].id} was not healthy after {goal.health.timeout:g} s: {probe}"
+    elif late:
+        first, told = late[0], late
+        probe = observed.probes.get(first.id, "no probe has ended")
+        reason = f"{first.id} was not healthy after {limit:g} s: {probe}"
     if not reason:
         return None
     return GiveUp(
-        key=(service.deployment, service.name),
+        key=key,
         version=goal.version.number,
         generation=goal.generation,
         instances=tuple(each.id for each in told),

@@ -57,3 +57,19 @@ def test_decoy_packages_in_the_working_folder_are_not_imported(tmp_path):
     done = subprocess.run([moor, "version"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
     assert "decoy" not in done.stdout + done.stderr
+
+
+def test_every_setting_is_used_by_the_server():
+    from dataclasses import fields
+
+    from controller.config import Settings
+
+    text = "".join(
+        path.read_text()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "config.py" and path.parent.name != "commands"
+    )
+    drivers = {"backend", "router", "store", "builder"}  # looked up by their kind
+    unused = [each.name for each in fields(Settings) if f"settings.{each.name}" not in text]
+    assert set(unused) <= drivers

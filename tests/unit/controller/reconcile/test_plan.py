@@ -1,12 +1,13 @@
 """Tables: what should be, what is → what is done, and why."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from controller.reconcile.actions import GiveUp, Promote, Route, Start, Stop
 from controller.reconcile.desired import DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import Timing, plan_orphans, plan_service
-from controller.types import InstanceState
+from controller.types import Definition, HealthCheck, InstanceState
 from router.types import Pool, Target
 from tests.factories import NOW, instance, service, version
 
@@ -137,6 +138,15 @@ def test_version_that_stays_unhealthy_is_given_up_with_its_last_probe():
     assert plan(desired(goal=release(1)), seen, NOW + timedelta(seconds=59)).actions == ()
     late = plan(desired(goal=release(1)), seen, NOW + timedelta(seconds=61))
     assert late.actions[0].reason == "foo-app-1-web-1 was not healthy after 60 s: GET / answered 500"
+
+
+def test_health_timeout_of_the_definition_counts_before_the_servers():
+    new = instance(1)
+    seen = look(new, ready=[], probed_since={new.id: NOW})
+    patient = replace(release(1), version=version(1, definition=Definition(health=HealthCheck(timeout=90))))
+    assert plan(desired(goal=patient), seen, NOW + timedelta(seconds=89)).actions == ()
+    late = plan(desired(goal=patient), seen, NOW + timedelta(seconds=91))
+    assert late.actions[0].reason == "foo-app-1-web-1 was not healthy after 90 s: no probe has ended"
 
 
 def test_instance_that_cannot_be_started_gives_the_version_up():
