@@ -24,8 +24,9 @@ KINDS = ("backend", "router", "store", "builder")
 
 
 def make_store(settings: Settings) -> Store:
-    """`path`: of the database file."""
-    return cast(Store, _make("store", settings, {"path": settings.folders.database}))
+    """`path`: of the database file; `etcd`: the setting of that name."""
+    surroundings = {"path": settings.folders.database, "etcd": settings.etcd}
+    return cast(Store, _make("store", settings, surroundings))
 
 
 def make_backend(settings: Settings, slugs: SlugStore) -> Backend:

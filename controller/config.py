@@ -50,6 +50,10 @@ class Settings:
     """Driver that points domains at instances (entry point group `mooring.routers`)."""
     store: str = "sqlite"
     """Driver that keeps state (entry point group `mooring.stores`)."""
+    etcd: str = "127.0.0.1:2379"
+    """Where the store `etcd` is: HOST:PORT, further members after commas, and /PREFIX for the keys (default
+    /mooring). For TLS `https://` goes before it and `?ca=FILE&cert=FILE&key=FILE` behind it, for a login
+    `?user=NAME&password-file=FILE`. Give Mooring an etcd of its own: its history is compacted."""
     builder: str = "host"
     """Driver that turns source into artifacts (entry point group `mooring.builders`)."""
     first_uid: int = 42000

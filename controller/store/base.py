@@ -40,6 +40,10 @@ class StoreUnusable(StoreUnavailable):
     retryable = False
 
 
+class TooLarge(StoreError):
+    """A transaction is larger than this store takes; nothing of it was written."""
+
+
 class Compacted(StoreError):
     """A watch asked for changes that are no longer kept; read everything again with `list`."""
 
@@ -111,8 +115,8 @@ class Store(Protocol):
     async def commit(self, writes: Sequence[Write]) -> int:
         """Write all or nothing, durably; return the new revision, which every written key now has.
 
-        Raises StoreConflict, and ValueError for what is no key or no JSON. After StoreUnavailable
-        the outcome is not known: read again.
+        Raises StoreConflict, TooLarge, and ValueError for what is no key or no JSON. After
+        StoreUnavailable the outcome is not known: read again.
         """
 
     async def put(self, key: str, value: Json, *, expect: int | None = None) -> int:
@@ -136,7 +140,8 @@ class Store(Protocol):
     async def acquire(self, name: str, *, owner: str, ttl: float) -> Lease | None:
         """Take the lease for `ttl` seconds; None when somebody else holds it.
 
-        Who holds it already gets it anew. Clock changes neither shorten nor extend it.
+        Who holds it already gets it anew. Clock changes neither shorten nor extend it; a store may
+        round `ttl` up to what it can count (etcd: whole seconds, and no less than its election takes).
         """
 
     async def close(self) -> None:
