@@ -34,11 +34,12 @@ $(VENV)/.dev: setup.cfg pyproject.toml | $(BIN)/moor
 
 setup: packages $(BIN)/moor $(VENV)/.dev
 
+demo: export MOOR_PACKAGES := demo
 demo: packages $(BIN)/moor
 	@$(BIN)/python -m contrib.demo $(if $(KEEP),--keep)
 
+test: export MOOR_PACKAGES := test
 test: setup
-	@MOOR_PACKAGES=test contrib/packages.sh
 	MOOR_TEST_REAL=1 $(BIN)/python -m pytest
 
 unit: setup
@@ -60,8 +61,8 @@ lint: setup
 docs: setup
 	$(BIN)/python -m contrib.reference
 
+bench: export MOOR_PACKAGES := bench
 bench: setup
-	@MOOR_PACKAGES=bench contrib/packages.sh
 	$(BIN)/python -m contrib.bench
 
 clean:

@@ -1,28 +1,43 @@
 #!/bin/sh
-# Installs the Debian packages whose commands are missing. MOOR_PACKAGES=test|bench adds what those need.
+# Installs the Debian packages whose commands are missing. MOOR_PACKAGES=demo|test|bench adds what those need.
 set -eu
 missing=""
-need() { # COMMAND PACKAGE
-    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+services=""
+need() { # COMMAND PACKAGE [SERVICE that the package would start]
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 && return
+    missing="$missing $2"
+    services="$services${3:+ $3}"
 }
 need git git
 need ssh openssh-client
-need haproxy haproxy
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+need haproxy haproxy haproxy
 [ -x /usr/bin/python3 ] || missing="$missing python3"
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 case "${MOOR_PACKAGES:-}" in
-    test) need etcd etcd-server ;;
-    bench) need sshd openssh-server; need wrk wrk ;;
+    demo) need curl curl ;;
+    test) need etcd etcd-server etcd ;;
+    bench) need sshd openssh-server ssh; need wrk wrk ;;
 esac
 [ -n "$missing" ] || exit 0
-echo "-----> Installing Debian packages:$missing"
+
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"
-# RUNLEVEL=1: only the programs are wanted, no service that a package would start by itself.
-install() { $sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null; }
+if ! command -v apt-get >/dev/null || ! command -v ${sudo:-true} >/dev/null; then
+    echo " !     These Debian packages are missing:$missing. Install them as root, then run make again." >&2
+    exit 1
+fi
+echo "-----> Installing Debian packages:$missing"
 # shellcheck disable=SC2086
-install || { $sudo apt-get update -qq && install; } || {
+install() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing 2>&1; }
+# The first try fails where package lists are old or were never fetched; what apt says matters if the second does too.
+said=$(install) || said=$($sudo apt-get update -qq 2>&1 && install) || {
+    printf '%s\n' "$said" >&2
     echo " !     Could not install:$missing. Install them by hand, then run make again." >&2
     exit 1
 }
+# Only the programs are wanted: a service that such a package starts is not ours to leave running.
+# shellcheck disable=SC2086
+if [ -d /run/systemd/system ] && [ -n "$services" ]; then
+    $sudo systemctl disable --now --quiet $services 2>/dev/null || true
+fi
