@@ -72,10 +72,10 @@ def demonstrate(here: Installation) -> None:
     say("-----> Changing the app and pushing again, with 200 requests a second on it")
     here.commit(checkout, "The second version", VERSION="version 2\n")
     result = asyncio.run(push_under_load(here))
-    fetch(here, "version 2")
     say(f"-----> While the new version took over: {result}")
     if result.failed:
         raise DemoFailed("Requests failed while the new version took over.")
+    fetch(here, "version 2")
 
     say("-----> moor rollback")
     here.show("moor", "rollback", folder=checkout)
@@ -110,7 +110,7 @@ moor ps:scale web=3
 moor config:set GREETING=Ahoy
 curl http://{APP}.localhost:{here.http}/
 moor logs -t
-echo version 3 > VERSION; git commit -am third; git push deploy master
+echo version 3 > VERSION; git commit -am third && git push deploy master
 cd; moor server:stop --all; rm -rf {here.folder}    # when you are done"""
     )
 

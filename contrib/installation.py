@@ -45,10 +45,6 @@ class Installation:
             "MOOR_DATA": str(self.data),
             "GIT_SSH_COMMAND": shlex.join(["ssh", *self.ssh_options(self.key)]),
             "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_AUTHOR_NAME": "Demo",
-            "GIT_AUTHOR_EMAIL": "demo@localhost",
-            "GIT_COMMITTER_NAME": "Demo",
-            "GIT_COMMITTER_EMAIL": "demo@localhost",
         }
 
     def ssh_options(self, key: Path) -> list[str]:
@@ -196,6 +192,9 @@ class Installation:
         shutil.copytree(SAMPLES / sample, folder)
         self.run("git", "init", "-q", "-b", "master", folder=folder, check=True)
         self.run("git", "remote", "add", "deploy", self.remote(app), folder=folder, check=True)
+        # Who looks around afterwards commits here too, perhaps on a machine where git knows no name yet.
+        self.run("git", "config", "user.name", "Demo", folder=folder, check=True)
+        self.run("git", "config", "user.email", "demo@localhost", folder=folder, check=True)
         self.commit(folder, "The first version")
         return folder
 
