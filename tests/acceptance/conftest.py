@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import threading
 
 import pytest
@@ -16,6 +17,12 @@ NEEDED = ("git", "ssh", "ssh-keygen", "haproxy")
 def missing_commands():
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     return [each for each in NEEDED if shutil.which(each, path=path) is None]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """A runner started in the background of a shell ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

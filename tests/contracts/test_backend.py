@@ -407,7 +407,10 @@ async def test_app_sees_nothing_of_the_server(real: SupervisorRig, monkeypatch: 
     assert report["fds"] == ["0", "1", "2", "3"], "the fourth is the listing's own"
     assert (report["stdin"], report["umask"], report["session"]) == ("/dev/null", 0o022, True)
     assert report["core"] == [0, 0]
-    assert int(report["ignored"], 16) & ~(1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)) == 0
+    ignored = {number for number in range(1, 65) if int(report["ignored"], 16) >> (number - 1) & 1}
+    of_python = {signal.SIGPIPE, signal.SIGXFSZ}
+    of_libc = {32, 33}  # ignored in what make starts; nobody but the C library itself can set them
+    assert ignored <= of_python | of_libc
 
 
 @pytest.mark.real
