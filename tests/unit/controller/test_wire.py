@@ -67,6 +67,6 @@ def test_text_that_is_no_json_is_refused():
 
 
 def test_infinity_is_written_as_null_and_so_refused_on_reading():
-    endless = replace(HealthCheck(), timeout=float("inf"))
-    with pytest.raises(WireError, match="timeout"):
+    endless = replace(HealthCheck(), settle=float("inf"))
+    with pytest.raises(WireError, match="settle"):
         decode(HealthCheck, encode(endless))
