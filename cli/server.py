@@ -178,7 +178,6 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
             raise Refused(f"--http {settings.http}: {error}") from error
         builder = make_builder(settings, slugs)
         stack.push_async_callback(builder.close)
-        await slugs.sweep()
         await _sweep(builder)
 
         timing = Timing(
