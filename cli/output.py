@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Control characters but tab and newline, and those that turn the direction of text around."""
 
 HEADING = "-----> "
@@ -30,7 +30,7 @@ class Sink(Protocol):
 
 def harmless(text: str) -> str:
     """`text` with what a terminal could obey shown as `\\x1b` instead."""
-    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+    return CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def timestamp(moment: datetime | None) -> str:
@@ -134,4 +134,4 @@ def _json(value: object, *, indent: int) -> str:
     text: str = msgspec.json.format(plain, indent=indent).decode()
     # Left in JSON strings by every encoder, yet obeyed by terminals; \uXXXX means the same to a program.
     # A newline between the lines of a document is not among these characters.
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

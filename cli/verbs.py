@@ -32,7 +32,9 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
     ),
     "Config": (
         Verb("config", "config:config", "Show an app's config variables.", ("config:list", "config:show")),
-        Verb("config:get", "config:get", "Print the value of one variable."),
+        Verb("config:get", "config:get", "Print the values of variables."),
+        Verb("config:export", "config:export", "Print all variables in a form that can be read back."),
+        Verb("config:import", "config:import_", "Set all variables of a file; they make one version."),
         Verb("config:set", "config:set_", "Set variables; all of them make one version."),
         Verb("config:unset", "config:unset", "Remove variables."),
     ),
@@ -88,6 +90,7 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("events", "about:events", "List what happened, newest last."),
         Verb("server", "server:server", "Run the server."),
         Verb("server:stop", "server:stop", "Stop the server of a data folder."),
+        Verb("store:copy", "stores:copy", "Copy a stopped server's state from one store to another."),
     ),
     "This machine": (
         Verb("login", "machine:login", "Remember a server and your token for it."),

@@ -134,12 +134,16 @@ class Client:
         return await self._get(dict[str, str], f"{_service(address)}/config")
 
     async def change_config(
-        self, address: Address, *, put: Mapping[str, str], drop: Sequence[str] = ()
+        self,
+        address: Address,
+        *,
+        put: Mapping[str, str],
+        drop: Sequence[str] = (),
+        replace_all: bool = False,
     ) -> Change:
-        """Several variables in one version."""
-        return await self._send(
-            Change, "PATCH", f"{_service(address)}/config", {"put": put, "drop": list(drop)}
-        )
+        """Several variables in one version. `replace_all`: all that are not in `put` go."""
+        body = {"put": put, "drop": list(drop), "replace": replace_all}
+        return await self._send(Change, "PATCH", f"{_service(address)}/config", body)
 
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         body = {"branches": list(branches)}

@@ -5,6 +5,7 @@ import click
 from cli.context import CommandFailed, Context
 from cli.grammar import app_command
 from cli.rollout import detach_option, finish_change
+from cli.variables import FORMS, read, write
 from controller.errors import InvalidInput
 from controller.names import Address, check_env_name
 
@@ -17,18 +18,70 @@ async def config(context: Context, *, address: Address) -> None:
     context.output.data(dict(sorted(variables.items())))
 
 
-@app_command(example="moor config:get -a foo GREETING")
-@click.argument("name")
-async def get(context: Context, *, address: Address, name: str) -> None:
+@app_command(example="moor config:get -a foo GREETING\nmoor config:get -a foo GREETING COLOR")
+@click.argument("names", nargs=-1, required=True, metavar="NAME")
+async def get(context: Context, *, address: Address, names: tuple[str, ...]) -> None:
+    """One value is printed as it is; several as NAME=VALUE lines, in the form of `config:export --format env`."""
     variables = await context.client.config(address)
-    if name not in variables:
-        raise CommandFailed(f"{address} has no config variable {name}.", hint="`config` lists those it has.")
-    context.output.line(variables[name])
-    context.output.data({name: variables[name]})
+    if missing := [each for each in names if each not in variables]:
+        raise CommandFailed(
+            f"{address} has no config variable {' or '.join(missing)}.", hint="`config` lists those it has."
+        )
+    wanted = {each: variables[each] for each in names}
+    context.output.line(wanted[names[0]] if len(names) == 1 else write(wanted, "env"))
+    context.output.data(wanted)
+
+
+@app_command(example="moor config:export -a foo > foo.env\nmoor config:export -a foo --format json")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default="env",
+    show_default=True,
+    help="shell: `export` lines for bash, zsh and ksh; env: a .env file; json: one object.",
+)
+async def export(context: Context, *, address: Address, form: str) -> None:
+    """`config:import` takes it back, with every value as it was."""
+    variables = await context.client.config(address)
+    if variables or form == "json":
+        context.output.line(write(variables, form))
+    context.output.data(dict(sorted(variables.items())))
+
+
+@app_command(
+    example="moor config:import -a foo .env\nmoor config:export foo | moor config:import -a bar --replace",
+)
+@click.argument("file", required=False)
+@click.option("--replace", is_flag=True, help="Remove all variables that are not in it.")
+@detach_option
+async def import_(
+    context: Context, *, address: Address, file: str | None, replace: bool, detach: bool
+) -> None:
+    """Reads FILE or, without one, standard input: NAME=VALUE lines of a .env file, `export` lines, or a JSON
+    object. Nothing in values is expanded. All variables make one version."""
+    put = read(await _text(context, file))
+    others = ", removing all others," if replace else ""
+    context.output.step(f"Setting {', '.join(put)}{others} and restarting {address}")
+    change = await context.client.change_config(address, put=put, replace_all=replace)
+    await finish_change(context, address, change, detach=detach)
+
+
+async def _text(context: Context, file: str | None) -> str:
+    if file in (None, "-"):
+        if context.input.terminal:
+            context.output.note("Type NAME=VALUE lines; Ctrl-D ends them.")
+        return await context.input.everything()
+    if context.folder is None:
+        raise CommandFailed(
+            "Over SSH variables come on standard input, as files of yours are not here.",
+            hint=f"ssh … config:import APP < {file}",
+        )
+    return context.folder.read(str(file))
 
 
 @app_command(example="moor config:set -a foo GREETING=hello COLOR=blue")
-@click.argument("pairs", nargs=-1, required=True, metavar="NAME=VALUE...")
+@click.argument("pairs", nargs=-1, required=True, metavar="NAME=VALUE")
 @detach_option
 async def set_(context: Context, *, address: Address, pairs: tuple[str, ...], detach: bool) -> None:
     """The app is restarted with them, without a pause in serving. Values already set are no change."""
@@ -39,7 +92,7 @@ async def set_(context: Context, *, address: Address, pairs: tuple[str, ...], de
 
 
 @app_command(example="moor config:unset -a foo GREETING")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME")
 @detach_option
 async def unset(context: Context, *, address: Address, names: tuple[str, ...], detach: bool) -> None:
     drop = [check_env_name(each) for each in names]

@@ -29,6 +29,7 @@ class DefinitionChange(Body):
 class ConfigChange(Body):
     put: dict[str, str] = Field(default_factory=dict, examples=[{"GREETING": "hello"}])
     drop: list[str] = Field(default_factory=list, examples=[["OLD_SETTING"]])
+    replace: bool = Field(False, description="Drop all variables that are not in `put`.")
 
 
 class Branches(Body):
@@ -77,7 +78,10 @@ def routes(services: ServiceOperations) -> APIRouter:
     @router.patch(f"{SERVICE}/config", summary="Change its variables", responses=answers(Change, 403, 404))
     async def change_config(asker: Asker, at: At, body: ConfigChange) -> Response:
         """All in one version; none when nothing changes."""
-        return respond(await services.change_config(asker, at, values=body.put, drop=body.drop))
+        change = await services.change_config(
+            asker, at, values=body.put, drop=body.drop, replace_all=body.replace
+        )
+        return respond(change)
 
     @router.put(
         f"{SERVICE}/branches", summary="Say which branches deploy", responses=answers(Service, 403, 404)

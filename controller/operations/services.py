@@ -16,12 +16,15 @@ from controller.operations.domains import check_domain_is_free
 from controller.operations.lookup import address_of, find_code, find_wanted, get_deployment, get_service
 from controller.operations.removal import Removal
 from controller.operations.runtime import Runtime
+from controller.operations.text import one_line
 from controller.operations.versioning import NO_CODE, Cause, content_with, new_version
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.types import Definition, InstanceState, Right, Service, Version
 from controller.views import Change, ServiceInfo
 
 MAX_UID = 2**31 - 2
+MAX_REASON = 500
+"""Characters of what is kept of why a version was made."""
 
 
 class ServiceOperations:
@@ -89,19 +92,29 @@ class ServiceOperations:
         return get_service(self._state, asker, address, Right.DEPLOY).definition.env
 
     async def change_config(
-        self, asker: Actor, address: Address, *, values: Mapping[str, str], drop: Sequence[str] = ()
+        self,
+        asker: Actor,
+        address: Address,
+        *,
+        values: Mapping[str, str],
+        drop: Sequence[str] = (),
+        replace_all: bool = False,
     ) -> Change:
-        """Several variables in one version. Dropping one that is not set changes nothing."""
+        """Several variables in one version. Dropping one that is not set changes nothing.
+
+        `replace_all`: those that are not among `values` go.
+        """
         parts = [f"config:set {' '.join(sorted(values))}"] if values else []
         parts += [f"config:unset {' '.join(sorted(drop))}"] if drop else []
         if not parts:
             raise InvalidInput("env", "Name at least one variable to set or to remove.")
-        return await self._redefine(
-            asker,
-            address,
-            ", ".join(parts),
-            lambda before: replace(before, env=changed_env(before.env, put=values, drop=drop)),
-        )
+        parts += ["all others unset"] if replace_all else []
+
+        def change(before: Definition) -> Definition:
+            kept = {} if replace_all else before.env
+            return replace(before, env=changed_env(kept, put=values, drop=drop))
+
+        return await self._redefine(asker, address, one_line(", ".join(parts), MAX_REASON), change)
 
     async def set_branches(self, asker: Actor, address: Address, branches: Sequence[str]) -> ServiceInfo:
         """Branches whose push deploys."""

@@ -195,10 +195,16 @@ class FakeClient:
         return self._get(address).definition.env
 
     async def change_config(
-        self, address: Address, *, put: Mapping[str, str], drop: Sequence[str] = ()
+        self,
+        address: Address,
+        *,
+        put: Mapping[str, str],
+        drop: Sequence[str] = (),
+        replace_all: bool = False,
     ) -> Change:
         service = self._get(address)
-        env = {name: value for name, value in service.definition.env.items() if name not in drop} | dict(put)
+        kept = {} if replace_all else service.definition.env
+        env = {name: value for name, value in kept.items() if name not in drop} | dict(put)
         if env == service.definition.env:
             return Change(version=None)
         definition = replace(service.definition, env=env)

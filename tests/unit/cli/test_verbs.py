@@ -27,6 +27,8 @@ CASES = {
     "git:set": ["git:set", "-a", "foo", "deploy-branch", "production"],
     "config": ["config", "-a", "foo"],
     "config:get": ["config:get", "-a", "foo", "GREETING"],
+    "config:export": ["config:export", "-a", "foo"],
+    "config:import": ["config:import", "-a", "foo", "--replace"],
     "config:set": ["config:set", "-a", "foo", "GREETING=hi", "EMPTY="],
     "config:unset": ["config:unset", "-a", "foo", "COLOR"],
     "ps": ["ps", "-a", "foo"],
@@ -63,7 +65,11 @@ CASES = {
     "help": ["help", "ps:scale"],
 }
 OTHER = {"version"}
-LOCAL = {"server", "server:stop", "login", "remote:add", "completion", "completion:words"}
+LOCAL = {"server", "server:stop", "store:copy", "login", "remote:add", "completion", "completion:words"}
+
+
+def typed(verb: str) -> str:
+    return "GREETING=hi\nKEY='two\nlines'\n" if verb == "config:import" else "ssh-ed25519 AAAA"
 
 
 def client_for(verb: str) -> FakeClient:
@@ -81,8 +87,8 @@ def test_every_verb_has_a_case() -> None:
 async def test_verb_prints_what_it_always_printed(verb: str) -> None:
     """With MOOR_WRITE_GOLDEN=1 the kept outputs are written anew, to be read in the diff."""
     local_words, ssh_words = both(CASES[verb])
-    here = await local(client_for(verb), terminal=True)(*local_words, typed="ssh-ed25519 AAAA")
-    there = await ssh(client_for(verb))(*ssh_words, typed="ssh-ed25519 AAAA")
+    here = await local(client_for(verb), terminal=True)(*local_words, typed=typed(verb))
+    there = await ssh(client_for(verb))(*ssh_words, typed=typed(verb))
     told = f"$ moor {' '.join(local_words)}\n{here.out}{here.err}\n"
     told += f"$ ssh deploy@HOST {' '.join(ssh_words)}\n{there.out}{there.err}"
     file = GOLDEN / f"{verb.replace(':', '_')}.txt"
@@ -95,7 +101,7 @@ async def test_verb_prints_what_it_always_printed(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", CASES)
 async def test_json_is_one_document(verb: str) -> None:
-    result = await ssh(client_for(verb))(*both(CASES[verb])[1], "--json", typed="ssh-ed25519 AAAA")
+    result = await ssh(client_for(verb))(*both(CASES[verb])[1], "--json", typed=typed(verb))
     assert (result.status, result.err) == (0, "")
     json.loads(result.out)
 

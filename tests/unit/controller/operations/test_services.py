@@ -60,6 +60,15 @@ async def test_several_variables_make_one_version_and_the_same_again_none(world:
     assert again.version is None
 
 
+async def test_config_can_be_replaced_as_a_whole(world: World):
+    await world.app()
+    await world.push()
+    await world.operations.services.change_config(ADMIN, FOO, values={"A": "1", "B": "2"})
+    change = await world.operations.services.change_config(ADMIN, FOO, values={"B": "2"}, replace_all=True)
+    assert (change.version.number, change.version.definition.env) == (3, {"B": "2"})
+    assert change.version.reason == "config:set B, all others unset"
+
+
 async def test_config_that_failed_can_be_taken_back(world: World):
     await world.app()
     await world.push()
