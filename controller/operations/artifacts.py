@@ -4,9 +4,14 @@ import re
 
 from controller.errors import InvalidInput
 from controller.names import check_env_name, check_process_type
+from controller.operations.text import is_passable
 from controller.types import Artifact, ArtifactKind
 
 MAX_COMMAND = 16 * 1024
+MAX_VALUE = 64 * 1024
+"""Bytes of one variable's value: the kernel takes 128 KiB for one string of a process's environment."""
+MAX_ENV = 256 * 1024
+"""Bytes of all variables together."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
@@ -29,14 +34,16 @@ def check_artifact(artifact: Artifact) -> Artifact:
     for kind, command in artifact.process_types.items():
         if kind:
             check_process_type(kind)
-        if not command.strip() or "\0" in command or len(command) > MAX_COMMAND:
+        if not command.strip() or not is_passable(command) or len(command) > MAX_COMMAND:
             raise InvalidInput(
                 "artifact", f"The command of the process type {kind or 'web'} is no command line."
             )
     for name, value in artifact.env.items():
         check_env_name(name)
-        if "\0" in value:
-            raise InvalidInput("artifact", f"The value of {name} has a zero byte in it.")
+        if not is_passable(value) or len(value) > MAX_VALUE:
+            raise InvalidInput("artifact", f"The value of {name} can't be given to a process.")
+    if sum(map(len, (*artifact.env, *artifact.env.values()))) > MAX_ENV:
+        raise InvalidInput("artifact", f"Its variables are larger than {MAX_ENV // 1024} KiB together.")
     return artifact
 
 

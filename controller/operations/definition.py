@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from controller.environment import RESERVED_PREFIX
 from controller.errors import InvalidInput
 from controller.names import check_env_name
-from controller.operations.artifacts import check_image
+from controller.operations.artifacts import MAX_ENV, MAX_VALUE, check_image
+from controller.operations.text import is_passable
 from controller.types import Definition, HealthCheck
 
-MAX_VALUE = 64 * 1024
-"""Bytes of one variable's value: the kernel takes 128 KiB for one string of a process's environment."""
-MAX_ENV = 256 * 1024
-"""Bytes of all variables together."""
+MAX_EXTRA = 64 * 1024
+MAX_DEPTH = 16
+"""Bytes of the keys for plugins as JSON, and how deep lists and mappings may be in each other: whoever
+reads them, here or in a plugin, does so by recursion."""
 
 
 def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definition:
@@ -36,7 +39,9 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
         elif value is None:
             extra.pop(key, None)
         else:
+            _check_depth(key, value)
             extra[key] = value
+    _check_extra(extra)
     return replace(definition, extra=extra)
 
 
@@ -76,8 +81,27 @@ def _check_variable(name: str, value: str) -> None:
         )
 
 
+def _check_depth(key: str, value: Any, depth: int = 1) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidInput("definition", f"{key[:60]!a} is nested more than {MAX_DEPTH} levels deep.")
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for each in inner:
+        _check_depth(key, each, depth + 1)
+
+
+def _check_extra(extra: Mapping[str, Any]) -> None:
+    try:
+        size = len(msgspec.json.encode(extra))
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            "definition", "The definition has a text in it that is no valid Unicode."
+        ) from error
+    if size > MAX_EXTRA:
+        raise InvalidInput("definition", f"The definition is larger than {MAX_EXTRA // 1024} KiB.")
+
+
 def _text(key: str, value: Any) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value.strip() or "\0" in value):
+    if value is not None and (not isinstance(value, str) or not value.strip() or not is_passable(value)):
         raise InvalidInput(key, f"{key} must be a text that is not empty, or null.")
     return value
 
@@ -109,7 +133,9 @@ def _health(value: Any) -> HealthCheck:
             "health", "health must be a path such as /health, or {path: …, timeout: …, settle: …}."
         )
     if unknown := set(value) - {"path", "timeout", "settle"}:
-        raise InvalidInput("health", f"health knows path, timeout and settle, not {min(map(str, unknown))}.")
+        raise InvalidInput(
+            "health", f"health knows path, timeout and settle, not {min(map(str, unknown))[:60]!a}."
+        )
     path = value.get("path")
     if path is not None and not _is_http_path(path):
         raise InvalidInput("health", "health.path must be an HTTP path such as /health.")

@@ -5,3 +5,8 @@ def one_line(text: str, limit: int) -> str:
     """Without line ends and control characters, at most `limit` characters."""
     line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def is_passable(text: str) -> bool:
+    """Whether it can be kept, and be given to a process: it is valid Unicode without a zero byte."""
+    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)

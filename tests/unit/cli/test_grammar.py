@@ -152,8 +152,18 @@ def test_set_service_takes_a_name_or_an_image(
     assert read_service(name, definition) == expected
 
 
-@pytest.mark.parametrize("definition", ["text", "[1]", "{", "a: b: c"])
+@pytest.mark.parametrize("definition", ["text", "[1]", "{", "a: b: c", "a: 2026-99-99"])
 def test_a_definition_must_be_a_mapping(definition: str) -> None:
+    with pytest.raises(InvalidInput, match="definition"):
+        read_service("redis", definition)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    ["{a: &a [x], b: [*a, *a]}", "{a: " + "[" * 1000 + "]" * 1000 + "}", "{a: " + "x" * 100_000 + "}"],
+    ids=["alias", "deep", "large"],
+)
+def test_a_definition_is_no_way_to_keep_the_server_busy(definition: str) -> None:
     with pytest.raises(InvalidInput, match="definition"):
         read_service("redis", definition)
 

@@ -14,6 +14,10 @@ from tests.unit.controller.world import ADMIN, FOO, World, make_world
 REDIS = Address("foo", "redis")
 
 
+def nested(depth: int) -> list:
+    return [nested(depth - 1)] if depth else []
+
+
 async def test_a_first_push_makes_version_1_the_target(world: World):
     await world.app()
     assert await world.push() == 1
@@ -149,6 +153,12 @@ async def test_an_image_service_takes_no_code_until_its_image_is_taken_away(worl
         ({"health": {"timeout": True}}, "health"),
         ({"health": {"timeout": float("nan")}}, "health"),
         ({"health": {"retries": 1}}, "health"),
+        ({"health": {"\ud800": 1}}, "health"),
+        ({"command": "\ud800"}, "command"),
+        ({"labels": {"a": ["\ud800"]}}, "definition"),
+        ({"\ud800": 1}, "definition"),
+        ({"labels": nested(17)}, "definition"),
+        ({"labels": "x" * 70_000}, "definition"),
     ],
 )
 async def test_off_definitions_name_their_field(world: World, given: dict, field: str):
