@@ -33,6 +33,7 @@ from controller.store.base import (
     StoreUnusable,
     Write,
 )
+from controller.store.copy import UNFINISHED_KEY
 from controller.types import Event, Service
 from controller.wire import WireError, decode, encode, to_json
 
@@ -265,6 +266,11 @@ class State(Mirror):
         return Events(self, self._bell, deployment, service, self.last_event if after is None else after)
 
     async def _check_schema(self) -> None:
+        if await self._store.get(UNFINISHED_KEY) is not None:
+            raise StoreUnusable(
+                "The store holds a copy that was broken off. Repeat `moor store:copy` with --force, or start "
+                "with the store that was copied from."
+            )
         entry = await self._store.get(SCHEMA_KEY)
         if entry is None:
             try:

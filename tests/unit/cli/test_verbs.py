@@ -115,7 +115,12 @@ async def test_version_tells_both_where_they_differ() -> None:
 
 @pytest.mark.parametrize("verb", sorted(LOCAL))
 async def test_local_verbs_say_so_over_ssh(verb: str) -> None:
-    words = {"login": ["http://x"], "remote:add": ["foo"], "completion": ["bash"]}.get(verb, [])
+    words = {
+        "login": ["http://x"],
+        "remote:add": ["foo"],
+        "completion": ["bash"],
+        "store:copy": ["--from", "sqlite", "--to", "etcd"],
+    }.get(verb, [])
     result = await ssh()(verb, *words)
     assert result.status == 2
     assert "works on your own machine only" in result.err
