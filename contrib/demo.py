@@ -28,7 +28,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Show a git push, from the outside.")
     parser.add_argument("--keep", action="store_true", help="leave server and app running")
     keep = parser.parse_args().keep
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     here = Installation()
     status = 1
     try:
@@ -39,7 +40,7 @@ def main() -> int:
         print(here.last_lines())
     except KeyboardInterrupt:
         print()
-        say(" !     Interrupted.")
+        say(" !     Interrupted: stopping everything.")
         status = 130
     finally:
         if keep and status == 0:
@@ -116,6 +117,9 @@ cd; moor server:stop --all; rm -rf {here.folder}    # when you are done"""
 
 
 def clean_up(here: Installation) -> None:
+    # Who presses Ctrl-C once more would only leave the half of it running.
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
     here.remove()
     say(f"=====> Stopped everything and removed {here.folder}")
 
