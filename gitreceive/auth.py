@@ -19,6 +19,9 @@ MAX_KEYS = 12
 MAX_CONNECTIONS = 256
 MAX_STRANGERS = 64
 """Connections at once, in all and not logged in."""
+MAX_OF_ONE_ADDRESS = 32
+MAX_OF_ONE_USER = 64
+"""Of these: not logged in from one address, and logged in as one user. So nobody fills the house alone."""
 MAX_FAILURES = 30
 FAILURE_WINDOW = 60.0
 """An address may fail to log in this often within this many seconds."""
@@ -32,17 +35,35 @@ class Door:
         self._clock = clock
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
         self.connections: set[asyncssh.SSHServerConnection] = set()
-        self.strangers: set[asyncssh.SSHServerConnection] = set()
-        """Those that have not logged in."""
+        self.strangers: dict[asyncssh.SSHServerConnection, str] = {}
+        """Those that have not logged in, and their addresses."""
+        self.users: dict[asyncssh.SSHServerConnection, str] = {}
+        """Those that have, and whose they are."""
 
     def refusal(self, host: str) -> str | None:
         """Why a new connection from that address is not taken; None when it is."""
         if len(self.connections) >= MAX_CONNECTIONS or len(self.strangers) >= MAX_STRANGERS:
             return "Too many connections; try again in a moment"
+        if sum(each == host for each in self.strangers.values()) >= MAX_OF_ONE_ADDRESS:
+            return "Too many connections from your address; try again in a moment"
         recent = [each for each in self._failures.get(host, []) if self._clock() - each < FAILURE_WINDOW]
         if len(recent) >= MAX_FAILURES:
             return "Too many failed logins; try again in a minute"
         return None
+
+    def admit(self, connection: asyncssh.SSHServerConnection, user: str) -> bool:
+        """It has logged in as that user; False when the user has too many connections already."""
+        self.strangers.pop(connection, None)
+        if sum(each == user for each in self.users.values()) >= MAX_OF_ONE_USER:
+            return False
+        self.users[connection] = user
+        return True
+
+    def leave(self, connection: asyncssh.SSHServerConnection) -> bool:
+        """It is gone; whether it never logged in."""
+        self.connections.discard(connection)
+        self.users.pop(connection, None)
+        return self.strangers.pop(connection, None) is not None
 
     def failed(self, host: str) -> None:
         """A login from that address came to nothing."""
@@ -73,16 +94,13 @@ class Visitor(asyncssh.SSHServer):
             conn.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, reason)
             return
         self._door.connections.add(conn)
-        self._door.strangers.add(conn)
+        self._door.strangers[conn] = self._host
 
     def connection_lost(self, exc: Exception | None) -> None:
         assert self._connection is not None
-        self._door.connections.discard(self._connection)
-        if self._connection in self._door.strangers:
-            self._door.strangers.discard(self._connection)
-            if self._tried:
-                self._door.failed(self._host)
-                log.warning("login failed host=%s keys=%s", self._host, " ".join(sorted(self._tried)))
+        if self._door.leave(self._connection) and self._tried:
+            self._door.failed(self._host)
+            log.warning("login failed host=%s keys=%s", self._host, " ".join(sorted(self._tried)))
 
     def begin_auth(self, username: str) -> bool:
         return True
@@ -110,4 +128,17 @@ class Visitor(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         assert self._connection is not None
-        self._door.strangers.discard(self._connection)
+        assert self.key is not None
+        if not self._door.admit(self._connection, self.key.user):
+            log.warning("connection refused host=%s user=%s: it has too many", self._host, self.key.user)
+            self._connection.disconnect(
+                asyncssh.DISC_TOO_MANY_CONNECTIONS,
+                f"{self.key.user} has {MAX_OF_ONE_USER} connections already; close some",
+            )
+
+    def may_still(self) -> bool:
+        """Whether the key is known yet: it may have been removed since the login."""
+        if self.key is None:
+            return False
+        known = self._find_key(self.key.fingerprint)
+        return known is not None and known.user == self.key.user

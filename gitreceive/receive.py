@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dulwich.errors import GitProtocolError
 from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID
+from dulwich.objects import ObjectID, valid_hexsha
 from dulwich.protocol import CAPABILITY_ATOMIC, CAPABILITY_SIDE_BAND_64K, Protocol
 from dulwich.refs import Ref
 from dulwich.server import ReceivePackHandler
@@ -35,7 +35,8 @@ from gitreceive.rules import Rules, Update
 log = logging.getLogger(__name__)
 
 MAX_UPDATES = 20_000
-"""Refs that one push may name."""
+MAX_COMMANDS = 8 * 1024**2
+"""Refs that one push may name, and bytes that it may use for it."""
 DRAIN_TIME = 10.0
 DRAIN_SILENCE = 2.0
 """Seconds that we go on reading, in all and without a byte, from a client that we refused in the middle
@@ -52,6 +53,7 @@ class Wire(Protocol):
         self._send = bridge.write
         self._waiting = bytearray()
         self._lines = 0
+        self._size = 0
 
     def flush(self) -> None:
         """Send what was written: in one piece, not a packet for each line."""
@@ -66,16 +68,20 @@ class Wire(Protocol):
             self.flush()
         line = super().read_pkt_line()
         while line is not None and line.startswith(b"shallow "):
-            self.shallow.append(line.split()[1])
-            self._count()
+            commit = line.removeprefix(b"shallow ").strip()
+            if not valid_hexsha(commit):
+                raise GitProtocolError("a shallow line without a commit id")
+            self.shallow.append(commit)
+            self._count(line)
             line = super().read_pkt_line()
-        self._count()
+        self._count(line or b"")
         return line
 
-    def _count(self) -> None:
+    def _count(self, line: bytes) -> None:
         self._lines += 1
-        if self._lines > MAX_UPDATES:
-            raise GitProtocolError(f"more than {MAX_UPDATES} refs in one push")
+        self._size += len(line)
+        if self._lines > MAX_UPDATES or self._size > MAX_COMMANDS:
+            raise GitProtocolError(f"more than {MAX_UPDATES} refs in one push, or names too long")
 
 
 class ReceiveHandler(ReceivePackHandler):

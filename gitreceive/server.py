@@ -14,7 +14,6 @@ from builder.base import Builder
 from builder.source import export_source
 from controller.client import Client
 from controller.config import Settings
-from controller.types import SshKey
 from gitreceive.auth import Door, FindKey, Visitor
 from gitreceive.command import CommandRequest
 from gitreceive.git import find_git
@@ -30,7 +29,8 @@ MAX_PUSHES = 24
 """Pushes at once over the whole server; each has a thread. More wait for their turn."""
 MAX_FETCHES = 8
 MAX_SESSIONS = 256
-"""Of all kinds, waiting ones included; a connection may open several."""
+MAX_SESSIONS_OF_ONE = 64
+"""Of all kinds, waiting ones included, in all and of one user; a connection may open several."""
 CLOSE_TIMEOUT = 15.0
 """Seconds that sessions get to end when the server stops."""
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
@@ -135,19 +135,28 @@ class GitReceive:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        if len(self._sessions) >= MAX_SESSIONS:
-            process.stderr.write(
-                b" !     The server is busy with too many sessions; try again in a moment.\n"
-            )
+        visitor: Visitor = process.get_extra_info("connection").get_extra_info("visitor")
+        if refusal := self._refusal(visitor):
+            process.stderr.write(f" !     {refusal}\n".encode())
             process.exit(1)
             return
+        assert visitor.key is not None
+        session = Session(process, visitor.key, self._context)
         # A task of our own: asyncssh cancels its tasks with the connection, at once and without waiting.
-        visitor = process.get_extra_info("connection").get_extra_info("visitor")
-        key: SshKey = visitor.key
-        session = Session(process, key, self._context)
         task = asyncio.create_task(session.run())
         self._sessions[task] = session
         task.add_done_callback(lambda done: self._sessions.pop(done, None))
+
+    def _refusal(self, visitor: Visitor) -> str | None:
+        """Why this connection gets no session now; None when it does."""
+        if visitor.key is None or not visitor.may_still():
+            return "The key that you logged in with was removed."
+        if len(self._sessions) >= MAX_SESSIONS:
+            return "The server is busy with too many sessions; try again in a moment."
+        user = visitor.key.user
+        if sum(each.user == user for each in self._sessions.values()) >= MAX_SESSIONS_OF_ONE:
+            return f"{user} has {MAX_SESSIONS_OF_ONE} sessions already; end some, or try again in a moment."
+        return None
 
 
 def ensure_host_key(path: Path) -> asyncssh.SSHKey:

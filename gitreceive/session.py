@@ -91,6 +91,11 @@ class Session:
         with suppress(OSError):
             self._process.exit(status)
 
+    @property
+    def user(self) -> str:
+        """Whose it is."""
+        return self._key.user
+
     def abort(self) -> None:
         """The server stops."""
         if self._bridge is not None:
@@ -116,8 +121,11 @@ class Session:
             return await self._dispatch()
         except MooringError as error:
             self._complain(str(error))
-        except (HangupException, GitProtocolError, asyncssh.Error, ConnectionError) as error:
+        except (HangupException, asyncssh.Error, ConnectionError) as error:
             log.info("session ended user=%s error=%r", self._key.user, error)
+        except GitProtocolError as error:
+            log.info("session ended user=%s error=%r", self._key.user, str(error)[:300])
+            self._complain(f"What your git sent can't be understood: {str(error)[:300]}.")
         except Exception:
             log.exception("session failed user=%s verb=%s", self._key.user, self._verb)
             self._complain("The server failed, through no fault of yours; its log has the cause.")

@@ -659,6 +659,52 @@ async def test_ref_outside_refs_is_refused(endpoint: Endpoint, ann: Visitor) -> 
     assert b"ng HEAD funny refname" in await asyncio.to_thread(push)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"x",
+        b"zzzz\n",
+        pkt_line(b"only two"),
+        pkt_line(b"g" * 40 + b" " + ZERO + b" refs/heads/x\0report-status"),
+        pkt_line(b"shallow xx/etc/passwd") + pkt_line(None),
+        pkt_line(ZERO + b" " + b"a" * 40 + b" refs/heads/x\0no-such-capability") + pkt_line(None),
+    ],
+    ids=["end", "cut", "length", "words", "hex", "shallow", "capability"],
+)
+async def test_odd_protocol_is_no_fault_of_the_server(
+    endpoint: Endpoint, ann: Visitor, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    def push() -> bytes:
+        client = RawClient(ann)
+        client.read_refs()
+        client.channel.sendall(line)
+        client.channel.shutdown_write()
+        client.rest()
+        return client.errors()
+
+    assert b"fault of yours" not in await asyncio.to_thread(push)
+    await endpoint.settle()
+    assert "Traceback" not in caplog.text
+
+
+async def test_names_of_refs_take_bounded_memory(
+    endpoint: Endpoint, ann: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitreceive.receive.MAX_COMMANDS", 100_000)
+
+    def push() -> bytes:
+        client = RawClient(ann)
+        client.read_refs()
+        for number in range(4):
+            ref = b"refs/heads/%d" % number + b"x" * 40_000
+            client.channel.sendall(pkt_line(ZERO + b" " + b"a" * 40 + b" " + ref + b"\0report-status"))
+        client.rest()
+        return client.errors()
+
+    assert b"names too long" in await asyncio.to_thread(push)
+
+
 # Two at once
 
 
@@ -916,6 +962,39 @@ async def test_secrets_on_a_command_line_are_not_logged(
     assert "The server failed" in output
     assert "config:set" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+async def test_a_removed_key_ends_its_open_connection_too(endpoint: Endpoint, ann: Visitor) -> None:
+    def ask(transport: paramiko.Transport) -> tuple[bytes, int]:
+        channel = transport.open_session()
+        channel.exec_command("whoami")
+        return channel.recv_stderr(1000), channel.recv_exit_status()
+
+    client = await asyncio.to_thread(RawClient, ann, "whoami")
+    endpoint.keys.clear()
+    errors, status = await asyncio.to_thread(ask, client.transport)
+    client.transport.close()
+
+    assert (b"was removed" in errors, status) == (True, 1)
+
+
+async def test_one_user_leaves_sessions_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait(request: Any) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    monkeypatch.setattr("gitreceive.server.MAX_SESSIONS_OF_ONE", 1)
+    endpoint = await start_endpoint(tmp_path, wait)
+    ann, bob = endpoint.visitor(), endpoint.visitor("bob")
+    first = await asyncio.to_thread(RawClient, ann, "logs")
+    await until(lambda: endpoint.commands)
+
+    status, output = await ann.ssh("whoami")
+    assert (status, "sessions already" in output) == (1, True)
+    status, output = await bob.ssh()
+    assert (status, "Hello bob." in output) == (0, True)
+    first.transport.close()
+    await endpoint.server.close()
 
 
 async def test_login_without_a_command_explains_itself(ann: Visitor) -> None:
