@@ -13,6 +13,8 @@ from controller.views import Change, RolloutStep, ServiceInfo
 
 detach_option = click.option("--detach", is_flag=True, help="Don't wait until the change is in effect.")
 
+RELEASED_BY = "config:apply or the next push releases it, a rollback drops it"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeResult:
@@ -21,19 +23,25 @@ class ChangeResult:
     changed: bool
     version: Version | None
     held: str | None = None
+    staged: tuple[str, ...] = ()
 
 
 async def finish_change(context: Context, address: Address, change: Change, *, detach: bool) -> None:
     """Say what became of a change of definition or config, and follow the version that it made."""
     output = context.output
+    if change.version is not None and change.version.staged:
+        output.detail(f"v{change.version.number} has what was staged: {', '.join(change.version.staged)}.")
     if change.held is not None:
         output.detail(f"Kept for the first start. It is held: {change.held}")
+    elif change.staged:
+        output.detail(f"Staged: {', '.join(change.staged)}. {RELEASED_BY}.")
     elif change.version is None:
         output.line("No changes.")
     result = ChangeResult(
-        changed=change.version is not None or change.held is not None,
+        changed=change.version is not None or change.held is not None or bool(change.staged),
         version=change.version,
         held=change.held,
+        staged=change.staged,
     )
     if change.version is None:
         output.data(result)

@@ -37,6 +37,7 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("config:import", "config:import_", "Set all variables of a file; they make one version."),
         Verb("config:set", "config:set_", "Set variables; all of them make one version."),
         Verb("config:unset", "config:unset", "Remove variables."),
+        Verb("config:apply", "config:apply", "Release what was set with --no-restart."),
     ),
     "Processes": (
         Verb("ps", "ps:ps", "Show what runs.", ("ps:list", "ps:report")),

@@ -140,10 +140,18 @@ class Client:
         put: Mapping[str, str],
         drop: Sequence[str] = (),
         replace_all: bool = False,
+        stage: bool = False,
     ) -> Change:
-        """Several variables in one version. `replace_all`: all that are not in `put` go."""
-        body = {"put": put, "drop": list(drop), "replace": replace_all}
+        """Several variables in one version. `replace_all`: all that are not in `put` go.
+
+        `stage`: no version is made; `apply_config`, a push or any other new version but a rollback has them.
+        """
+        body = {"put": put, "drop": list(drop), "replace": replace_all, "stage": stage}
         return await self._send(Change, "PATCH", f"{_service(address)}/config", body)
+
+    async def apply_config(self, address: Address) -> Change:
+        """One version of all that is staged."""
+        return await self._send(Change, "POST", f"{_service(address)}/config/apply")
 
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         body = {"branches": list(branches)}

@@ -8,6 +8,11 @@ RESERVED_PREFIX = "MOORING_"
 """Variables of ours, which people can't set."""
 
 
+def changed_names(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables that are set, unset or of another value; sorted."""
+    return tuple(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
+
+
 def environment(version: Version) -> Mapping[str, str]:
     """The complete environment of an instance of `version`, but for the PORT that its backend gives it.
 

@@ -179,6 +179,8 @@ class Version:
     actor: str = ""
     reason: str = ""
     """In words: "push of 1a2b3c4 to master", "config:set GREETING", "rollback to v3"."""
+    staged: tuple[str, ...] = ()
+    """Names of variables that were set or unset before, without a version, and went along in this one."""
     created_at: datetime | None = None
     status: VersionStatus = VersionStatus.PENDING
     failure: str = ""

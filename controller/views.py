@@ -21,6 +21,8 @@ class ServiceInfo:
     """Why it can't start yet; None when nothing holds it."""
     running: int
     """Instances that run now."""
+    staged: tuple[str, ...] = ()
+    """Names of variables that were changed without a version: the next version has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Change:
     version: Version | None
     """The new version; None when nothing was made: no changes, or the service is held (see `held`)."""
     held: str | None = None
+    staged: tuple[str, ...] = ()
+    """Where staging was asked for: names of the variables that wait for a version now."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,9 +138,10 @@ def refuse_full_disk(settings: Settings) -> None:
 async def find_wanted_version(push: Push, info: ServiceInfo) -> Version | None:
     """The version that serves or is on its way there, when it came from this very commit.
 
-    On its way: the server, or the client, went away after the version was written.
+    On its way: the server, or the client, went away after the version was written. None where config
+    is staged: a push releases it.
     """
-    if info.service.target is None:
+    if info.service.target is None or info.staged:
         return None
     version = await push.client.version(push.address, info.service.target)
     return version if version.commit == push.commit else None
@@ -215,6 +216,8 @@ async def follow(push: Push, change: Change) -> None:
             push.out.step("No changes")
         return
     push.out.step(f"Releasing v{change.version.number}")
+    if change.version.staged:
+        push.out.line(f"with the staged config {', '.join(change.version.staged)}")
     await follow_version(push, change.version)
 
 

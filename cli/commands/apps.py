@@ -10,6 +10,7 @@ import click
 from cli.context import CommandFailed, Context
 from cli.grammar import app_command, command
 from cli.output import timestamp
+from cli.rollout import RELEASED_BY
 from controller.errors import Conflict
 from controller.names import DEFAULT_SERVICE, Address, parse_address
 from controller.types import Instance, InstanceState
@@ -141,6 +142,7 @@ async def info(context: Context, *, address: Address) -> None:
             ("push to", await push_url(context, address)),
             ("branches", " ".join(service.branches)),
             ("image", service.definition.image),
+            ("staged config", f"{', '.join(found.staged)} ({RELEASED_BY})" if found.staged else ""),
             ("created", timestamp(service.created_at)),
             ("created by", service.created_by),
         )

@@ -4,10 +4,14 @@ import click
 
 from cli.context import CommandFailed, Context
 from cli.grammar import app_command
-from cli.rollout import detach_option, finish_change
+from cli.rollout import RELEASED_BY, detach_option, finish_change
 from cli.variables import FORMS, read, write
 from controller.errors import InvalidInput
 from controller.names import Address, check_env_name
+
+stage_option = click.option(
+    "--no-restart", "stage", is_flag=True, help="Only keep it, for `config:apply` or the next push."
+)
 
 
 @app_command(example="moor config -a foo")
@@ -16,6 +20,8 @@ async def config(context: Context, *, address: Address) -> None:
     context.output.title(f"{address} config variables")
     context.output.facts(sorted(variables.items()), empty=True)
     context.output.data(dict(sorted(variables.items())))
+    if staged := (await context.client.service(address)).staged:
+        context.output.note(f"Not in effect yet: {', '.join(staged)}. {RELEASED_BY}.")
 
 
 @app_command(example="moor config:get -a foo GREETING\nmoor config:get -a foo GREETING COLOR")
@@ -54,16 +60,17 @@ async def export(context: Context, *, address: Address, form: str) -> None:
 )
 @click.argument("file", required=False)
 @click.option("--replace", is_flag=True, help="Remove all variables that are not in it.")
+@stage_option
 @detach_option
 async def import_(
-    context: Context, *, address: Address, file: str | None, replace: bool, detach: bool
+    context: Context, *, address: Address, file: str | None, replace: bool, stage: bool, detach: bool
 ) -> None:
     """Reads FILE or, without one, standard input: NAME=VALUE lines of a .env file, `export` lines, or a JSON
     object. Nothing in values is expanded. All variables make one version."""
     put = read(await _text(context, file))
-    others = ", removing all others," if replace else ""
-    context.output.step(f"Setting {', '.join(put)}{others} and restarting {address}")
-    change = await context.client.change_config(address, put=put, replace_all=replace)
+    others = ", removing all others" if replace else ""
+    context.output.step(f"Setting {', '.join(put)}{others}{_and_restarting(address, stage)}")
+    change = await context.client.change_config(address, put=put, replace_all=replace, stage=stage)
     await finish_change(context, address, change, detach=detach)
 
 
@@ -80,25 +87,45 @@ async def _text(context: Context, file: str | None) -> str:
     return context.folder.read(str(file))
 
 
-@app_command(example="moor config:set -a foo GREETING=hello COLOR=blue")
+@app_command(
+    example="moor config:set -a foo GREETING=hello COLOR=blue\nmoor config:set -a foo --no-restart KEY=abc"
+)
 @click.argument("pairs", nargs=-1, required=True, metavar="NAME=VALUE")
+@stage_option
 @detach_option
-async def set_(context: Context, *, address: Address, pairs: tuple[str, ...], detach: bool) -> None:
+async def set_(
+    context: Context, *, address: Address, pairs: tuple[str, ...], stage: bool, detach: bool
+) -> None:
     """The app is restarted with them, without a pause in serving. Values already set are no change."""
     put = dict(_pair(each) for each in pairs)
-    context.output.step(f"Setting {', '.join(put)} and restarting {address}")
-    change = await context.client.change_config(address, put=put)
+    context.output.step(f"Setting {', '.join(put)}{_and_restarting(address, stage)}")
+    change = await context.client.change_config(address, put=put, stage=stage)
     await finish_change(context, address, change, detach=detach)
 
 
 @app_command(example="moor config:unset -a foo GREETING")
 @click.argument("names", nargs=-1, required=True, metavar="NAME")
+@stage_option
 @detach_option
-async def unset(context: Context, *, address: Address, names: tuple[str, ...], detach: bool) -> None:
+async def unset(
+    context: Context, *, address: Address, names: tuple[str, ...], stage: bool, detach: bool
+) -> None:
     drop = [check_env_name(each) for each in names]
-    context.output.step(f"Unsetting {', '.join(drop)} and restarting {address}")
-    change = await context.client.change_config(address, put={}, drop=drop)
+    context.output.step(f"Unsetting {', '.join(drop)}{_and_restarting(address, stage)}")
+    change = await context.client.change_config(address, put={}, drop=drop, stage=stage)
     await finish_change(context, address, change, detach=detach)
+
+
+@app_command(example="moor config:apply -a foo")
+@detach_option
+async def apply(context: Context, *, address: Address, detach: bool) -> None:
+    """One version of all that was set or unset with --no-restart."""
+    context.output.step(f"Releasing the staged config of {address}")
+    await finish_change(context, address, await context.client.apply_config(address), detach=detach)
+
+
+def _and_restarting(address: Address, stage: bool) -> str:
+    return f" for {address}, without a restart" if stage else f" and restarting {address}"
 
 
 def _pair(text: str) -> tuple[str, str]:

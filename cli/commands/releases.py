@@ -68,9 +68,12 @@ async def rollback(context: Context, *, address: Address, version: str | None, d
     """Makes a new version of the older one's code and config; databases are not touched. Without
     VERSION: the last one that was live before the current one."""
     number = read_version(version) if version is not None else None
-    before = (await context.client.service(address)).service.current
+    known = await context.client.service(address)
+    before = known.service.current
     made = await context.client.rollback(address, number)
     context.output.step(f"{address}: {made.reason}, as v{made.number}")
+    if known.staged:
+        context.output.note(f"Staged config was dropped: {', '.join(known.staged)}.")
     if before is not None:
         context.output.detail(f"Undo it with: rollback v{before}")
     await finish_version(context, address, made, detach=detach)

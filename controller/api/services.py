@@ -30,6 +30,7 @@ class ConfigChange(Body):
     put: dict[str, str] = Field(default_factory=dict, examples=[{"GREETING": "hello"}])
     drop: list[str] = Field(default_factory=list, examples=[["OLD_SETTING"]])
     replace: bool = Field(False, description="Drop all variables that are not in `put`.")
+    stage: bool = Field(False, description="Make no version: the next one has the changes.")
 
 
 class Branches(Body):
@@ -79,9 +80,16 @@ def routes(services: ServiceOperations) -> APIRouter:
     async def change_config(asker: Asker, at: At, body: ConfigChange) -> Response:
         """All in one version; none when nothing changes."""
         change = await services.change_config(
-            asker, at, values=body.put, drop=body.drop, replace_all=body.replace
+            asker, at, values=body.put, drop=body.drop, replace_all=body.replace, stage=body.stage
         )
         return respond(change)
+
+    @router.post(
+        f"{SERVICE}/config/apply", summary="Release staged variables", responses=answers(Change, 403, 404)
+    )
+    async def apply_config(asker: Asker, at: At) -> Response:
+        """One version of all that is staged; none when nothing is."""
+        return respond(await services.apply_config(asker, at))
 
     @router.put(
         f"{SERVICE}/branches", summary="Say which branches deploy", responses=answers(Service, 403, 404)

@@ -17,14 +17,19 @@ from controller.operations.lookup import address_of, find_code, find_wanted, get
 from controller.operations.removal import Removal
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
-from controller.operations.versioning import NO_CODE, Cause, content_with, new_version
+from controller.operations.versioning import (
+    MAX_REASON,
+    NO_CODE,
+    Cause,
+    content_with,
+    new_version,
+    staged_names,
+)
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.types import Definition, InstanceState, Right, Service, Version
 from controller.views import Change, ServiceInfo
 
 MAX_UID = 2**31 - 2
-MAX_REASON = 500
-"""Characters of what is kept of why a version was made."""
 
 
 class ServiceOperations:
@@ -99,10 +104,12 @@ class ServiceOperations:
         values: Mapping[str, str],
         drop: Sequence[str] = (),
         replace_all: bool = False,
+        stage: bool = False,
     ) -> Change:
         """Several variables in one version. Dropping one that is not set changes nothing.
 
-        `replace_all`: those that are not among `values` go.
+        `replace_all`: those that are not among `values` go. `stage`: no version is made; the next one,
+        whatever it is made for, has them, unless it is a rollback, which drops them.
         """
         parts = [f"config:set {' '.join(sorted(values))}"] if values else []
         parts += [f"config:unset {' '.join(sorted(drop))}"] if drop else []
@@ -114,7 +121,11 @@ class ServiceOperations:
             kept = {} if replace_all else before.env
             return replace(before, env=changed_env(kept, put=values, drop=drop))
 
-        return await self._redefine(asker, address, one_line(", ".join(parts), MAX_REASON), change)
+        return await self._redefine(asker, address, ", ".join(parts), change, stage=stage)
+
+    async def apply_config(self, asker: Actor, address: Address) -> Change:
+        """One version of all that is staged; none when nothing is."""
+        return await self._redefine(asker, address, "config:apply", lambda before: before)
 
     async def set_branches(self, asker: Actor, address: Address, branches: Sequence[str]) -> ServiceInfo:
         """Branches whose push deploys."""
@@ -158,6 +169,7 @@ class ServiceOperations:
         *,
         force: bool = False,
         make: bool = False,
+        stage: bool = False,
     ) -> Change:
         made: list[Version] = []
         cause = Cause(actor=asker.name, now=self._clock(), reason=reason)
@@ -174,20 +186,24 @@ class ServiceOperations:
             definition = change(service.definition)
             wanted = find_wanted(self._state, service)
             content = content_with(deployment, definition, find_code(self._state, service))
-            if content is not None and (force or wanted is None or not content.is_that_of(wanted)):
+            waits = stage and wanted is not None
+            if content and not waits and (force or wanted is None or not content.is_that_of(wanted)):
                 version, steps = new_version(service, wanted, content, cause)
                 made.append(version)
                 yield from steps
             elif is_new or definition != service.definition:
                 yield put(replace(service, definition=definition))
                 if content is None:
-                    yield _kept_for_later(service, asker, reason)
+                    yield _kept_for_later(service, asker, reason, "for the first version")
+                elif waits:
+                    yield _kept_for_later(service, asker, reason, "staged for the next version")
 
         await self._state.transact(decide)
         self._runtime.wake()
         service = get_service(self._state, asker, address, Right.VIEW)
         version = shown_version(asker, made[0]) if made else None
-        return Change(version=version, held=self._held(service))
+        staged = staged_names(service, find_wanted(self._state, service)) if stage else ()
+        return Change(version=version, held=self._held(service), staged=staged)
 
     def _new_service(self, asker: Actor, address: Address) -> Service:
         """Raises InvalidInput, Conflict; to be called while deciding."""
@@ -233,6 +249,7 @@ class ServiceOperations:
             urls=tuple(f"http://{each}{suffix}" for each in domains if not each.startswith("*.")),
             process_types=wanted_processes(service, wanted) if wanted else service.scale,
             held=self._held(service),
+            staged=staged_names(service, wanted),
             running=sum(
                 each.state is InstanceState.RUNNING
                 for each in self._runtime.instances(service.deployment, service.name)
@@ -240,13 +257,13 @@ class ServiceOperations:
         )
 
 
-def _kept_for_later(service: Service, asker: Actor, reason: str) -> EventDraft:
+def _kept_for_later(service: Service, asker: Actor, reason: str, until: str) -> EventDraft:
     return EventDraft(
         kind="service.defined",
         deployment=service.deployment,
         service=service.name,
         actor=asker.name,
-        text=f"{reason}, for the first version",
+        text=one_line(f"{reason}, {until}", MAX_REASON),
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from controller.environment import changed_names
+from controller.operations.text import one_line
 from controller.state import EventDraft, Put, put
 from controller.types import (
     Artifact,
@@ -16,6 +18,8 @@ from controller.types import (
     VersionStatus,
 )
 
+MAX_REASON = 500
+"""Characters of what is kept of why a version was made."""
 NO_CODE = "no code yet: git push deploy master"
 
 
@@ -66,7 +70,14 @@ def content_with(deployment: Deployment, definition: Definition, code: Version |
 def new_version(
     service: Service, wanted: Version | None, content: Content, cause: Cause
 ) -> tuple[Version, Iterator[Put | EventDraft]]:
-    """The next version, and what is written for it."""
+    """The next version, and what is written for it. Where it brings staged config along, its reason says so."""
+    staged = tuple(
+        name
+        for name in staged_names(service, wanted)
+        if content.definition.env.get(name) == service.definition.env.get(name)
+    )
+    reason = f"{cause.reason}, with staged config {' '.join(staged)}" if staged else cause.reason
+    cause = replace(cause, reason=one_line(reason, MAX_REASON))
     version = Version(
         deployment=service.deployment,
         service=service.name,
@@ -78,9 +89,15 @@ def new_version(
         build=content.build,
         actor=cause.actor,
         reason=cause.reason,
+        staged=staged,
         created_at=cause.now,
     )
     return version, _written(service, wanted, version, cause)
+
+
+def staged_names(service: Service, wanted: Version | None) -> tuple[str, ...]:
+    """Variables that the wanted version does not have as the definition says; none before a first version."""
+    return () if wanted is None else changed_names(wanted.definition.env, service.definition.env)
 
 
 def _written(

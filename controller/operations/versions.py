@@ -1,6 +1,7 @@
 """Versions: listing, releasing new code, rolling back."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from controller.errors import NotFound, Refused
@@ -10,7 +11,7 @@ from controller.operations.artifacts import check_artifact, check_commit
 from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
-from controller.operations.versioning import Cause, Content, new_version, was_live
+from controller.operations.versioning import Cause, Content, new_version, staged_names, was_live
 from controller.state import EventDraft, Put, State
 from controller.types import Artifact, Right, Service, Version
 from controller.views import Change
@@ -76,6 +77,8 @@ class VersionOperations:
     async def rollback(self, asker: Actor, address: Address, number: int | None = None) -> Version:
         """A new version with the code, definition and globals of an older one that was live.
 
+        Staged config is dropped, and the reason says so.
+
         None: the newest that was live before the wanted one. Raises NotFound, Refused.
         """
         made: list[Version] = []
@@ -93,7 +96,12 @@ class VersionOperations:
                 commit=older.commit,
                 build=older.build,
             )
-            cause = Cause(actor=asker.name, now=self._clock(), reason=f"rollback to v{older.number}")
+            reason = f"rollback to v{older.number}"
+            staged = staged_names(service, wanted)
+            if wanted is not None and staged:
+                reason += f", dropping staged config {' '.join(staged)}"
+                service = replace(service, definition=wanted.definition)
+            cause = Cause(actor=asker.name, now=self._clock(), reason=reason)
             version, steps = new_version(service, wanted, content, cause)
             made[:] = [version]
             yield from steps

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from controller.backends.base import Backend, BackendError, SupportsLogs
+from controller.environment import changed_names
 from controller.reconcile.actions import Action, GiveUp, Promote, Route, Start, Stop
 from controller.reconcile.desired import Key
 from controller.state import Delete, EventDraft, Put, State, put
-from controller.types import Service, VersionStatus
+from controller.types import Definition, Service, Version, VersionStatus
 from router.base import Router, RouterError
 from router.types import Pool
 
@@ -210,14 +211,14 @@ class Actor:
 def _returned(state: State, service: Service, reason: str) -> Service:
     """The service as it is wanted once its goal was given up: what serves is what is wanted again.
 
-    Its definition goes back too where the failed version brought a new one, so that `config` tells
-    what is in effect and the next push does not fail for the same cause.
+    What the failed version brought into its definition goes back too, so that `config` tells what is
+    in effect and the next push does not fail for the same cause. What was staged is staged again.
     """
     definition = service.definition
     failed = state.version(service.deployment, service.name, service.target or 0)
     before = state.version(service.deployment, service.name, service.current or 0)
-    if failed is not None and before is not None and failed.definition == definition:
-        definition = before.definition
+    if failed is not None and before is not None:
+        definition = _given_back(definition, failed, before.definition)
     return replace(
         service,
         target=service.current,
@@ -225,6 +226,15 @@ def _returned(state: State, service: Service, reason: str) -> Service:
         definition=definition,
         rollout_failure=reason,
     )
+
+
+def _given_back(now: Definition, failed: Version, before: Definition) -> Definition:
+    """`before`, but for what was staged before the failed version was made, or while it was on its way."""
+    staged = {*failed.staged, *changed_names(failed.definition.env, now.env)}
+    env = {name: value for name, value in before.env.items() if name not in staged}
+    env |= {name: value for name, value in now.env.items() if name in staged}
+    untouched = replace(now, env={}) == replace(failed.definition, env={})
+    return replace(before if untouched else now, env=env)
 
 
 def _draft(action: Action) -> EventDraft | None:

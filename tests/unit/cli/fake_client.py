@@ -40,6 +40,7 @@ class FakeClient:
         self.ssh_address = "127.0.0.1:2222"
         self.calls: list[tuple[object, ...]] = []
         self.broken_rollout = ""
+        self.staged_: tuple[str, ...] = ()
         self.deployments_: dict[str, Deployment] = {
             name: factories.deployment(name) for name in ("foo", "bare")
         }
@@ -115,6 +116,7 @@ class FakeClient:
             urls=tuple(f"http://{each}:8080/" for each in domains),
             process_types=dict(service.scale) if has_version else {},
             held=None if has_version else "no code yet",
+            staged=self.staged_ if has_version else (),
             running=0 if service.stopped else len(self.instances_.get(key, ())),
         )
 
@@ -201,6 +203,7 @@ class FakeClient:
         put: Mapping[str, str],
         drop: Sequence[str] = (),
         replace_all: bool = False,
+        stage: bool = False,
     ) -> Change:
         service = self._get(address)
         kept = {} if replace_all else service.definition.env
@@ -208,10 +211,17 @@ class FakeClient:
         if env == service.definition.env:
             return Change(version=None)
         definition = replace(service.definition, env=env)
+        if stage:
+            self.services_[address.deployment, address.service] = replace(service, definition=definition)
+            return Change(version=None, staged=tuple(sorted({*put, *drop})))
         if not service.latest:
             self.services_[address.deployment, address.service] = replace(service, definition=definition)
             return Change(version=None, held="no code yet")
         return Change(version=self._version(address, definition=definition))
+
+    async def apply_config(self, address: Address) -> Change:
+        self.staged_ = ()
+        return Change(version=self._version(address, definition=self._get(address).definition))
 
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         key = (address.deployment, address.service)

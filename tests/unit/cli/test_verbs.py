@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+from collections.abc import Callable
 from importlib.metadata import version as installed
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from cli.main import load
 from cli.verbs import ALIASES, VERBS
 from controller.client import Client
-from tests.unit.cli.doors import both, local, ssh
+from tests.unit.cli.doors import Door, both, local, ssh
 from tests.unit.cli.fake_client import FakeClient
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -29,6 +30,7 @@ CASES = {
     "config:get": ["config:get", "-a", "foo", "GREETING"],
     "config:export": ["config:export", "-a", "foo"],
     "config:import": ["config:import", "-a", "foo", "--replace"],
+    "config:apply": ["config:apply", "-a", "foo"],
     "config:set": ["config:set", "-a", "foo", "GREETING=hi", "EMPTY="],
     "config:unset": ["config:unset", "-a", "foo", "COLOR"],
     "ps": ["ps", "-a", "foo"],
@@ -147,3 +149,15 @@ def test_the_fake_client_takes_what_the_real_one_takes() -> None:
         if not name.startswith("_") and name != "add_build":
             real = inspect.signature(getattr(Client, name))
             assert list(inspect.signature(method).parameters.values()) == list(real.parameters.values()), name
+
+
+@pytest.mark.parametrize("door", [local, ssh])
+async def test_staged_config_is_shown_until_it_is_released(door: Callable[..., Door]) -> None:
+    client = FakeClient()
+    staged = await door(client)("config:set", "foo", "KEY=abc", "--no-restart")
+    assert "Setting KEY for foo, without a restart" in staged.out
+    assert "Staged: KEY. config:apply or the next push releases it, a rollback drops it." in staged.out
+    client.staged_ = ("KEY",)
+    assert "Not in effect yet: KEY." in (await door(client)("config", "foo")).err
+    assert "KEY (config:apply or" in (await door(client)("apps:info", "foo")).out
+    assert "Staged config was dropped: KEY." in (await door(client)("rollback", "foo", "v1")).err

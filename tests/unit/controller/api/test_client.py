@@ -38,6 +38,10 @@ async def test_a_service_from_its_first_push_to_its_end(client: Client, world: W
     world.runtime.running = [instance()]
     assert (await client.service(FOO)).running == 1
     assert (await client.instances(FOO))[0].state is InstanceState.RUNNING
+    assert (await client.change_config(FOO, put={"A": "3"}, stage=True)).staged == ("A",)
+    assert (await client.service(FOO)).staged == ("A",)
+    assert (await client.change_config(FOO, put={"A": "1"}, stage=True)).staged == ()
+    assert (await client.apply_config(FOO)).version is None
     assert (await client.change_config(FOO, put={"A": "2"}, drop=["B"])).version.number == 2
     await world.live()
     assert (await client.rollback(FOO)).definition.env == {"A": "1"}

@@ -33,6 +33,7 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         Right.OPERATE,
         lambda ops, who, _: ops.services.change_config(who, FOO, values={"A": "2"}),
     ),
+    "services.apply_config": (Right.OPERATE, lambda ops, who, _: ops.services.apply_config(who, FOO)),
     "services.set_branches": (Right.OPERATE, lambda ops, who, _: ops.services.set_branches(who, FOO, ["x"])),
     "services.destroy": (Right.MANAGE, lambda ops, who, _: ops.services.destroy(who, FOO)),
     "processes.scale": (Right.OPERATE, lambda ops, who, _: ops.processes.scale(who, FOO, {"web": "2"})),

@@ -73,6 +73,62 @@ async def test_config_can_be_replaced_as_a_whole(world: World):
     assert change.version.reason == "config:set B, all others unset"
 
 
+class TestStagedConfig:
+    async def test_it_makes_no_version_until_it_is_applied(self, world: World):
+        await world.app()
+        await world.push()
+        operations = world.operations.services
+        change = await operations.change_config(ADMIN, FOO, values={"A": "1"}, stage=True)
+        assert (change.version, change.staged) == (None, ("A",))
+        await operations.change_config(ADMIN, FOO, values={"B": "2"}, stage=True)
+        assert operations.get(ADMIN, FOO).staged == ("A", "B")
+        applied = (await operations.apply_config(ADMIN, FOO)).version
+        assert (applied.number, applied.definition.env) == (2, {"A": "1", "B": "2"})
+        assert applied.staged == ("A", "B")
+        assert applied.reason == "config:apply, with staged config A B"
+        assert operations.get(ADMIN, FOO).staged == ()
+        assert (await operations.apply_config(ADMIN, FOO)).version is None
+
+    async def test_a_push_of_the_same_code_releases_it(self, world: World):
+        await world.app()
+        await world.push()
+        await world.operations.services.change_config(ADMIN, FOO, values={"A": "1"}, stage=True)
+        change = await world.operations.versions.release(ADMIN, FOO, slug(), commit="e" * 40, reason="push")
+        assert (change.version.staged, change.version.reason) == (("A",), "push, with staged config A")
+
+    async def test_setting_a_variable_releases_it_too(self, world: World):
+        await world.app()
+        await world.push()
+        await world.operations.services.change_config(ADMIN, FOO, values={"A": "1", "B": "1"}, stage=True)
+        change = await world.operations.services.change_config(ADMIN, FOO, values={"A": "2"})
+        assert change.version.definition.env == {"A": "2", "B": "1"}
+        assert change.version.reason == "config:set A, with staged config B"
+
+    async def test_a_rollback_drops_it_and_says_so(self, world: World):
+        await world.app()
+        for content in "ab":
+            await world.push(content=content)
+            await world.live()
+        await world.operations.services.change_config(ADMIN, FOO, values={"A": "1"}, stage=True)
+        version = await world.operations.versions.rollback(ADMIN, FOO)
+        assert version.reason == "rollback to v1, dropping staged config A"
+        assert (version.definition.env, version.staged) == ({}, ())
+        assert world.operations.services.get(ADMIN, FOO).staged == ()
+
+    async def test_staging_what_is_in_effect_leaves_nothing_staged(self, world: World):
+        await world.app()
+        await world.push()
+        await world.operations.services.change_config(ADMIN, FOO, values={"A": "1"}, stage=True)
+        change = await world.operations.services.change_config(ADMIN, FOO, values={}, drop=["A"], stage=True)
+        assert (change.version, change.staged) == (None, ())
+        assert (await world.operations.services.apply_config(ADMIN, FOO)).version is None
+
+    async def test_before_the_first_version_it_is_just_config(self, world: World):
+        await world.app()
+        change = await world.operations.services.change_config(ADMIN, FOO, values={"A": "1"}, stage=True)
+        assert (change.version, change.held, change.staged) == (None, NO_CODE, ())
+
+
 async def test_config_that_failed_can_be_taken_back(world: World):
     await world.app()
     await world.push()

@@ -134,6 +134,19 @@ async def test_config_of_a_failed_version_is_taken_back(here):
     assert here.service.definition == Definition()
 
 
+async def test_staged_config_is_staged_again_when_the_version_with_it_fails(here):
+    await here.push(1, definition=Definition(env={"A": "1", "GONE": "x"}))
+    await here.settle()
+    here.behaviours[2] = Behaviour(dies="exited with status 1")
+    brought = Definition(env={"A": "1", "OLD": "staged", "BAD": "1"}, command="bad")
+    meanwhile = replace(brought, env={**brought.env, "NEW": "staged"})
+    await here.push(2, definition=brought, staged=("GONE", "OLD"))
+    await here.state.commit(put(replace(here.service, definition=meanwhile)))
+    await here.settle()
+    assert here.service.target == 1
+    assert here.service.definition == Definition(env={"A": "1", "OLD": "staged", "NEW": "staged"})
+
+
 async def test_instance_that_cannot_be_started_fails_the_version_with_its_cause(here):
     here.behaviours[1] = Behaviour(refused="the slug is gone")
     await here.push(1)
