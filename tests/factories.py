@@ -29,7 +29,9 @@ def service(deployment: str = "foo", name: str = "app", **changes: Any) -> Servi
 
 def slug(reference: str = "a" * 64, **changes: Any) -> Artifact:
     types = {"web": "python app.py"}
-    return replace(Artifact(kind=ArtifactKind.SLUG, reference=reference, size=1000, process_types=types), **changes)
+    return replace(
+        Artifact(kind=ArtifactKind.SLUG, reference=reference, size=1000, process_types=types), **changes
+    )
 
 
 def version(number: int = 1, deployment: str = "foo", service: str = "app", **changes: Any) -> Version:
