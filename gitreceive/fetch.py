@@ -14,6 +14,9 @@ from gitreceive.command import ByteReader, ByteWriter
 from gitreceive.git import Git, end
 from gitreceive.repos import BareRepository, OneRepository
 
+SILENCE = 120
+"""Seconds that a client may neither send nor take anything; then its place goes to the next."""
+
 
 async def serve_with_git(
     repository: Path, git: Git, *, protocol: str, stdin: ByteReader, stdout: ByteWriter, stderr: ByteWriter
@@ -23,7 +26,10 @@ async def serve_with_git(
     `protocol` is the client's GIT_PROTOCOL.
     """
     child = await git.start(
-        repository, "upload-pack", "--strict", str(repository), env=_protocol(protocol), stdin=PIPE
+        repository,
+        *("upload-pack", "--strict", f"--timeout={SILENCE}", str(repository)),
+        env=_protocol(protocol),
+        stdin=PIPE,
     )
     assert child.stdin is not None
     assert child.stdout is not None
@@ -43,7 +49,8 @@ async def _copy(source: ByteReader, target: ByteWriter) -> None:
     with suppress(OSError):  # git has ended, or its reader has
         while chunk := await source.read(CHUNK):
             target.write(chunk)
-            await target.drain()
+            async with asyncio.timeout(SILENCE):  # its end is an OSError too
+                await target.drain()
     if isinstance(target, asyncio.StreamWriter):
         target.close()
 

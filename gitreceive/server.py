@@ -17,6 +17,7 @@ from controller.config import Settings
 from gitreceive.auth import Door, FindKey, Visitor
 from gitreceive.command import CommandRequest
 from gitreceive.git import find_git
+from gitreceive.places import Places
 from gitreceive.push import ExportSource, Workshop, sweep_sources
 from gitreceive.repos import Repositories
 from gitreceive.session import Context, Session
@@ -25,9 +26,9 @@ from gitreceive.turns import Turns
 log = logging.getLogger(__name__)
 
 LOGIN_TIMEOUT = 30.0
-MAX_PUSHES = 24
-"""Pushes at once over the whole server; each has a thread. More wait for their turn."""
-MAX_FETCHES = 8
+MAX_PUSHES, MAX_PUSHES_OF_ONE = 24, 16
+"""Pushes at once over the whole server, and of one user; each has a thread. More wait for their turn."""
+MAX_FETCHES, MAX_FETCHES_OF_ONE = 8, 5
 MAX_SESSIONS = 256
 MAX_SESSIONS_OF_ONE = 64
 """Of all kinds, waiting ones included, in all and of one user; a connection may open several."""
@@ -67,8 +68,8 @@ class GitReceive:
             git=self._git,
             workshop=Workshop(settings=settings, builder=builder, export_source=export_source, turns=Turns()),
             threads=self._threads,
-            push_places=asyncio.Semaphore(MAX_PUSHES),
-            fetch_places=asyncio.Semaphore(MAX_FETCHES),
+            push_places=Places(MAX_PUSHES, MAX_PUSHES_OF_ONE),
+            fetch_places=Places(MAX_FETCHES, MAX_FETCHES_OF_ONE),
         )
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._listener: asyncssh.SSHAcceptor | None = None

@@ -29,6 +29,7 @@ from gitreceive.command import (
     parse_command,
 )
 from gitreceive.git import Git
+from gitreceive.places import Places
 from gitreceive.progress import Progress, harmless
 from gitreceive.push import Workshop
 from gitreceive.receive import ReceiveHandler, Reception
@@ -60,8 +61,8 @@ class Context:
     git: Git | None
     workshop: Workshop
     threads: ThreadPoolExecutor
-    push_places: asyncio.Semaphore
-    fetch_places: asyncio.Semaphore
+    push_places: Places
+    fetch_places: Places
 
 
 class Session:
@@ -165,7 +166,7 @@ class Session:
     async def _push(self, address: Address) -> int:
         async with (
             self._admitted(address, Right.DEPLOY) as (client, service),
-            self._place(self._context.push_places, "pushes"),
+            self._context.push_places.take(self.user, self._say_waiting),
             self._context.repositories.use(address) as path,
         ):
             with BareRepository(str(path)) as repository:
@@ -207,7 +208,7 @@ class Session:
     async def _fetch(self, address: Address) -> int:
         async with (
             self._admitted(address, Right.VIEW),
-            self._place(self._context.fetch_places, "fetches"),
+            self._context.fetch_places.take(self.user, self._say_waiting),
             self._context.repositories.use(address) as path,
         ):
             if self._context.git is not None:
@@ -243,15 +244,8 @@ class Session:
         finally:
             await client.close()
 
-    @asynccontextmanager
-    async def _place(self, places: asyncio.Semaphore, what: str) -> AsyncIterator[None]:
-        """One of the bounded number at once."""
-        if places.locked():
-            self._stderr.write(
-                f"-----> Waiting: the server is busy with as many {what} as it takes\n".encode()
-            )
-        async with places:
-            yield
+    def _say_waiting(self, why: str) -> None:
+        self._stderr.write(f"-----> Waiting: {why}\n".encode())
 
     def _complain(self, text: str) -> None:
         for line in text.splitlines():

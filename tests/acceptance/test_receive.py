@@ -353,6 +353,24 @@ async def test_user_without_rights_learns_nothing(endpoint: Endpoint, ann: Visit
     assert sorted(known.replace("foo", "bar").splitlines()) == sorted(unknown.splitlines())
 
 
+async def test_idle_fetch_gives_its_place_back(
+    endpoint: Endpoint, ann: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitreceive.fetch.SILENCE", 1)
+    ann.commit()
+    await ann.push()
+
+    def fetch() -> int:
+        client = RawClient(ann, "git-upload-pack 'foo.git'")
+        client.read_refs()
+        status = client.channel.recv_exit_status()
+        client.transport.close()
+        return status
+
+    async with asyncio.timeout(8):
+        assert await asyncio.to_thread(fetch) != 0
+
+
 async def test_unknown_key_is_refused(endpoint: Endpoint) -> None:
     mallory = endpoint.visitor("mallory")
 
