@@ -49,7 +49,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/lint-imports --config setup.cfg --no-logo
 	$(BIN)/python -m contrib.reference --check
 	$(BIN)/python -m pytest tests/packaging
 

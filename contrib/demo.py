@@ -110,7 +110,7 @@ cd {here.folder / APP}
 moor ps:scale web=3
 moor config:set GREETING=Ahoy
 curl http://{APP}.localhost:{here.http}/
-moor logs -t
+moor logs -t -n 20
 echo version 3 > VERSION; git commit -am third && git push deploy master
 cd; moor server:stop --all; rm -rf {here.folder}    # when you are done"""
     )
