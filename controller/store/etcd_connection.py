@@ -143,6 +143,7 @@ class Connection:
     timeout: float
     closed: bool = False
     _links: dict[str, Link] = field(default_factory=dict)
+    _calls: set[Any] = field(default_factory=set)
     _current: int = 0
 
     @property
@@ -174,7 +175,10 @@ class Connection:
             for attempt in (1, 2):
                 await self._log_in(link, limit)
                 try:
-                    return await method(link)(request, timeout=limit, metadata=link.metadata)
+                    with self._until_closed(
+                        method(link)(request, timeout=limit, metadata=link.metadata)
+                    ) as call:
+                        return await call
                 except grpc.aio.AioRpcError as error:
                     # etcd's tokens expire; it was refused at the door, so nothing was done.
                     if error.code() is not grpc.StatusCode.UNAUTHENTICATED or not link.token or attempt == 2:
@@ -190,24 +194,47 @@ class Connection:
         link = self._link()
         with self._in_words(link):
             await self._log_in(link, self.timeout)
-        call = method(link)(metadata=link.metadata)
+        with self._in_words(link), self._until_closed(method(link)(metadata=link.metadata)) as call:
+            await self._send(call, request)
 
-        async def read() -> Any:
-            with self._in_words(link):
-                answer = await call.read()
-            if answer is grpc.aio.EOF:
-                raise StoreUnavailable(f"{self.address}: the stream from {link.endpoint} ended.")
-            return answer
+            async def read() -> Any:
+                with self._in_words(link):
+                    answer = await call.read()
+                if answer is grpc.aio.EOF:
+                    raise StoreUnavailable(f"{self.address}: the stream from {link.endpoint} ended.")
+                return answer
 
-        try:
-            with self._in_words(link):
-                await call.write(request)
             yield read
+
+    async def _send(self, call: Any, request: Any) -> None:
+        # In a task, because gRPC leaves a `write` waiting whose call was cancelled before it was begun.
+        sending = asyncio.ensure_future(call.write(request))
+        try:
+            with self._until_closed(sending):
+                async with asyncio.timeout(self.timeout):
+                    await sending
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"{self.address} did not answer within {self.timeout:g} seconds."
+            ) from error
+
+    @contextmanager
+    def _until_closed(self, call: Any) -> Iterator[Any]:
+        """Whatever way the block ends, nothing is left of the call; `close` ends it too."""
+        if self.closed:
+            call.cancel()
+        self._calls.add(call)
+        try:
+            yield call
         finally:
+            self._calls.discard(call)
             call.cancel()
 
     async def close(self) -> None:
         self.closed = True
+        # A channel that is closed does not end every call that waits.
+        for call in self._calls:
+            call.cancel()
         links, self._links = list(self._links.values()), {}
         for link in links:
             await link.channel.close()

@@ -71,6 +71,9 @@ class Etcd:
         """It takes connections and answers nothing."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self._process.pid}/task")
+        while not all(") T " in (each / "stat").read_text() for each in threads.iterdir()):
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         assert self._process

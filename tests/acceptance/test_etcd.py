@@ -1,0 +1,86 @@
+"""The whole server with its state in etcd: pushed to, left alone by etcd for a while, and moved there and back."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from contrib.installation import Installation
+from tests.acceptance.conftest import Requests, missing_commands
+from tests.servers.etcd import running_etcd
+
+pytestmark = [pytest.mark.real, pytest.mark.acceptance]
+
+APP = "phoenix"
+
+
+@pytest.fixture
+def etcd():
+    with running_etcd() as server:
+        yield server
+
+
+@pytest.fixture
+def here(etcd):
+    if missing := missing_commands():
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    here = Installation(settings={"store": "etcd", "etcd": etcd.address, "stop-grace": "5"})
+    try:
+        here.start()
+        here.add_key()
+        yield here
+    finally:
+        log = here.last_lines(200)
+        here.remove()
+        print(log)
+
+
+def running(here):
+    """The process ids of what runs out of the app folder, whatever the server thinks of it."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(here.data / "apps") in str((process / "cwd").readlink()):
+                found.add(process.name)
+    return found
+
+
+def follows(here):
+    return "can't be followed" not in here.moor("status")
+
+
+def test_server_on_etcd_outlives_its_store_and_moves_to_another(here, etcd):
+    here.moor("create", APP)
+    folder = here.checkout(APP)
+    pushed = here.push(folder)
+    assert pushed.returncode == 0, pushed.stdout
+    before, page = running(here), here.get(APP)
+    assert page[0] == 200
+
+    with Requests(here, APP) as result:
+        etcd.kill()
+        refused = here.run("moor", "config:set", "-a", APP, "COLOUR=red")
+        assert refused.returncode == 1
+        assert "The store does not answer, so nothing was done: etcd at" in refused.stdout
+        here.wait_until(lambda: not follows(here), "the server says that etcd is gone")
+        assert running(here) == before
+        etcd.start()
+        here.wait_until(lambda: follows(here), "it follows etcd again")
+        assert running(here) == before
+    assert (result.failed, here.get(APP)) == (0, page)
+    here.moor("config:set", "-a", APP, "COLOUR=red")
+    here.wait_until(lambda: running(here) and not running(here) & before, "the old instance is gone")
+
+    refused = here.run("moor", "store:copy", "--data", str(here.data), "--from", "etcd", "--to", "sqlite")
+    assert refused.returncode == 1
+    assert "Stop it with `moor server:stop`" in refused.stdout
+    now = running(here)
+    here.moor("server:stop")
+    options = ["--data", str(here.data), "--etcd", etcd.address]
+    assert "entries copied and compared" in here.moor(
+        "store:copy", *options, "--from", "etcd", "--to", "sqlite"
+    )
+    here.settings["store"] = "sqlite"
+    here.start()
+    assert running(here) == now
+    assert here.moor("config:get", "-a", APP, "COLOUR").strip() == "red"
