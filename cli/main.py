@@ -135,6 +135,8 @@ def parse(argv: Sequence[str], context: Context) -> int | Coroutine[Any, Any, No
     except Exit as end:
         return end.exit_code
     except Exception as error:
+        # What is wrong may stand before it, and then it was not read.
+        context.output.json = context.output.json or "--json" in words
         return report(error, context)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from controller.client import Client
 
 MAX_INPUT = 1024 * 1024
-"""Bytes that a command reads from a session: keys and answers are small."""
+MAX_LINES = 1000
+"""Bytes that a command reads from a session, and lines that wait to be read: keys and answers are small."""
 
 # A server runs for months: commands loaded late could be those of a newer version on the disk.
 for _name in VERBS:
@@ -129,11 +130,13 @@ class TerminalInput:
 
     def _take(self, key: str) -> None:
         if key in "\r\n":
-            self._lines.put_nowait(self._typed)
+            if self._lines.qsize() < MAX_LINES:  # many commands read none of what is typed
+                self._lines.put_nowait(self._typed)
             self._typed = ""
             self._show("\n")
         elif key == _END and not self._typed:
-            self._lines.put_nowait(None)
+            if self._lines.qsize() < MAX_LINES:
+                self._lines.put_nowait(None)
         elif key in _ERASE:
             if self._typed:
                 self._show("\b \b")

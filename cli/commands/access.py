@@ -14,6 +14,7 @@ RIGHTS = tuple(each.value for each in Right)
 async def access(context: Context, *, address: Address) -> None:
     """Each right includes those before it: view, deploy, operate, manage."""
     deployment = only_deployment(address)
+    await context.client.services(deployment)  # raises NotFound for a name that was mistyped
     found = [
         (each.name, "admin" if each.admin else each.rights[deployment].value)
         for each in await context.client.users()

@@ -87,8 +87,13 @@ async def test_an_error_of_the_server_is_told_as_it_is_and_fails(error: MooringE
 
 
 async def test_usage_errors_have_a_json_form_too() -> None:
-    result = await local()("ps:restart", "--json")
-    assert json.loads(result.out)["error"]["code"] == "usage"
+    for words in (
+        ["ps:restart", "--json"],
+        ["nosuch", "--json"],
+        ["ps:restart", "foo", "--nosuch", "--json"],
+    ):
+        result = await local()(*words)
+        assert json.loads(result.out)["error"]["code"] == "usage"
 
 
 async def test_somebody_unknown_is_told_how_to_log_in() -> None:
@@ -371,3 +376,8 @@ async def test_stopping_a_server_that_is_nowhere_says_so(tmp_path: Any) -> None:
     result = await local()("server:stop", "--data", str(tmp_path / "none"))
     assert result.status == 1
     assert "no data folder" in result.err
+
+
+async def test_access_of_an_app_that_is_not_there_is_an_error() -> None:
+    result = await ssh()("access", "nosuch")
+    assert (result.status, result.err) == (1, " !     There is no app nosuch.\n")

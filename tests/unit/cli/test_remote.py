@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from cli.remote import MAX_INPUT, run_over_ssh
+from cli.remote import MAX_INPUT, MAX_LINES, ChannelSink, TerminalInput, run_over_ssh
 from controller.client import Client
 from tests.unit.cli.fake_client import FakeClient
 
@@ -97,6 +97,15 @@ async def test_endless_input_is_refused() -> None:
     status, _, err = await call("ssh-keys:add", "desk", channel=channel)
     assert status == 1
     assert "1024 KiB" in err
+
+
+async def test_what_is_typed_and_never_read_takes_bounded_memory() -> None:
+    echo = ChannelSink(Channel(), terminal=True)
+    keys = TerminalInput(Channel(b"\r" * 5000 + b"\x04" * 5000), echo)
+    listening = asyncio.create_task(keys.listen())
+    await asyncio.sleep(0)
+    listening.cancel()
+    assert keys._lines.qsize() <= MAX_LINES + 1
 
 
 async def test_a_question_is_asked_on_a_terminal_with_what_is_typed_shown() -> None:
