@@ -1,11 +1,12 @@
 """What the store and the state cost: commits a second, latency of a commit, memory, time to open.
 
-.venv/bin/python contrib/bench/state.py [--services 1000] [--versions 5]
+.venv/bin/python -m contrib.bench.state [--services 1000] [--versions 5]
 """
 
 import argparse
 import asyncio
 import gc
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from pathlib import Path
 
 from controller.state import EventDraft, State, put
 from controller.store.base import Store, Write
+from controller.store.etcd import EtcdStore
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
 from controller.types import Artifact, ArtifactKind, Definition, Service, Version
+from tests.servers.etcd import running_etcd
 
 ENV = {f"SETTING_{number}": "a value of usual length" for number in range(10)}
 COMMITS = 1000
@@ -84,8 +87,21 @@ async def state_commits(name: str, store: Store) -> None:
     await store.close()
 
 
-async def size(path: Path, services: int, versions: int) -> None:
-    store = SqliteStore(path)
+async def etcd_size(address: str, services: int, versions: int) -> None:
+    await fill(EtcdStore(f"{address}/c"), services, versions)
+    store = EtcdStore(f"{address}/c")
+    begun = time.perf_counter()
+    state = await State.open(store)
+    show(
+        f"etcd: open with {services} services of {versions} versions",
+        (time.perf_counter() - begun) * 1000,
+        "ms",
+    )
+    await state.close()
+    await store.close()
+
+
+async def fill(store: Store, services: int, versions: int) -> None:
     state = await State.open(store)
     for first in range(0, services, 100):
         batch = [service(number) for number in range(first, min(first + 100, services))]
@@ -131,12 +147,22 @@ def main() -> None:
         asyncio.run(store_commits("sqlite", SqliteStore(root / "a.sqlite")))
         asyncio.run(state_commits("memory", MemoryStore()))
         asyncio.run(state_commits("sqlite", SqliteStore(root / "b.sqlite")))
-        asyncio.run(size(root / "c.sqlite", options.services, options.versions))
+        if shutil.which("etcd"):
+            with running_etcd() as etcd:
+                asyncio.run(store_commits("etcd", EtcdStore(f"{etcd.address}/a")))
+                asyncio.run(state_commits("etcd", EtcdStore(f"{etcd.address}/b")))
+                asyncio.run(etcd_size(etcd.address, options.services, options.versions))
+        else:
+            print("etcd: not installed, not measured")
+        asyncio.run(fill(SqliteStore(root / "c.sqlite"), options.services, options.versions))
         show("file with that", (root / "c.sqlite").stat().st_size / 1024**2, "MiB")
         # In a process of its own: memory that was used before would be used again.
         sys.stdout.flush()
         arguments = ["--services", str(options.services), "--versions", str(options.versions)]
-        subprocess.run([sys.executable, __file__, *arguments, "--reopen", root / "c.sqlite"], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "contrib.bench.state", *arguments, "--reopen", root / "c.sqlite"],
+            check=True,
+        )
 
 
 if __name__ == "__main__":

@@ -16,12 +16,13 @@ from controller.errors import (
     InternalFault,
     InvalidInput,
     MooringError,
+    Refused,
     Unauthenticated,
     Unavailable,
 )
 from controller.problem import MEDIA_TYPE, Problem, problem_of
 from controller.problem import problem as make_problem
-from controller.store.base import StoreConflict, StoreError
+from controller.store.base import StoreConflict, StoreError, TooLarge
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ def told(error: Exception) -> Problem:
     """The problem for any error. What we did not foresee is logged, and said to be our fault."""
     if isinstance(error, StoreConflict):
         error = Conflict("Somebody else changed the same at the same moment: look at it, and try again.")
+    elif isinstance(error, TooLarge):
+        error = Refused(str(error))
     elif isinstance(error, StoreError):
         error = Unavailable(f"The store does not answer, so nothing was done: {error}")
     if isinstance(error, MooringError) and not isinstance(error, InternalFault):

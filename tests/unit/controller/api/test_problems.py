@@ -10,7 +10,7 @@ from controller import errors
 from controller.api.limits import FailedLogins
 from controller.errors import InvalidInput, MooringError, Refused
 from controller.problem import error_of, problem, problem_of
-from controller.store.base import StoreConflict, StoreUnavailable
+from controller.store.base import StoreConflict, StoreUnavailable, TooLarge
 from tests.unit.controller.world import World
 
 MEDIA = "application/problem+json"
@@ -110,7 +110,12 @@ async def test_our_own_faults_are_said_to_be_ours_and_logged_with_their_number(
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(StoreUnavailable("gone"), 503), (StoreConflict("k", 1, 2), 409), (Refused("no"), 409)],
+    [
+        (StoreUnavailable("gone"), 503),
+        (StoreConflict("k", 1, 2), 409),
+        (TooLarge("more than it takes"), 409),
+        (Refused("no"), 409),
+    ],
 )
 async def test_a_store_that_fails_is_no_fault_of_ours(
     http: httpx.AsyncClient, world: World, monkeypatch, error: Exception, status: int
