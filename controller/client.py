@@ -31,7 +31,7 @@ from controller.types import (
     User,
     Version,
 )
-from controller.views import Change, RolloutStep, ServiceInfo, Status
+from controller.views import Change, RolloutStep, ServiceInfo, SharedChange, Status, Variable
 
 __all__ = ["Change", "Client", "RolloutStep", "ServiceInfo", "Status"]
 
@@ -132,6 +132,21 @@ class Client:
     async def config(self, address: Address) -> Mapping[str, str]:
         """The variables set for the service itself."""
         return await self._get(dict[str, str], f"{_service(address)}/config")
+
+    async def environment(self, address: Address) -> Sequence[Variable]:
+        """What the service's next version finds in its environment, by name, with where each was set."""
+        return await self._get(list[Variable], f"{_service(address)}/environment")
+
+    async def shared_config(self, deployment: str) -> Mapping[str, str]:
+        """The variables of a deployment, which its services find below their own."""
+        return await self._get(dict[str, str], f"{_deployment(deployment)}/config")
+
+    async def change_shared_config(
+        self, deployment: str, *, put: Mapping[str, str], drop: Sequence[str] = ()
+    ) -> SharedChange:
+        """One version of each service whose environment that changes."""
+        body = {"put": put, "drop": list(drop)}
+        return await self._send(SharedChange, "PATCH", f"{_deployment(deployment)}/config", body)
 
     async def change_config(
         self,

@@ -1,8 +1,9 @@
 """The variables that an instance sees. Pure."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from controller.types import Version
+from controller.types import Artifact, Definition, Version
 
 RESERVED_PREFIX = "MOORING_"
 """Variables of ours, which people can't set."""
@@ -13,6 +14,18 @@ def changed_names(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[
     return tuple(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
 
 
+def shared_env(shared: Mapping[str, Any]) -> Mapping[str, str]:
+    """The variables of a deployment's globals."""
+    return {str(name): str(value) for name, value in (shared.get("Env") or {}).items()}
+
+
+def configured(
+    shared: Mapping[str, Any], artifact: Artifact | None, definition: Definition
+) -> Mapping[str, str]:
+    """What people and buildpack set: globals, overridden by the buildpack's defaults, by the service's config."""
+    return {**shared_env(shared), **(artifact.env if artifact else {}), **definition.env}
+
+
 def environment(version: Version) -> Mapping[str, str]:
     """The complete environment of an instance of `version`, but for the PORT that its backend gives it.
 
@@ -20,12 +33,9 @@ def environment(version: Version) -> Mapping[str, str]:
     config. The server adds `MOORING_APP` (the deployment), `MOORING_SERVICE`, `MOORING_VERSION` (the
     version's number) and, for code, `SOURCE_VERSION` (the commit), which config may override.
     """
-    shared = version.globals.get("Env") or {}
     return {
         **({"SOURCE_VERSION": version.commit} if version.commit else {}),
-        **{str(name): str(value) for name, value in shared.items()},
-        **(version.artifact.env if version.artifact else {}),
-        **version.definition.env,
+        **configured(version.globals, version.artifact, version.definition),
         "MOORING_APP": version.deployment,
         "MOORING_SERVICE": version.service,
         "MOORING_VERSION": str(version.number),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from controller.types import Service, Version
 
@@ -34,6 +35,30 @@ class Change:
     held: str | None = None
     staged: tuple[str, ...] = ()
     """Where staging was asked for: names of the variables that wait for a version now."""
+
+
+class VariableSource(StrEnum):
+    SERVICE = "service"
+    DEPLOYMENT = "deployment"
+    BUILDPACK = "buildpack"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """One variable that a service finds in its environment."""
+
+    name: str
+    value: str
+    source: VariableSource
+    """Where it was set; what a service's own config overrides does not show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedChange:
+    """What came of a change of a deployment's config."""
+
+    versions: tuple[Version, ...]
+    """One of each service whose environment it changed."""
 
 
 @dataclass(frozen=True, kw_only=True)

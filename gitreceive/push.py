@@ -15,6 +15,7 @@ from controller.config import Settings
 from controller.errors import MooringError
 from controller.names import Address
 from controller.types import Artifact, Version, VersionStatus
+from controller.views import VariableSource
 from gitreceive.progress import Progress
 from gitreceive.quarantine import Quarantine
 from gitreceive.record import BuildCanceled, BuildRecord, build_record
@@ -187,7 +188,11 @@ async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: Buil
             service=push.address.service,
             source=source,
             commit=push.commit,
-            env=await push.client.config(push.address),
+            env={
+                each.name: each.value
+                for each in await push.client.environment(push.address)
+                if each.source is not VariableSource.BUILDPACK
+            },
             cache=folders.caches / push.address.deployment / push.address.service,
             uid=info.service.uid,
             timeout=workshop.settings.build_timeout,

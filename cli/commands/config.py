@@ -1,25 +1,41 @@
 """Config variables: what an app finds in its environment."""
 
+from collections.abc import Mapping, Sequence
+
 import click
 
 from cli.context import CommandFailed, Context
-from cli.grammar import app_command
-from cli.rollout import RELEASED_BY, detach_option, finish_change
+from cli.grammar import app_command, only_deployment
+from cli.rollout import RELEASED_BY, detach_option, finish_change, follow
 from cli.variables import FORMS, read, write
 from controller.errors import InvalidInput
 from controller.names import Address, check_env_name
+from controller.views import Variable, VariableSource
 
 stage_option = click.option(
     "--no-restart", "stage", is_flag=True, help="Only keep it, for `config:apply` or the next push."
 )
 
 
-@app_command(example="moor config -a foo")
-async def config(context: Context, *, address: Address) -> None:
-    variables = await context.client.config(address)
+global_option = click.option(
+    "--global", "everywhere", is_flag=True, help="Of the whole deployment: below each service's own."
+)
+
+
+@app_command(example="moor config -a foo\nmoor config -a foo --global")
+@global_option
+async def config(context: Context, *, address: Address, everywhere: bool) -> None:
+    """What the app finds in its environment. Behind a name: where the variable was set, if not for the app itself."""
+    if everywhere:
+        shared = await context.client.shared_config(only_deployment(address))
+        context.output.title(f"{address} config variables for all services")
+        context.output.facts(sorted(shared.items()), empty=True)
+        context.output.data(dict(sorted(shared.items())))
+        return
+    variables = await context.client.environment(address)
     context.output.title(f"{address} config variables")
-    context.output.facts(sorted(variables.items()), empty=True)
-    context.output.data(dict(sorted(variables.items())))
+    context.output.facts([(_named(each), each.value) for each in variables], empty=True)
+    context.output.data({each.name: each.value for each in variables})
     if staged := (await context.client.service(address)).staged:
         context.output.note(f"Not in effect yet: {', '.join(staged)}. {RELEASED_BY}.")
 
@@ -91,13 +107,18 @@ async def _text(context: Context, file: str | None) -> str:
     example="moor config:set -a foo GREETING=hello COLOR=blue\nmoor config:set -a foo --no-restart KEY=abc"
 )
 @click.argument("pairs", nargs=-1, required=True, metavar="NAME=VALUE")
+@global_option
 @stage_option
 @detach_option
 async def set_(
-    context: Context, *, address: Address, pairs: tuple[str, ...], stage: bool, detach: bool
+    context: Context, *, address: Address, pairs: tuple[str, ...], everywhere: bool, stage: bool, detach: bool
 ) -> None:
     """The app is restarted with them, without a pause in serving. Values already set are no change."""
     put = dict(_pair(each) for each in pairs)
+    if everywhere:
+        context.output.step(f"Setting {', '.join(put)} for all services of {address.deployment}")
+        await _change_everywhere(context, address, put, [], stage=stage, detach=detach)
+        return
     context.output.step(f"Setting {', '.join(put)}{_and_restarting(address, stage)}")
     change = await context.client.change_config(address, put=put, stage=stage)
     await finish_change(context, address, change, detach=detach)
@@ -105,12 +126,17 @@ async def set_(
 
 @app_command(example="moor config:unset -a foo GREETING")
 @click.argument("names", nargs=-1, required=True, metavar="NAME")
+@global_option
 @stage_option
 @detach_option
 async def unset(
-    context: Context, *, address: Address, names: tuple[str, ...], stage: bool, detach: bool
+    context: Context, *, address: Address, names: tuple[str, ...], everywhere: bool, stage: bool, detach: bool
 ) -> None:
     drop = [check_env_name(each) for each in names]
+    if everywhere:
+        context.output.step(f"Unsetting {', '.join(drop)} for all services of {address.deployment}")
+        await _change_everywhere(context, address, {}, drop, stage=stage, detach=detach)
+        return
     context.output.step(f"Unsetting {', '.join(drop)}{_and_restarting(address, stage)}")
     change = await context.client.change_config(address, put={}, drop=drop, stage=stage)
     await finish_change(context, address, change, detach=detach)
@@ -122,6 +148,40 @@ async def apply(context: Context, *, address: Address, detach: bool) -> None:
     """One version of all that was set or unset with --no-restart."""
     context.output.step(f"Releasing the staged config of {address}")
     await finish_change(context, address, await context.client.apply_config(address), detach=detach)
+
+
+async def _change_everywhere(
+    context: Context,
+    address: Address,
+    put: Mapping[str, str],
+    drop: Sequence[str],
+    *,
+    stage: bool,
+    detach: bool,
+) -> None:
+    """Raises CommandFailed at the end where a service's version was given up."""
+    deployment = only_deployment(address)
+    if stage:
+        raise click.UsageError("--global and --no-restart don't go together: staging is a service's own.")
+    change = await context.client.change_shared_config(deployment, put=put, drop=drop)
+    if not change.versions:
+        context.output.line("No service's environment changes.")
+    failed = []
+    for version in change.versions:
+        service = Address(deployment, version.service)
+        context.output.detail(f"{service}: v{version.number}")
+        step = None if detach else await follow(context, service, version.number)
+        if step and step.failure:
+            failed.append(f"{service} v{version.number} was given up: {step.failure}")
+    context.output.data({"versions": change.versions, "failures": failed})
+    if failed:
+        raise CommandFailed(" ".join(failed), hint="What served before serves on.")
+
+
+def _named(variable: Variable) -> str:
+    if variable.source is VariableSource.SERVICE:
+        return variable.name
+    return f"{variable.name} ({variable.source})"
 
 
 def _and_restarting(address: Address, stage: bool) -> str:

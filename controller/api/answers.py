@@ -24,7 +24,7 @@ from controller.types import (
     User,
     Version,
 )
-from controller.views import Change, RolloutStep, ServiceInfo, Status
+from controller.views import Change, RolloutStep, ServiceInfo, SharedChange, Status, Variable
 
 MODELS = (
     Build,
@@ -37,10 +37,12 @@ MODELS = (
     RolloutStep,
     Service,
     ServiceInfo,
+    SharedChange,
     SshKey,
     Status,
     Token,
     User,
+    Variable,
     Version,
 )
 """Everything that an answer can be made of."""

@@ -52,7 +52,7 @@ def create_app(
     problems.install(app)
     for router in (
         server.routes(operations.server),
-        deployments.routes(operations.deployments),
+        deployments.routes(operations.deployments, operations.shared),
         services.routes(operations.services),
         processes.routes(
             operations.processes, operations.instances, operations.services, keep_alive=keep_alive

@@ -7,14 +7,21 @@ from controller.api.auth import Asker
 from controller.api.bodies import Body
 from controller.api.paths import DEPLOYMENT, DEPLOYMENTS, InDeployment
 from controller.operations.deployments import DeploymentOperations
+from controller.operations.shared import SharedConfigOperations
 from controller.types import Deployment
+from controller.views import SharedChange
 
 
 class NewDeployment(Body):
     name: str = Field(examples=["foo"])
 
 
-def routes(deployments: DeploymentOperations) -> APIRouter:
+class SharedConfigChange(Body):
+    put: dict[str, str] = Field(default_factory=dict, examples=[{"GREETING": "hello"}])
+    drop: list[str] = Field(default_factory=list, examples=[["OLD_SETTING"]])
+
+
+def routes(deployments: DeploymentOperations, shared: SharedConfigOperations) -> APIRouter:
     router = APIRouter(tags=["deployments"])
 
     @router.get(DEPLOYMENTS, summary="List deployments", responses=answers(list[Deployment]))
@@ -40,5 +47,19 @@ def routes(deployments: DeploymentOperations) -> APIRouter:
         """Forgets its services, versions and builds at once; instances stop and files go after that."""
         await deployments.destroy(asker, deployment)
         return nothing()
+
+    @router.get(
+        f"{DEPLOYMENT}/config", summary="Show its variables", responses=answers(dict[str, str], 403, 404)
+    )
+    async def config(asker: Asker, deployment: InDeployment) -> Response:
+        """What all of its services find in their environment, where they have none of the name themselves."""
+        return respond(shared.get(asker, deployment))
+
+    @router.patch(
+        f"{DEPLOYMENT}/config", summary="Change its variables", responses=answers(SharedChange, 403, 404)
+    )
+    async def change_config(asker: Asker, deployment: InDeployment, body: SharedConfigChange) -> Response:
+        """One version of each service whose environment that changes."""
+        return respond(await shared.change(asker, deployment, values=body.put, drop=body.drop))
 
     return router

@@ -11,7 +11,7 @@ from controller.api.paths import SERVICE, SERVICES, At, InDeployment
 from controller.names import Address, check_name
 from controller.operations.services import ServiceOperations
 from controller.types import Service
-from controller.views import Change, ServiceInfo
+from controller.views import Change, ServiceInfo, Variable
 
 
 class ServiceToEnsure(Body):
@@ -75,6 +75,15 @@ def routes(services: ServiceOperations) -> APIRouter:
     async def config(asker: Asker, at: At) -> Response:
         """Those set for the service itself."""
         return respond(services.config(asker, at))
+
+    @router.get(
+        f"{SERVICE}/environment",
+        summary="Show the environment of its next version",
+        responses=answers(list[Variable], 404),
+    )
+    async def environment(asker: Asker, at: At) -> Response:
+        """Each variable with where it was set. Values are hidden from those who may only view."""
+        return respond(services.environment(asker, at))
 
     @router.patch(f"{SERVICE}/config", summary="Change its variables", responses=answers(Change, 403, 404))
     async def change_config(asker: Asker, at: At, body: ConfigChange) -> Response:

@@ -18,6 +18,7 @@ from controller.operations.rollouts import RolloutOperations
 from controller.operations.runtime import Runtime
 from controller.operations.server import Doorplate, ServerOperations
 from controller.operations.services import ServiceOperations
+from controller.operations.shared import SharedConfigOperations
 from controller.operations.users import UserOperations
 from controller.operations.versions import VersionOperations
 from controller.state import State
@@ -33,6 +34,7 @@ class Operations:
     server: ServerOperations
     deployments: DeploymentOperations
     services: ServiceOperations
+    shared: SharedConfigOperations
     processes: ProcessOperations
     instances: InstanceOperations
     domains: DomainOperations
@@ -84,6 +86,7 @@ def make_operations(
             first_uid=settings.first_uid if privileged else None,
             clock=clock,
         ),
+        shared=SharedConfigOperations(state, runtime, clock=clock),
         processes=ProcessOperations(state, runtime, clock=clock),
         instances=InstanceOperations(state, runtime),
         domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),

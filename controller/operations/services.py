@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from controller.domains import default_domain, domains_of
+from controller.environment import shared_env
 from controller.errors import InvalidInput, Refused
 from controller.formation import wanted_processes
 from controller.names import Address, check_name
-from controller.operations.access import Actor, shown_service, shown_version
+from controller.operations.access import HIDDEN, Actor, shown_service, shown_version
 from controller.operations.definition import changed_definition, changed_env
 from controller.operations.deployments import forgotten
 from controller.operations.domains import check_domain_is_free
@@ -27,7 +28,7 @@ from controller.operations.versioning import (
 )
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.types import Definition, InstanceState, Right, Service, Version
-from controller.views import Change, ServiceInfo
+from controller.views import Change, ServiceInfo, Variable, VariableSource
 
 MAX_UID = 2**31 - 2
 
@@ -95,6 +96,24 @@ class ServiceOperations:
     def config(self, asker: Actor, address: Address) -> Mapping[str, str]:
         """The service's own variables, without the deployment's globals and the buildpack's defaults."""
         return get_service(self._state, asker, address, Right.DEPLOY).definition.env
+
+    def environment(self, asker: Actor, address: Address) -> Sequence[Variable]:
+        """What the next version finds in its environment, by name; whoever may only view sees no values."""
+        service = get_service(self._state, asker, address, Right.VIEW)
+        deployment = self._state.deployment(address.deployment)
+        code = find_code(self._state, service)
+        layers = {
+            VariableSource.DEPLOYMENT: shared_env(deployment.globals if deployment else {}),
+            VariableSource.BUILDPACK: code.artifact.env if code and code.artifact else {},
+            VariableSource.SERVICE: service.definition.env,
+        }
+        hidden = not asker.may(address.deployment, Right.DEPLOY)
+        found = {
+            name: Variable(name=name, value=HIDDEN if hidden else value, source=source)
+            for source, layer in layers.items()
+            for name, value in layer.items()
+        }
+        return sorted(found.values(), key=lambda each: each.name)
 
     async def change_config(
         self,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from controller.environment import changed_names
+from controller.environment import changed_names, configured
 from controller.operations.text import one_line
 from controller.state import EventDraft, Put, put
 from controller.types import (
@@ -34,12 +34,24 @@ class Content:
     build: str | None = None
 
     def is_that_of(self, version: Version) -> bool:
-        """The commit does not count: the same files from another commit run the same."""
-        return (self.definition, self.globals, self.artifact) == (
+        """The commit does not count: the same files from another commit run the same. Of the globals'
+        variables only those count that the service's own don't override."""
+        return (self.definition, _others(self.globals), self.artifact, self.environment) == (
             version.definition,
-            version.globals,
+            _others(version.globals),
             version.artifact,
+            configured(version.globals, version.artifact, version.definition),
         )
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables that it would run with, but for the server's own."""
+        return configured(self.globals, self.artifact, self.definition)
+
+
+def _others(shared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Globals that are no variables."""
+    return {name: value for name, value in shared.items() if name != "Env"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from controller.types import (
     Version,
     VersionStatus,
 )
+from controller.views import Variable, VariableSource
 from gitreceive.command import CommandRequest
 from gitreceive.server import GitReceive
 
@@ -86,8 +87,8 @@ class ModelClient:
         self._model.services.setdefault(address, Service(deployment=address.deployment, name=address.service))
         return await self.service(address)
 
-    async def config(self, address: Address) -> Mapping[str, str]:
-        return {"GREETING": "hello"}
+    async def environment(self, address: Address) -> Sequence[Variable]:
+        return [Variable(name="GREETING", value="hello", source=VariableSource.DEPLOYMENT)]
 
     async def version(self, address: Address, number: int) -> Version:
         return self._model.versions[address][number - 1]

@@ -24,7 +24,7 @@ from controller.types import (
     Version,
     VersionStatus,
 )
-from controller.views import Change, RolloutStep, ServiceInfo, Status
+from controller.views import Change, RolloutStep, ServiceInfo, SharedChange, Status, Variable, VariableSource
 from tests import factories
 from tests.factories import NOW
 
@@ -40,6 +40,7 @@ class FakeClient:
         self.ssh_address = "127.0.0.1:2222"
         self.calls: list[tuple[object, ...]] = []
         self.broken_rollout = ""
+        self.shared_: dict[str, str] = {}
         self.staged_: tuple[str, ...] = ()
         self.deployments_: dict[str, Deployment] = {
             name: factories.deployment(name) for name in ("foo", "bare")
@@ -195,6 +196,26 @@ class FakeClient:
 
     async def config(self, address: Address) -> Mapping[str, str]:
         return self._get(address).definition.env
+
+    async def environment(self, address: Address) -> Sequence[Variable]:
+        own = self._get(address).definition.env
+        layers = {VariableSource.DEPLOYMENT: self.shared_, VariableSource.SERVICE: own}
+        found = {
+            name: Variable(name=name, value=value, source=source)
+            for source, layer in layers.items()
+            for name, value in layer.items()
+        }
+        return [found[name] for name in sorted(found)]
+
+    async def shared_config(self, deployment: str) -> Mapping[str, str]:
+        return self.shared_
+
+    async def change_shared_config(
+        self, deployment: str, *, put: Mapping[str, str], drop: Sequence[str] = ()
+    ) -> SharedChange:
+        self.shared_ = {name: value for name, value in self.shared_.items() if name not in drop} | dict(put)
+        version = self._version(Address(deployment), definition=self._get(Address(deployment)).definition)
+        return SharedChange(versions=(version,))
 
     async def change_config(
         self,

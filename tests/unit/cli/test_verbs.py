@@ -161,3 +161,27 @@ async def test_staged_config_is_shown_until_it_is_released(door: Callable[..., D
     assert "Not in effect yet: KEY." in (await door(client)("config", "foo")).err
     assert "KEY (config:apply or" in (await door(client)("apps:info", "foo")).out
     assert "Staged config was dropped: KEY." in (await door(client)("rollback", "foo", "v1")).err
+
+
+@pytest.mark.parametrize("door", [local, ssh])
+async def test_variables_of_the_whole_deployment(door: Callable[..., Door]) -> None:
+    client = FakeClient()
+    done = await door(client)("config:set", "foo", "SHARED=1", "COLOR=red", "--global")
+    assert "Setting SHARED, COLOR for all services of foo" in done.out
+    assert "foo: v3" in done.out
+    shown = await door(client)("config", "foo")
+    assert shown.out.splitlines() == [
+        "COLOR:                blue",
+        "GREETING:             hello",
+        "SHARED (deployment):  1",
+    ]
+    assert json.loads((await door(client)("config", "foo", "--global", "--json")).out) == {
+        "COLOR": "red",
+        "SHARED": "1",
+    }
+    json.loads((await door(client)("config:unset", "foo", "SHARED", "--global", "--json")).out)
+    assert (await door(client)("config:set", "foo", "A=1", "--global", "--no-restart")).status == 2
+    assert (await door(client)("config:set", "foo/api", "A=1", "--global")).status == 2
+    client.broken_rollout = "it crashed"
+    failed = await door(client)("config:set", "foo", "A=1", "--global")
+    assert (failed.status, "foo v5 was given up: it crashed" in failed.err) == (1, True)

@@ -42,6 +42,9 @@ async def test_a_service_from_its_first_push_to_its_end(client: Client, world: W
     assert (await client.service(FOO)).staged == ("A",)
     assert (await client.change_config(FOO, put={"A": "1"}, stage=True)).staged == ()
     assert (await client.apply_config(FOO)).version is None
+    assert (await client.change_shared_config("foo", put={"A": "9"})).versions == ()
+    assert await client.shared_config("foo") == {"A": "9"}
+    assert [(each.value, each.source) for each in await client.environment(FOO)] == [("1", "service")]
     assert (await client.change_config(FOO, put={"A": "2"}, drop=["B"])).version.number == 2
     await world.live()
     assert (await client.rollback(FOO)).definition.env == {"A": "1"}

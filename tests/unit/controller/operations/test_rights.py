@@ -29,6 +29,12 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         lambda ops, who, _: ops.services.define(who, Address("foo", "redis"), {"image": "redis"}),
     ),
     "services.config": (Right.DEPLOY, lambda ops, who, _: ops.services.config(who, FOO)),
+    "services.environment": (Right.VIEW, lambda ops, who, _: ops.services.environment(who, FOO)),
+    "shared.get": (Right.DEPLOY, lambda ops, who, _: ops.shared.get(who, "foo")),
+    "shared.change": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.shared.change(who, "foo", values={"A": "2"}),
+    ),
     "services.change_config": (
         Right.OPERATE,
         lambda ops, who, _: ops.services.change_config(who, FOO, values={"A": "2"}),
@@ -180,6 +186,7 @@ async def test_values_of_config_are_hidden_from_those_who_may_only_view(world: W
     assert world.operations.services.get(viewer, FOO).service.definition.env == {"KEY": HIDDEN}
     assert (version.definition.env, version.globals) == ({"KEY": HIDDEN}, {"Env": {"SHARED": HIDDEN}})
     assert "secret" not in repr(world.operations.journal.list(viewer, deployment="foo"))
+    assert {each.value for each in world.operations.services.environment(viewer, FOO)} == {HIDDEN}
     deployer = await world.user("sam", foo=Right.DEPLOY)
     assert world.operations.services.config(deployer, FOO) == {"KEY": "secret"}
 
