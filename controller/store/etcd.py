@@ -212,19 +212,23 @@ class EtcdStore:
 
     async def acquire(self, name: str, *, owner: str, ttl: float) -> Lease | None:
         key = f"{self._address.prefix}/leases/{name}".encode()
-        held = await self._read(rpc.RangeRequest(key=key))
-        if held.kvs and held.kvs[0].value.decode() != owner:
-            return None
+        for _ in range(ATTEMPTS):
+            held = await self._read(rpc.RangeRequest(key=key))
+            if held.kvs and held.kvs[0].value.decode() != owner:
+                return None
+            if await self._take_lease(key, owner, ttl, _revision_of(held.kvs)):
+                return _EtcdLease(name, owner, key, self)
+        return None
+
+    async def _take_lease(self, key: bytes, owner: str, ttl: float, revision: int) -> bool:
+        """False when the key has changed since that revision."""
         grant = rpc.LeaseGrantRequest(TTL=max(1, math.ceil(ttl)))
         lease = (await self._connection.ask(lambda link: link.lease.LeaseGrant, grant, again=True)).ID
         put = rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=owner.encode(), lease=lease))
-        answer = await self._write(
-            rpc.TxnRequest(compare=[_unchanged(key, _revision_of(held.kvs))], success=[put])
-        )
+        answer = await self._write(rpc.TxnRequest(compare=[_unchanged(key, revision)], success=[put]))
         if not answer.succeeded:
             await self._revoke(lease)
-            return None
-        return _EtcdLease(name, owner, key, self)
+        return bool(answer.succeeded)
 
     async def _renew(self, key: bytes, owner: str) -> bool:
         lease = await self._lease_of(key, owner)

@@ -340,6 +340,25 @@ async def test_compacted_history_is_refused_and_later_history_told(store):
     assert (await store.get("a")).value == 4
 
 
+async def test_compacting_before_the_beginning_forgets_nothing(store):
+    for before in (-1, 0, 1):
+        await store.compact(before)
+    await store.put("a", 1)
+    await store.delete("a")
+    assert [change.value for change in await first(store.watch("", after=0), 2)] == [1, None]
+
+
+async def test_deletion_at_the_revision_compacted_to_is_still_told(store):
+    revision = await store.put("a", 1)
+    await store.delete("a")
+    await store.compact(revision + 1)
+    assert [change.value for change in await first(store.watch("", after=revision), 1)] == [None]
+    await store.put("b", 1)
+    await store.compact(revision + 2)
+    with pytest.raises(Compacted):
+        await anext(store.watch("", after=revision))
+
+
 async def test_compacting_past_the_end_keeps_values_and_what_comes(store):
     revision = await store.put("a", 1)
     await store.compact(revision + 100)
@@ -383,6 +402,11 @@ async def test_lease_is_held_by_one_until_released(store):
     await lease.release()
     assert await lease.renew() is False
     assert await store.acquire("leader", owner="two", ttl=60) is not None
+
+
+async def test_holder_that_asks_many_times_at_once_has_it_each_time(store):
+    asked = [store.acquire("leader", owner="one", ttl=60) for _ in range(4)]
+    assert all(lease is not None for lease in await asyncio.gather(*asked))
 
 
 async def test_holder_takes_its_own_lease_anew(store):
