@@ -48,7 +48,7 @@ MODELS = (
 """Everything that an answer can be made of."""
 
 JSON = "application/json"
-EVERYWHERE = (401, 422, 429, 500, 503)
+EVERYWHERE = (401, 408, 413, 422, 429, 500, 503)
 """Statuses that any route may answer with."""
 
 _REF = "#/components/schemas/{name}"

@@ -46,6 +46,7 @@ def create_app(
         version=version("mooring"),
         description=DESCRIPTION,
         responses=documented_problems(*EVERYWHERE),
+        redirect_slashes=False,  # a path that is off is told so, like any other
     )
     app.state.gate = Gate(operations.credentials, failures or FailedLogins())
     app.add_middleware(BodyLimit)

@@ -1,5 +1,6 @@
 """What the API does not let a caller do: send too much, and guess tokens."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,18 +9,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.api.problems import answer
 from controller.errors import InvalidInput
-from controller.problem import problem
+from controller.problem import Problem, problem
 
 MAX_BODY = 2 * 1024**2
 """Bytes of a request's body; the largest that the client sends are batches of a build's log."""
 
 
-class BodyLimit:
-    """Answers 413 to a larger body, as soon as it is known to be larger."""
+BODY_TIMEOUT = 60.0
+"""Seconds that a request's body may take to arrive."""
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BODY) -> None:
+
+class BodyLimit:
+    """Answers 413 to a larger body, as soon as it is known to be larger, and 408 to one that does not arrive."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY, timeout: float = BODY_TIMEOUT) -> None:
         self._app = app
         self._limit = limit
+        self._timeout = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,24 +41,43 @@ class BodyLimit:
         if not length.isdigit() or int(length) > self._limit:
             await answer(too_large)(scope, receive, send)
             return
-        taken = 0
+        too_slow = problem(
+            408,
+            InvalidInput.code,
+            f"The request's body did not arrive within {self._timeout:g} s.",
+            field="body",
+        )
+        taken, end = 0, asyncio.get_running_loop().time() + self._timeout
+        complete = False
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, complete
+            if complete:  # from now on it is about the client going away
+                return await receive()
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                raise _Unacceptable(too_slow) from None
+            complete = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > self._limit:
-                raise _TooLarge
+                raise _Unacceptable(too_large)
             return message
 
         try:
             await self._app(scope, counted, send)
-        except _TooLarge:
-            await answer(too_large)(scope, receive, send)
+        except _Unacceptable as error:
+            # Closed after that: what still comes of the body would be read as the next request.
+            await answer(error.problem, {"Connection": "close"})(scope, receive, send)
 
 
-class _TooLarge(BaseException):
+class _Unacceptable(BaseException):
     """Not an Exception, so that nothing on its way out takes it for a fault."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
 
 
 class FailedLogins:

@@ -1,5 +1,6 @@
 """Whatever goes wrong is told as a problem."""
 
+import asyncio
 import logging
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from controller import errors
-from controller.api.limits import FailedLogins
+from controller.api.limits import BodyLimit, FailedLogins
 from controller.errors import InvalidInput, MooringError, Refused
 from controller.problem import error_of, problem, problem_of
 from controller.store.base import StoreConflict, StoreUnavailable, TooLarge
@@ -72,6 +73,10 @@ async def test_an_off_body_names_its_field(http: httpx.AsyncClient, body: bytes,
     assert (content["status"], content["code"], content["field"]) == (422, "invalid-input", field)
 
 
+async def test_a_path_with_a_slash_too_many_is_not_there(http: httpx.AsyncClient):
+    assert told(await http.get("/v1/deployments/"))["code"] == "not-found"
+
+
 async def test_a_body_that_is_too_large_is_refused(http: httpx.AsyncClient):
     content = told(await http.post("/v1/deployments", content=b"x" * 3_000_000))
     assert (content["status"], content["code"]) == (413, "invalid-input")
@@ -90,6 +95,44 @@ async def test_a_body_of_unknown_length_is_refused_once_it_is_too_large(http: ht
     content = told(await http.post("/v1/deployments", content=endless(), headers=headers))
     assert content["status"] == 413
     assert sent < 4_000_000
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for_for_ever():
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}]
+    answers = []
+
+    async def reads(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+
+    async def receive():
+        return parts.pop() if parts else await asyncio.Event().wait()
+
+    async def send(message):
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    await BodyLimit(reads, timeout=0.01)(scope, receive, send)
+    assert answers[0]["status"] == 408
+    assert (b"connection", b"close") in answers[0]["headers"]
+
+
+async def test_what_comes_after_the_body_has_no_time_limit():
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+    got = []
+
+    async def streams(scope, receive, send):
+        while (message := await receive())["type"] != "http.disconnect":
+            got.append(message)
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    await BodyLimit(streams, timeout=0.01)({"type": "http", "headers": []}, receive, None)
+    assert len(got) == 1
 
 
 async def test_our_own_faults_are_said_to_be_ours_and_logged_with_their_number(
