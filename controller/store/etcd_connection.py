@@ -233,7 +233,7 @@ class Connection:
     async def close(self) -> None:
         self.closed = True
         # A channel that is closed does not end every call that waits.
-        for call in self._calls:
+        for call in list(self._calls):
             call.cancel()
         links, self._links = list(self._links.values()), {}
         for link in links:
