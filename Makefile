@@ -22,8 +22,8 @@ packages:
 	@contrib/packages.sh
 
 $(BIN)/moor: setup.cfg pyproject.toml | packages
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "-----> Installing Mooring into $(VENV)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $(BIN)/moor
 
