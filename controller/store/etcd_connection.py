@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from controller.config import parse_listen
 from controller.errors import InvalidInput
@@ -68,14 +68,17 @@ class EtcdAddress:
 
 def parse_etcd(text: str) -> EtcdAddress:
     """The address in the setting `etcd`; raises InvalidInput that names what is wrong with it."""
-    parts = urlsplit(text if "://" in text else f"http://{text}")
-    if parts.scheme not in ("http", "https"):
+    # Not by urlsplit: what it makes of several hosts, some in brackets, differs from one Python 3.11 to the next.
+    scheme, _, rest = text.partition("://") if "://" in text else ("http", "", text)
+    place, _, query = rest.partition("?")
+    hosts, _, prefix = place.partition("/")
+    if scheme not in ("http", "https"):
         raise InvalidInput("etcd", f"etcd: {text!r} must begin with http:// or https://, or with its host.")
-    if "@" in parts.netloc:
+    if "@" in hosts:
         raise InvalidInput("etcd", "etcd: write user=NAME&password-file=FILE after a `?`, not before an @.")
     try:
-        endpoints = tuple(_endpoint(each) for each in parts.netloc.split(","))
-        options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+        endpoints = tuple(_endpoint(each) for each in hosts.split(","))
+        options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
     except ValueError as error:
         raise InvalidInput(
             "etcd", f"etcd: {text!r} is no address such as 10.0.0.1:2379,10.0.0.2:2379/mooring."
@@ -86,7 +89,7 @@ def parse_etcd(text: str) -> EtcdAddress:
             f"etcd: there is no option {min(unknown)!r}; known are ca, cert, key, user and password-file.",
         )
     files = {name: Path(options[name]) for name in ("ca", "cert", "key") if name in options}
-    if files and parts.scheme != "https":
+    if files and scheme != "https":
         raise InvalidInput("etcd", "etcd: ca, cert and key are for TLS: begin the address with https://.")
     if ("user" in options) != ("password-file" in options):
         raise InvalidInput("etcd", "etcd: user and password-file go together.")
@@ -94,8 +97,8 @@ def parse_etcd(text: str) -> EtcdAddress:
         raise InvalidInput("etcd", "etcd: cert and key go together.")
     return EtcdAddress(
         endpoints,
-        parts.path.strip("/") or "mooring",
-        tls=parts.scheme == "https",
+        prefix.strip("/") or "mooring",
+        tls=scheme == "https",
         user=options.get("user"),
         password_file=Path(options["password-file"]) if "user" in options else None,
         **files,

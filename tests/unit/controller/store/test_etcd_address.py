@@ -33,6 +33,7 @@ def test_address_is_read_as_meant(text, meant):
         ("ftp://a", "must begin with http"),
         ("", "no address such as"),
         ("a,,b", "no address such as"),
+        ("[::1", "no address such as"),
         ("a:port", "no address such as"),
         ("a:99999", "no address such as"),
         ("a?colour", "no address such as"),
