@@ -69,7 +69,9 @@ async def finish_version(
             log=ended.failure_log,
             hint="What served before serves on.",
         )
-    if ended.status is VersionStatus.SUPERSEDED:
+    if ended.status is VersionStatus.PENDING:
+        context.output.note(f"{last.text}.")
+    elif ended.status is VersionStatus.SUPERSEDED:
         context.output.note(f"v{ended.number} was overtaken by a newer version.")
     else:
         await _announce(context, address, ended)

@@ -70,7 +70,8 @@ class RolloutStep:
     done: bool = False
     """True in the last one only."""
     version: Version | None = None
-    """In the last one: the version as it ended, `live` or `failed` (or `superseded`)."""
+    """In the last one: the version as it ended, `live` or `failed` (or `superseded`); `pending` where the
+    service is stopped, so that nothing comes of it for now."""
     failure: str = ""
     """In the last one: why the rollout, or the restart, was given up; empty when it was not."""
 

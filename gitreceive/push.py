@@ -232,6 +232,8 @@ async def follow_version(push: Push, version: Version) -> None:
     match ended.status:
         case VersionStatus.LIVE:
             return
+        case VersionStatus.PENDING:
+            return  # of a service that is stopped, as its last step has said
         case VersionStatus.SUPERSEDED:
             push.out.warn(f"v{ended.number} was overtaken by a newer version before it came to serve.")
         case _:
@@ -267,7 +269,7 @@ async def announce(push: Push) -> None:
     except MooringError as error:
         push.out.warn(f"Deployed; its addresses can't be shown now: {error}")
         return
-    if info.held or not info.urls:
+    if info.held or info.service.stopped or not info.urls:
         return
     push.out.section("Application deployed:")
     for url in info.urls:

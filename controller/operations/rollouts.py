@@ -7,10 +7,10 @@ from dataclasses import replace
 from controller.errors import Unavailable
 from controller.names import Address
 from controller.operations.access import Actor, shown_version
-from controller.operations.lookup import find_wanted, get_service, get_version
+from controller.operations.lookup import address_of, find_wanted, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.state import State
-from controller.types import Event, Right, VersionStatus
+from controller.types import Event, Right, Service, Version, VersionStatus
 from controller.views import RolloutStep
 
 POLL = 0.1
@@ -84,10 +84,11 @@ class RolloutOperations:
 
     def _ended(self, asker: Actor, address: Address, number: int) -> RolloutStep | None:
         version = self._state.version(address.deployment, address.service, number)
-        if version is None:
+        service = self._state.service(address.deployment, address.service)
+        if version is None or service is None:
             return _destroyed(address)
         if version.status is VersionStatus.PENDING:
-            return None
+            return _kept_back(asker, service, version) if service.stopped else None
         failure = version.failure if version.status is VersionStatus.FAILED else ""
         return RolloutStep(text="", done=True, version=shown_version(asker, version), failure=failure)
 
@@ -105,6 +106,12 @@ class RolloutOperations:
             version=shown_version(asker, wanted) if wanted else None,
             failure=failure,
         )
+
+
+def _kept_back(asker: Actor, service: Service, version: Version) -> RolloutStep:
+    """Nobody knows when it goes on, so nobody is made to wait for it."""
+    text = f"{address_of(service)} is stopped: v{version.number} comes up once it is started (ps:start)"
+    return RolloutStep(text=text, done=True, version=shown_version(asker, version))
 
 
 def _destroyed(address: Address) -> RolloutStep:

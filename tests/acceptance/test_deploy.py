@@ -84,6 +84,19 @@ def test_broken_version_is_rejected_with_its_log_and_the_old_one_keeps_serving(s
     assert "version 4" in system.get("hello")[1]
 
 
+def test_stopped_app_takes_config_and_pushes_and_comes_up_with_them(system, hello):
+    system.moor("ps:stop", "-a", "hello")
+    assert "ps:start" in system.moor("config:set", "-a", "hello", "GREETING=Later")
+    system.commit(hello, "while it is stopped", VERSION="version 5\n")
+    pushed = system.push(hello)
+    assert pushed.returncode == 0, pushed.stdout
+    assert "ps:start" in pushed.stdout
+    assert system.get("hello")[0] == 503
+    system.moor("ps:start", "-a", "hello")
+    assert system.get("hello") == (200, "Later\nThis is version 5.\n")
+    system.moor("config:unset", "-a", "hello", "GREETING")
+
+
 def test_other_branch_is_stored_and_not_deployed(system, hello):
     pushed = system.push(hello, "deploy", "HEAD:refs/heads/feature")
     assert pushed.returncode == 0, pushed.stdout

@@ -34,6 +34,26 @@ async def test_an_overtaken_version_ends_as_superseded(world: World):
     assert (last.version.status, last.failure) == (VersionStatus.SUPERSEDED, "")
 
 
+async def test_nobody_waits_for_the_version_of_a_stopped_service(world: World):
+    await world.app()
+    await world.push()
+    await world.live()
+    await world.operations.processes.stop(ADMIN, FOO)
+    await world.push(content="b")
+    last = (await followed(world, 2))[-1]
+    assert (last.version.status, last.failure) == (VersionStatus.PENDING, "")
+    assert last.text == "foo is stopped: v2 comes up once it is started (ps:start)"
+
+
+async def test_a_stop_ends_waiting_for_a_version(world: World):
+    await world.app()
+    await world.push()
+    following = asyncio.create_task(followed(world, 1))
+    await asyncio.sleep(0)
+    await world.operations.processes.stop(ADMIN, FOO)
+    assert "is stopped" in (await following)[-1].text
+
+
 async def test_what_is_not_there_can_not_be_followed(world: World):
     await world.app()
     with pytest.raises(NotFound):
