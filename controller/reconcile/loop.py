@@ -153,6 +153,7 @@ class Reconciler:
         desired = {each.key: each for each in self._desired()}
         self._look(observation, table, desired, now)
         await self._tell_health(observation)
+        await self._forget_lost_targets(observation, table)
         plans = dict(self._plan(desired, observation, table, now))
         self._plans = plans
         self._planned = {key: desired[key].service if key in desired else None for key in plans}
@@ -162,6 +163,16 @@ class Reconciler:
             failures = await self._actor.perform(actions, table.pools)
             self._note_starts({each.key for each in actions}, failures, desired, now)
         return bool(actions)
+
+    async def _forget_lost_targets(self, observation: Observation, table: Table) -> None:
+        """Those that drain and have no instance any more, so that no plan ever stops them.
+
+        A proxy that was killed may come up with a table that is some moments old.
+        """
+        known = {each.id for each in observation.instances} | self._actor.stopping
+        for target in sorted(table.draining.keys() - known):
+            log.info("route.forgotten target=%s: its instance is gone", target)
+            await self._router.remove(target)
 
     def _desired(self) -> Iterator[DesiredService]:
         for service in self._state.services():

@@ -61,6 +61,8 @@ class App:
     """The variables of the versions that may serve once all has settled: one, but after faults."""
     live: list[dict[str, str]] = field(default_factory=list)
     """The variables of those that may have served since all had settled last: what a broken one goes back to."""
+    served: bool = False
+    """A version of it was live, so that there is something to go back to."""
     lapsed: bool = False
     """It was scaled to nothing in this step."""
     broken: bool = False
@@ -134,6 +136,7 @@ class World:
             assert pushed.returncode == 0, pushed.stdout
             (version,) = self.ask(self.client.versions(app.address))
             app.promised(version)
+            app.served = True
             self.artifact = version.artifact
 
     def new_value(self):
@@ -155,10 +158,10 @@ class World:
 
     def break_it(self, app):
         """A version that never comes up."""
-        if app.serves:
+        if app.serves and app.served:
             self.define(app, {"timeout": 1.5}, BROKEN=self.chance.choice(["exit", "deaf"]))
         else:
-            self.change(app)  # without an instance, nothing shows that it is broken
+            self.change(app)  # nothing would show that it is broken, or nothing could serve on
 
     def rescale(self, app):
         """Another number of processes."""
@@ -255,5 +258,6 @@ class World:
             current = app.versions[self.ask(self.client.service(app.address)).service.current]
             if not app.stopped:
                 app.serving, app.broken = [current], False
+            app.served = True
             # What came while it was stopped is still on its way.
             app.live = [current, *app.serving]

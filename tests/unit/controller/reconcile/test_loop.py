@@ -15,6 +15,7 @@ from controller.store.memory import MemoryStore
 from controller.types import Definition, InstanceState, VersionStatus
 from router.base import RouterError
 from router.memory import MemoryRouter
+from router.types import Target
 from tests.factories import deployment, service, version
 
 
@@ -242,6 +243,19 @@ async def test_destroyed_service_takes_instances_and_route_with_it(here):
     await here.settle()
     assert here.running == await here.routed() == []
     assert (await here.router.table()).pools == {}
+
+
+async def test_target_without_an_instance_does_not_drain_for_ever(here):
+    await here.push(1)
+    await here.settle()
+    table = (await here.router.table()).pools["foo/app"]
+    # What a proxy knows that was killed, and came up with the table of some moments ago.
+    before = replace(table, targets=table.targets | {Target("foo-app-0-web-1", "127.0.0.1", 9)})
+    await here.router.apply([before])
+    await here.settle()
+    await here.loop.tick()
+    after = await here.router.table()
+    assert (after.pools["foo/app"], after.draining) == (table, {})
 
 
 async def test_change_is_pending_until_it_was_planned(here):
