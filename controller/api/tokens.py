@@ -30,7 +30,7 @@ def routes(credentials: CredentialOperations) -> APIRouter:
         "/v1/tokens",
         summary="Make one",
         status_code=201,
-        responses=answers(dict[str, str], 403, 404, status=201),
+        responses=answers(dict[str, str], 403, 404, 409, status=201),
     )
     async def create(asker: Asker, body: NewToken) -> Response:
         """Answers `{"secret": …}`: the only time that it is shown."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from controller.errors import Conflict, InvalidInput, NotFound
+from controller.errors import Conflict, InvalidInput, NotFound, Refused
 from controller.names import Address
 from controller.operations.access import Actor
 from controller.operations.artifacts import check_artifact, check_commit
@@ -19,6 +19,9 @@ from controller.types import Artifact, Build, BuildStatus, Right
 
 KEPT = 20
 """Ended builds kept for each service, with their logs."""
+
+MAX_RUNNING = 100
+"""Builds of one service that may be open at once. Pushes take turns: so many is a mistake or worse."""
 
 MAX_ERROR = 2000
 """Characters that tell why a build failed; the log has the rest."""
@@ -49,7 +52,10 @@ class BuildOperations:
         return found
 
     async def open(self, asker: Actor, address: Address, *, commit: str | None) -> Build:
-        """A build that runs from now on; whoever opened it closes it. Raises Refused for an image service."""
+        """A build that runs from now on; whoever opened it closes it.
+
+        Raises Refused for an image service, and when too many run.
+        """
         opened = Build(
             id=_new_id(self._clock()),
             deployment=address.deployment,
@@ -63,11 +69,10 @@ class BuildOperations:
 
         def decide() -> Iterator[Put | Delete | EventDraft]:
             check_takes_code(get_service(self._state, asker, address, Right.DEPLOY))
-            ended = [
-                each
-                for each in self._state.builds(address.deployment, address.service)
-                if each.status is not BuildStatus.RUNNING
-            ]
+            known = self._state.builds(address.deployment, address.service)
+            ended = [each for each in known if each.status is not BuildStatus.RUNNING]
+            if len(known) - len(ended) >= MAX_RUNNING:
+                raise Refused(f"{MAX_RUNNING} builds of {address} are under way: wait for one, or cancel it.")
             forgotten[:] = ended[KEPT - 1 :]
             yield from map(delete, forgotten)
             yield put(opened)

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from controller.errors import NotFound, Unauthenticated
+from controller.errors import NotFound, Refused, Unauthenticated
 from controller.operations.access import Actor
 from controller.operations.text import one_line
 from controller.operations.users import get_subject, user_created
 from controller.state import Delete, EventDraft, Put, State, delete, put
 from controller.types import Token, User
+
+MAX_TOKENS = 200
+"""Of one user."""
 
 FIRST_ADMIN = "admin"
 LOCAL = "commands on the server's own machine"
@@ -82,7 +85,7 @@ class CredentialOperations:
         return self._state.tokens(None if asker.user.admin else asker.name)
 
     async def create(self, asker: Actor, *, user: str | None = None, description: str = "") -> str:
-        """The secret, which is kept nowhere. Raises Forbidden, NotFound."""
+        """The secret, which is kept nowhere. Raises Forbidden, NotFound, Refused."""
         owner = get_subject(asker, user, "make tokens")
         secret = _new_secret()
         token = self._token(secret, owner, one_line(description, 200))
@@ -90,6 +93,8 @@ class CredentialOperations:
         def decide() -> Iterator[Put | EventDraft]:
             if self._state.user(owner) is None:
                 raise NotFound(f"There is no user {owner[:80]!a}.")
+            if len(self._state.tokens(owner)) >= MAX_TOKENS:
+                raise Refused(f"{owner} has {MAX_TOKENS} tokens already: remove some first.")
             yield put(token)
             yield EventDraft(
                 kind="token.created", actor=asker.name, text=f"token {token.id} of {owner} was made"

@@ -1,6 +1,6 @@
 """What runs now, and what it prints."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from controller.backends.base import SupportsLogs
 from controller.errors import InvalidInput, NotFound, Refused
@@ -9,7 +9,7 @@ from controller.operations.access import Actor
 from controller.operations.lookup import get_service
 from controller.operations.runtime import Runtime
 from controller.state import State
-from controller.types import Instance, LogLine, Right
+from controller.types import Instance, LogLine, Right, User
 
 MAX_LINES = 10_000
 """Lines of the past that can be asked for at once."""
@@ -51,7 +51,7 @@ class InstanceOperations:
             raise InvalidInput("lines", f"lines must be 0 to {MAX_LINES}.")
         if instance is not None and all(each.id != instance for each in self.list(asker, address)):
             raise NotFound(f"{address} has no instance {instance[:100]!a} now.")
-        return backend.logs(
+        found = backend.logs(
             deployment=service.deployment,
             service=service.name,
             process_type=address.process_type,
@@ -59,3 +59,17 @@ class InstanceOperations:
             lines=lines,
             follow=follow,
         )
+        return self._while_allowed(found, asker, service.deployment) if follow else found
+
+    async def _while_allowed(
+        self, lines: AsyncIterator[LogLine], asker: Actor, deployment: str
+    ) -> AsyncIterator[LogLine]:
+        """Raises NotFound when the asker has lost the right meanwhile: following has no end of its own."""
+        try:
+            async for line in lines:
+                user = self._state.user(asker.name) or User(name=asker.name)
+                Actor(user).require(deployment, Right.VIEW)
+                yield line
+        finally:
+            if isinstance(lines, AsyncGenerator):
+                await lines.aclose()

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncssh
 
-from controller.errors import Conflict, InvalidInput, NotFound
+from controller.errors import Conflict, InvalidInput, NotFound, Refused
 from controller.names import check_title
 from controller.operations.access import Actor
 from controller.operations.users import get_subject, user_created
@@ -14,6 +14,8 @@ from controller.state import Delete, EventDraft, Put, State, delete, put
 from controller.types import SshKey, User
 
 MIN_RSA_BITS = 2048
+MAX_KEYS = 200
+"""Of one user."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class KeyOperations:
     async def add(self, asker: Actor, name: str, public_key: str, *, user: str | None = None) -> SshKey:
         """For the asker, or for anybody by an admin; a user of that name is made when there is none.
 
-        A key and its name are unique over the server. Raises InvalidInput, Forbidden, Conflict.
+        A key and its name are unique over the server. Raises InvalidInput, Forbidden, Conflict, Refused.
         """
         owner = get_subject(asker, user, "add keys")
         parsed = parse_public_key(public_key)
@@ -109,3 +111,5 @@ class KeyOperations:
             raise Conflict(f"This key ({key.fingerprint}) is here already, {whose}.")
         if key.name in {each.name for each in self._state.keys(None)}:
             raise Conflict(f"There is a key of the name {key.name} already: choose another name.")
+        if len(self._state.keys(key.user)) >= MAX_KEYS:
+            raise Refused(f"{key.user} has {MAX_KEYS} keys already: remove some first.")

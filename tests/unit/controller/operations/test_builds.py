@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.errors import Conflict, InvalidInput, NotFound
+from controller.errors import Conflict, InvalidInput, NotFound, Refused
 from controller.operations import builds as module
 from controller.types import BuildStatus
 from tests.factories import slug
@@ -42,6 +42,16 @@ async def test_an_end_must_be_one(world: World):
     for status in (BuildStatus.RUNNING, BuildStatus.SUCCEEDED):
         with pytest.raises(InvalidInput):
             await world.operations.builds.close(ADMIN, build.id, status)
+
+
+async def test_only_some_builds_of_a_service_run_at_once(world: World, monkeypatch):
+    monkeypatch.setattr("controller.operations.builds.MAX_RUNNING", 1)
+    await world.app()
+    first = await world.operations.builds.open(ADMIN, FOO, commit=None)
+    with pytest.raises(Refused, match="under way"):
+        await world.operations.builds.open(ADMIN, FOO, commit=None)
+    await world.operations.builds.close(ADMIN, first.id, BuildStatus.CANCELED)
+    await world.operations.builds.open(ADMIN, FOO, commit=None)
 
 
 async def test_builds_of_a_server_that_died_are_abandoned(world: World):

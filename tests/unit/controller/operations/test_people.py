@@ -36,6 +36,17 @@ async def test_keys_and_tokens_go_with_their_user(world: World):
             world.operations.credentials.authenticate(each)
 
 
+async def test_keys_and_tokens_of_one_user_are_bounded(world: World, monkeypatch):
+    monkeypatch.setattr("controller.operations.keys.MAX_KEYS", 1)
+    monkeypatch.setattr("controller.operations.credentials.MAX_TOKENS", 1)
+    await world.operations.keys.add(ADMIN, "laptop", new_key(), user="robin")
+    await world.operations.credentials.create(ADMIN, user="robin")
+    with pytest.raises(Refused, match="robin has 1 keys"):
+        await world.operations.keys.add(ADMIN, "phone", new_key(), user="robin")
+    with pytest.raises(Refused, match="robin has 1 tokens"):
+        await world.operations.credentials.create(ADMIN, user="robin")
+
+
 async def test_a_user_made_twice_is_a_conflict(world: World):
     await world.operations.users.create(ADMIN, "robin")
     with pytest.raises(Conflict):

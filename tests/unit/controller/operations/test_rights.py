@@ -1,7 +1,7 @@
 """Every operation on a deployment, asked by everybody."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -73,6 +73,7 @@ FOR_ADMINS: dict[str, Call] = {
     "users.create": lambda ops, who, _: ops.users.create(who, "new"),
     "users.remove": lambda ops, who, _: ops.users.remove(who, "sam"),
     "keys.add": lambda ops, who, _: ops.keys.add(who, "k", "no key", user="sam"),
+    "secrets.rotate": lambda ops, who, _: ops.secrets.rotate(who),
     "credentials.create": lambda ops, who, _: ops.credentials.create(who, user="sam"),
 }
 FOR_EVERYBODY = {
@@ -200,3 +201,25 @@ async def test_globals_are_hidden_in_the_deployment_too(world: World):
 
 def test_an_admin_needs_no_rights():
     assert Actor(User(name="ann", admin=True)).may("anything", Right.MANAGE)
+
+
+async def test_following_logs_ends_with_the_right_to(world: World):
+    class Endless:
+        closed = False
+
+        async def logs(self, **_: Any) -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield "line"
+            finally:
+                Endless.closed = True
+
+    await world.app()
+    world.runtime.backend = Endless()
+    robin = await world.user("robin", foo=Right.VIEW)
+    lines = world.operations.instances.logs(robin, FOO, follow=True)
+    assert await anext(lines) == "line"
+    await world.operations.users.grant(ADMIN, "robin", "foo", None)
+    with pytest.raises(NotFound):
+        await anext(lines)
+    assert Endless.closed
