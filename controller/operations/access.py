@@ -1,6 +1,6 @@
 """Who asks, and what they may see and do. Every door asks here, and nowhere else.
 
-    view      see services, versions, instances, builds, logs and events; not the values of config
+    view      see services, versions, instances, builds, logs and events, fetch code; not the values of config
     deploy    push and release code, roll back, cancel builds, read config
     operate   change config and definition, scale, restart, stop and start, domains, branches
     manage    destroy, and say who else may do what
