@@ -38,6 +38,8 @@ from controller.reconcile.plan import Timing
 from controller.state import State
 from controller.store.base import StoreError
 from controller.types import Build, BuildStatus, Version
+from controller.vault import open_vault
+from controller.wire import WireError
 from gitreceive.command import CommandRequest
 from gitreceive.server import GitReceive, ensure_host_key
 from router.base import RouterError
@@ -164,7 +166,11 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
     async with contextlib.AsyncExitStack() as stack:
         store = make_store(settings)
         stack.push_async_callback(store.close)
-        state = await State.open(store)
+        try:
+            vault = await open_vault(store, settings.key_file)
+            state = await State.open(store, codec=vault)
+        except WireError as error:
+            raise Refused(f"The state can't be read: {error}.") from error
         stack.push_async_callback(state.close)
 
         slugs = SlugStore(folders.slugs, folders.apps, limit=settings.slug_limit)
@@ -199,6 +205,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
             doorplate=lambda: doorplate,
             sessions=sessions,
             privileged=os.geteuid() == 0,
+            vault=vault,
         )
         stack.push_async_callback(operations.close)
         token = await operations.credentials.bootstrap(folders.local_token)

@@ -89,6 +89,7 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
     "Server": (
         Verb("status", "about:status", "Show the server's addresses and what is wrong with it, if anything."),
         Verb("events", "about:events", "List what happened, newest last."),
+        Verb("secrets:rotate", "secrets:rotate", "Seal all config values with a new key."),
         Verb("server", "server:server", "Run the server."),
         Verb("server:stop", "server:stop", "Stop the server of a data folder."),
         Verb("store:copy", "stores:copy", "Copy a stopped server's state from one store to another."),

@@ -84,6 +84,10 @@ class Client:
     async def status(self) -> Status:
         return await self._get(Status, "/v1/status")
 
+    async def rotate_secrets(self) -> None:
+        """Seal all config values with a new key; for admins."""
+        await self._request("POST", "/v1/secrets/rotate")
+
     async def me(self) -> User:
         return await self._get(User, "/v1/me")
 

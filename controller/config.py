@@ -56,6 +56,9 @@ class Settings:
     `?user=NAME&password-file=FILE`. Give Mooring an etcd of its own: its history is compacted."""
     builder: str = "host"
     """Driver that turns source into artifacts (entry point group `mooring.builders`)."""
+    secret_key: Path = Path("secret.key")
+    """File of the keys that config values are sealed with in the store; by default in the data folder. Back it up,
+    and elsewhere than the store: without it those values are lost."""
     first_uid: int = 42000
     """Where the server runs as root, each service gets a user id of its own, counted up from here."""
     push_limit: int = 1024**3
@@ -84,6 +87,10 @@ class Settings:
     @property
     def folders(self) -> "DataFolder":
         return DataFolder(self.data)
+
+    @property
+    def key_file(self) -> Path:
+        return self.data / self.secret_key
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ faster, StoreConflict is raised and nothing is written. `transact` wraps that in
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -26,6 +27,7 @@ from controller.names import Address
 from controller.store.base import (
     Change,
     Compacted,
+    Entry,
     Json,
     Store,
     StoreConflict,
@@ -35,14 +37,18 @@ from controller.store.base import (
 )
 from controller.store.copy import UNFINISHED_KEY
 from controller.types import Event, Service
+from controller.vault import Codec, Plain
 from controller.wire import WireError, decode, encode, to_json
 
-SCHEMA = 1
-"""Of the values below the keys; raised when older code could no longer read them."""
+SCHEMA = 2
+"""Of the values below the keys; raised when older code could no longer read them. 2: config may be sealed."""
 SCHEMA_KEY = "meta/schema"
 JOURNAL_LIMIT = 5_000
 JOURNAL_TRIM = 100
 """The journal is trimmed this many at a time (and so no transaction gets long)."""
+SEALED_AT_ONCE = 100
+SEALED_SIZE = 512 * 1024
+"""Records, and about how many bytes of them, that are sealed anew in one transaction: etcd takes 1.5 MiB."""
 ATTEMPTS = 10
 CATCH_UP = 5.0
 """Seconds that a change made by another process may take to arrive by the watch."""
@@ -91,9 +97,12 @@ def delete(record: Record) -> Delete:
 class State(Mirror):
     """Made by `await State.open(store)`; used from one event loop. Reading is `Mirror`'s."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], datetime], journal_limit: int) -> None:
+    def __init__(
+        self, store: Store, *, codec: Codec, clock: Callable[[], datetime], journal_limit: int
+    ) -> None:
         super().__init__()
         self._store = store
+        self._codec = codec
         self._clock = clock
         self._journal_limit = journal_limit
         self._writing = asyncio.Lock()
@@ -110,15 +119,23 @@ class State(Mirror):
         cls,
         store: Store,
         *,
+        codec: Codec | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         journal_limit: int = JOURNAL_LIMIT,
     ) -> Self:
         """Read everything and follow the store from there. Raises StoreUnavailable.
 
+        `codec` seals what is secret on its way to the store (`vault.open_vault`); None: nothing is sealed.
+
         The store stays the caller's: `close` does not close it.
         """
-        state = cls(store, clock=clock, journal_limit=journal_limit)
-        await state._check_schema()
+        state = cls(store, codec=codec or Plain(), clock=clock, journal_limit=journal_limit)
+        is_older = await state._check_schema()
+        if is_older:
+            # First of all an older release must no longer take what is sealed for variables.
+            await store.put(SCHEMA_KEY, {"version": SCHEMA, "sealing": True})
+            await state.seal_anew()
+            await store.put(SCHEMA_KEY, {"version": SCHEMA})
         revision = await state._reload()
         if state._problem is not None:
             raise StoreUnusable(state._problem)
@@ -208,7 +225,8 @@ class State(Mirror):
             journal = [Write(event_key(each.revision), _checked(each), 0) for each in events]
             every = [*writes, *journal, *self._trimming()]
             try:
-                revision = await self._store.commit(every)
+                # Sealed as late as this, so that no write with an old key follows a rotation.
+                revision = await self._store.commit([self._sealed(each) for each in every])
             except StoreConflict as conflict:
                 if not conflict.key.startswith("events/"):
                     raise
@@ -217,6 +235,11 @@ class State(Mirror):
                 continue
             self._take([Change(each.key, each.value, revision) for each in every], own=True)
             return events
+
+    def _sealed(self, write: Write) -> Write:
+        if write.value is None:
+            return write
+        return Write(write.key, self._codec.seal(write.key, write.value), write.expect)
 
     def _numbered(self, drafts: Sequence[EventDraft]) -> Sequence[Event]:
         first = max(self._next_event, self.last_event + 1)
@@ -265,7 +288,8 @@ class State(Mirror):
         """
         return Events(self, self._bell, deployment, service, self.last_event if after is None else after)
 
-    async def _check_schema(self) -> None:
+    async def _check_schema(self) -> bool:
+        """Whether its values must be brought up to date."""
         if await self._store.get(UNFINISHED_KEY) is not None:
             raise StoreUnusable(
                 "The store holds a copy that was broken off. Repeat `moor store:copy` with --force, or start "
@@ -276,12 +300,40 @@ class State(Mirror):
             try:
                 await self._store.put(SCHEMA_KEY, {"version": SCHEMA}, expect=0)
             except StoreConflict:
-                await self._check_schema()
+                return await self._check_schema()
         elif entry.value["version"] > SCHEMA:
             raise StoreUnusable(
                 f"The state was written by a newer release of Mooring (schema {entry.value['version']}, "
                 f"this one knows {SCHEMA}). Start that release, or restore a backup from before it."
             )
+        else:
+            return bool(entry.value["version"] < SCHEMA or entry.value.get("sealing"))
+        return False
+
+    async def seal_anew(self) -> None:
+        """Seal all that is plain or sealed with an older key, in transactions of bounded size.
+
+        Others may write meanwhile. Broken off at any point it leaves everything readable, and can be repeated.
+        """
+        while True:
+            async with self._writing:  # what is being written now may have an old key
+                entries, _ = await self._store.list("")
+            stale = [each for each in entries if self._codec.stale(each.key, each.value)]
+            if not stale:
+                return
+            for batch in _batches(stale):
+                writes = [
+                    Write(
+                        each.key,
+                        self._codec.seal(each.key, self._codec.open(each.key, each.value)),
+                        each.revision,
+                    )
+                    for each in batch
+                ]
+                with suppress(StoreConflict):  # somebody has written one of them: looked at again
+                    async with self._writing:
+                        revision = await self._store.commit(writes)
+                        self._take([Change(each.key, each.value, revision) for each in writes], own=True)
 
     async def _follow(self, revision: int | None) -> None:
         while True:
@@ -321,7 +373,8 @@ class State(Mirror):
                 if own and change.value is None and self._revision(change.key):
                     self._deleted[change.key] = change.revision
                 try:
-                    touched |= self._set(change.key, change.value, change.revision)
+                    value = self._codec.open(change.key, change.value)
+                    touched |= self._set(change.key, value, change.revision)
                 except WireError as error:
                     self._problem = f"{change.key} can't be read: {error}"
                     log.error("unreadable_record key=%s error=%r", change.key, str(error))  # noqa: TRY400
@@ -342,6 +395,19 @@ class State(Mirror):
         except TimeoutError:
             return False
         return True
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    batch, size = list[Entry](), 0
+    for each in entries:
+        length = len(encode(each.value))
+        if batch and (len(batch) >= SEALED_AT_ONCE or size + length > SEALED_SIZE):
+            yield batch
+            batch, size = [], 0
+        batch.append(each)
+        size += length
+    if batch:
+        yield batch
 
 
 def _domains(record: Record | None) -> Mapping[str, Address]:

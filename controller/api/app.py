@@ -13,6 +13,7 @@ from controller.api import (
     keys,
     problems,
     processes,
+    secrets,
     server,
     services,
     tokens,
@@ -65,6 +66,7 @@ def create_app(
         keys.routes(operations.keys),
         tokens.routes(operations.credentials),
         events.routes(operations.journal),
+        secrets.routes(operations.secrets),
     ):
         app.include_router(router)
     _document(app)

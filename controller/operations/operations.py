@@ -16,12 +16,14 @@ from controller.operations.processes import ProcessOperations
 from controller.operations.removal import Cleanup, Removal
 from controller.operations.rollouts import RolloutOperations
 from controller.operations.runtime import Runtime
+from controller.operations.secrets import SecretOperations
 from controller.operations.server import Doorplate, ServerOperations
 from controller.operations.services import ServiceOperations
 from controller.operations.shared import SharedConfigOperations
 from controller.operations.users import UserOperations
 from controller.operations.versions import VersionOperations
 from controller.state import State
+from controller.vault import Vault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class Operations:
     keys: KeyOperations
     credentials: CredentialOperations
     journal: JournalOperations
+    secrets: SecretOperations
     removal: Removal
 
     async def close(self) -> None:
@@ -61,6 +64,7 @@ def make_operations(
     doorplate: Callable[[], Doorplate],
     sessions: Sessions,
     privileged: bool,
+    vault: Vault | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Operations:
     """`cleanup` removes the files of a destroyed service; `doorplate` is asked when somebody wants to know.
@@ -97,5 +101,6 @@ def make_operations(
         keys=KeyOperations(state, clock=clock),
         credentials=CredentialOperations(state, sessions, clock=clock),
         journal=JournalOperations(state),
+        secrets=SecretOperations(state, vault),
         removal=removal,
     )

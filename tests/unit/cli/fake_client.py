@@ -140,6 +140,9 @@ class FakeClient:
             host_key_fingerprint="SHA256:host",
         )
 
+    async def rotate_secrets(self) -> None:
+        self.calls.append(("rotate_secrets",))
+
     async def me(self) -> User:
         return self.users_["ann"]
 

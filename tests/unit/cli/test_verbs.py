@@ -64,6 +64,7 @@ CASES = {
     "whoami": ["whoami"],
     "status": ["status"],
     "events": ["events"],
+    "secrets:rotate": ["secrets:rotate"],
     "help": ["help", "ps:scale"],
 }
 OTHER = {"version"}
