@@ -222,16 +222,21 @@ def _route(desired: DesiredService, shown: Release | None, observed: ObservedSer
 
 
 def _targets(shown: Release | None, observed: ObservedService) -> frozenset[Target]:
-    """Those that are ready. When none is, those that are routed already stay: taking the last one away
-    helps nobody, and the proxy's own checks notice sooner than we when it answers again."""
+    """Those that are ready. When none is, what is routed already stays, whatever it belongs to: taking
+    the last one away helps nobody, and the proxy's own checks notice sooner than we when it answers again."""
+    if shown is None or not any(group.serves_requests and group.quantity for group in shown.groups):
+        return frozenset()
     places = {
         each.id: Target(each.id, each.address or "127.0.0.1", each.port)
-        for each in _wanted(shown, observed)
+        for each in observed.instances
         if each.port is not None and each.process_type in ("web", "")
     }
-    ready = frozenset(place for name, place in places.items() if name in observed.ready)
-    routed = observed.pool.targets if observed.pool else frozenset()
-    return ready or routed & frozenset(places.values())
+    wanted = {each.id for each in _wanted(shown, observed)} & places.keys()
+    ready = wanted & observed.ready
+    if not ready:
+        routed = {target.id for target in observed.pool.targets} & places.keys() if observed.pool else set()
+        ready = (routed & observed.ready) or (routed & wanted)
+    return frozenset(places[each] for each in ready)
 
 
 def _route_reason(
