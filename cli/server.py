@@ -167,7 +167,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
         store = make_store(settings)
         stack.push_async_callback(store.close)
         try:
-            vault = await open_vault(store, settings.key_file)
+            vault = await open_vault(store, settings.data / settings.secret_key)
             state = await State.open(store, codec=vault)
         except WireError as error:
             raise Refused(f"The state can't be read: {error}.") from error

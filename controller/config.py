@@ -88,10 +88,6 @@ class Settings:
     def folders(self) -> "DataFolder":
         return DataFolder(self.data)
 
-    @property
-    def key_file(self) -> Path:
-        return self.data / self.secret_key
-
 
 @dataclass(frozen=True)
 class DataFolder:
