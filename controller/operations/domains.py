@@ -62,8 +62,8 @@ class DomainOperations:
             service = get_service(self._state, asker, address, Right.OPERATE)
             default = default_domain(service.deployment, service.name, self._root)
             for domain in wanted:
-                self._check_covers_own(asker, domain)
                 check_domain_is_free(self._state, asker, domain, address_of(service), root=self._root)
+                self._check_own(asker, domain, default)
             for domain in unwanted:
                 if domain == default:
                     raise InvalidInput("domain", f"{domain} comes from the app's name and can't be removed.")
@@ -94,10 +94,16 @@ class DomainOperations:
         self._wake()
         return self.list(asker, address)
 
-    def _check_covers_own(self, asker: Actor, domain: str) -> None:
-        """A wildcard over the server's own domain would get the requests of every app that is not there yet."""
-        if domain.startswith("*.") and f".{self._root}".endswith(domain[1:]):
-            asker.require_admin(f"give an app {domain}, under which the server names apps by default")
+    def _check_own(self, asker: Actor, domain: str, default: str | None) -> None:
+        """Names at and below the server's own domain are those of apps that are yet to be made: whoever has
+        one, or a wildcard that covers them, would get their requests. An app may have those below its own."""
+        if default is not None and (domain == default or domain.endswith(f".{default}")):
+            return
+        host = domain.removeprefix("*.")
+        if f".{host}".endswith(f".{self._root}") or (
+            host != domain and f".{self._root}".endswith(f".{host}")
+        ):
+            asker.require_admin(f"give an app {domain}, as the server names apps below {self._root}")
 
 
 def _told(added: Sequence[str], removed: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from controller.errors import Conflict, InvalidInput, NotFound
+from controller.errors import Conflict, Forbidden, InvalidInput, NotFound
 from controller.names import Address
 from controller.types import Right
 from tests.unit.controller.world import ADMIN, FOO, World
@@ -77,3 +77,13 @@ async def test_removing(world: World):
     assert await world.operations.domains.change(ADMIN, FOO, remove=["www.example.org"]) == ("foo.localhost",)
     await world.app("bar")
     await world.operations.domains.change(ADMIN, BAR, add=["www.example.org"])
+
+
+@pytest.mark.parametrize("domain", ["future.localhost", "localhost", "*.localhost"])
+async def test_names_of_apps_that_are_yet_to_be_made_are_an_admins_to_give(world: World, domain: str):
+    await world.app("bar")
+    robin = await world.user("robin", bar=Right.MANAGE)
+    with pytest.raises(Forbidden):
+        await world.operations.domains.change(robin, BAR, add=[domain])
+    await world.operations.domains.change(robin, BAR, add=["www.bar.localhost", "*.bar.localhost"])
+    await world.operations.domains.change(ADMIN, BAR, add=[domain])
