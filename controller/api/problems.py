@@ -76,7 +76,7 @@ def told(error: Exception) -> Problem:
     elif isinstance(error, TooLarge):
         error = Refused(str(error))
     elif isinstance(error, StoreError):
-        error = Unavailable(f"The store does not answer; look whether the change was made before you ask again: {error}")
+        error = Unavailable(f"The store does not answer; look before you ask again, it may be done: {error}")
     if isinstance(error, MooringError) and not isinstance(error, InternalFault):
         return problem_of(error)
     number = secrets.token_hex(4)
