@@ -61,7 +61,9 @@ def test_server_on_etcd_outlives_its_store_and_moves_to_another(here, etcd):
         etcd.kill()
         refused = here.run("moor", "config:set", "-a", APP, "COLOUR=red")
         assert refused.returncode == 1
-        assert "The store does not answer; look before you ask again, it may be done: etcd at" in refused.stdout
+        assert (
+            "The store does not answer; look before you ask again, it may be done: etcd at" in refused.stdout
+        )
         here.wait_until(lambda: not follows(here), "the server says that etcd is gone")
         assert running(here) == before
         etcd.start()
