@@ -137,6 +137,7 @@ def test_killed_server_costs_the_app_nothing_and_the_push_can_be_retried(system,
     boot = getattr(moment, "boot", 0)
     if boot:
         system.moor("config:set", "-a", APP, f"BOOT_SECONDS={boot}")
+        system.wait_until(lambda: processes(system) == 1, "the instance before is gone")
         here.before = processes(system)
     if getattr(moment, "big", False):
         (phoenix / "big.bin").write_bytes(os.urandom(60_000_000))
