@@ -236,7 +236,10 @@ def _serving(folder: Path, config: str) -> Iterator[int]:
     file = folder / "haproxy.cfg"
     file.write_text(config.replace("{port}", str(port)))
     process = subprocess.Popen(
-        [shutil.which("haproxy", path=_PATH) or "haproxy", "-q", "-f", str(file)], env={"PATH": _PATH}
+        [shutil.which("haproxy", path=_PATH) or "haproxy", "-q", "-f", str(file)],
+        env={"PATH": _PATH},
+        # A daemon, as ours is: the kernel shares the processors out by session.
+        start_new_session=True,
     )
     try:
         _wait_for(port, process)
