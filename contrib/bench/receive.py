@@ -171,7 +171,7 @@ CASES = (
     Case("wide", "5,000 files, 20 MB", 1.1, wide, rounds=0.7),
     Case("history", "history of 95,000 objects", 1.1, history, rounds=0.5),
     Case("large", "3 files, 180 MB", 1.1, large, rounds=0.4),
-    Case("eight", "8 small pushes at once", 0.5, small, at_once=8, rounds=0.7),
+    Case("eight", "8 small pushes at once", 0.5, small, at_once=8, rounds=2),
 )
 
 
