@@ -10,7 +10,7 @@ machine, and compared round by round, with two references:
 
 Also prints what one change costs while that many hosts are there.
 
-    python -m contrib.bench.routing [--hosts 1,1000,10000] [--rounds 9] [--seconds 2] [--json]
+    python -m contrib.bench.routing [--hosts 1,1000,10000] [--rounds 25] [--seconds 1] [--json]
 
 Needs haproxy and wrk (Debian packages of these names).
 """
@@ -108,8 +108,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hosts", default="1,1000,10000", help="numbers of hosts to measure")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=int, default=2, help="for each measurement")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--seconds", type=int, default=1, help="for each measurement")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for program in ("haproxy", "wrk"):
