@@ -19,7 +19,7 @@ def main() -> int:
         if subprocess.run([sys.executable, "-m", f"contrib.bench.{name}"], check=False).returncode:
             failed.append(name)
     if failed:
-        print(f" !     Did not run to the end: {', '.join(failed)}", file=sys.stderr)
+        print(f" !     Missed a target, or did not run to the end: {', '.join(failed)}", file=sys.stderr)
     return bool(failed)
 
 
