@@ -34,7 +34,7 @@ from controller.operations.credentials import Sessions
 from controller.operations.operations import make_operations
 from controller.operations.server import Doorplate
 from controller.reconcile.loop import Reconciler
-from controller.reconcile.plan import Timing
+from controller.reconcile.timing import Timing
 from controller.state import State
 from controller.store.base import StoreError
 from controller.types import Build, BuildStatus, Version

@@ -18,7 +18,9 @@ from controller.reconcile.actions import Plan, Start
 from controller.reconcile.desired import DesiredService, Key, desired_service
 from controller.reconcile.health import HealthWatch, Prober, probe
 from controller.reconcile.observed import ObservedService
-from controller.reconcile.plan import Timing, plan_orphans, plan_service, pool_name
+from controller.reconcile.plan import plan_orphans, plan_service
+from controller.reconcile.routing import pool_name
+from controller.reconcile.timing import Timing
 from controller.state import EventDraft, State
 from controller.store.base import StoreError
 from controller.types import HealthCheck, Instance, InstanceState, Service

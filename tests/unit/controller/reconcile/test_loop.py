@@ -9,7 +9,7 @@ import pytest
 from controller.backends.base import BackendError
 from controller.backends.memory import Behaviour, MemoryBackend, MemoryWorld
 from controller.reconcile.loop import Reconciler
-from controller.reconcile.plan import Timing
+from controller.reconcile.timing import Timing
 from controller.state import State, put
 from controller.store.memory import MemoryStore
 from controller.types import Definition, InstanceState, VersionStatus

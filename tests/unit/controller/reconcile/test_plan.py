@@ -6,7 +6,8 @@ from datetime import timedelta
 from controller.reconcile.actions import GiveUp, Promote, Route, Start, Stop
 from controller.reconcile.desired import DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
-from controller.reconcile.plan import Timing, plan_orphans, plan_service
+from controller.reconcile.plan import plan_orphans, plan_service
+from controller.reconcile.timing import Timing
 from controller.types import Definition, HealthCheck, InstanceState
 from router.types import Pool, Target
 from tests.factories import NOW, instance, service, version

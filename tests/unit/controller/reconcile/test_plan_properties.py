@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from controller.reconcile.actions import GiveUp, Promote, Route, Start, Stop
 from controller.reconcile.desired import DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
-from controller.reconcile.plan import Timing, plan_service
+from controller.reconcile.plan import plan_service
+from controller.reconcile.timing import Timing
 from controller.types import Instance, InstanceState
 from router.types import Pool
 from tests.factories import NOW, service, version
