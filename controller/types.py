@@ -105,6 +105,10 @@ class Definition:
     """Overrides the command of the unnamed process type (image services)."""
     env: Mapping[str, str] = field(default_factory=dict)
     health: HealthCheck = field(default_factory=HealthCheck)
+    predeploy: str | None = None
+    """A shell line that runs in a new version's code before its release command; the version fails with it."""
+    postdeploy: str | None = None
+    """A shell line that runs once the version is live. When it fails, that is told and undoes nothing."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Unknown keys, kept as they came, for plugins to claim."""
 
@@ -224,6 +228,8 @@ class InstanceState(StrEnum):
     """It exited by itself; its backend starts it again with back-off."""
     STOPPING = "stopping"
     STOPPED = "stopped"
+    EXITED = "exited"
+    """It was started once (`Instance.once`) and has ended by itself; it is never started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +252,78 @@ class Instance:
     restarts: int = 0
     detail: str = ""
     """In words, what a person should know ("exited with status 1")."""
+    once: bool = False
+    """It belongs to a `Run`: no copy of a process type, and never started again."""
+    exit_code: int | None = None
+    """Of one that has exited: as a shell tells it, 128 and more for a signal. None: how it ended is not known."""
+
+
+class RunKind(StrEnum):
+    RUN = "run"
+    """Somebody asked for it."""
+    ENTER = "enter"
+    """A shell in the place of a running instance."""
+    PREDEPLOY = "predeploy"
+    RELEASE = "release"
+    """Both run before a version is switched to; that version fails with them."""
+    POSTDEPLOY = "postdeploy"
+    """Runs once a version is live."""
+
+
+class RunStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """It exited with another status than 0, or could not be started."""
+    STOPPED = "stopped"
+    """It was ended because somebody asked, or because nobody wanted its outcome any more."""
+    TIMED_OUT = "timed-out"
+    LOST = "lost"
+    """How it ended is not known; it is not run again."""
+
+    @property
+    def over(self) -> bool:
+        return self not in (RunStatus.PENDING, RunStatus.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A one-off: a command that runs once, in the code and the environment of a version."""
+
+    id: str
+    """Also of the instance that it runs as."""
+    deployment: str
+    service: str
+    version: int
+    kind: RunKind
+    number: int
+    """Together with the kind it names the process (`run.3`), as log lines call it."""
+    command: str
+    """A shell command line."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables of this run alone, over those of the version."""
+    process_type: str = ""
+    """Whose limits apply; empty: those of no certain type."""
+    attached: bool = False
+    """It lives as long as the connection of whoever asked for it."""
+    ttl: float = 86400.0
+    """Seconds from its start after which it is ended."""
+    status: RunStatus = RunStatus.PENDING
+    exit_code: int | None = None
+    detail: str = ""
+    """In words, how it ended; empty when there is nothing to say."""
+    actor: str = ""
+    stop_requested_by: str = ""
+    """Who asked for its end."""
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def process(self) -> str:
+        """As people call it: `run.3`."""
+        return f"{self.kind}.{self.number}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,9 @@ class InstanceSpec:
     wants_port: bool = False
     uid: int | None = None
     """User and group id to run as; None: as the server does."""
+    once: bool = False
+    """Start it a single time, whatever becomes of it: once it has ended by itself it is observed as EXITED,
+    with its exit code, until it is stopped. Also when the machine or the backend goes down meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)

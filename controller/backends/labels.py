@@ -15,6 +15,7 @@ VERSION = "version"
 PROCESS_TYPE = "process-type"
 NUMBER = "number"
 GENERATION = "generation"
+ONCE = "once"
 
 
 def to_labels(spec: InstanceSpec) -> Mapping[str, str]:
@@ -26,6 +27,7 @@ def to_labels(spec: InstanceSpec) -> Mapping[str, str]:
         PROCESS_TYPE: spec.process_type,
         NUMBER: str(spec.number),
         GENERATION: str(spec.generation),
+        **({ONCE: "yes"} if spec.once else {}),
     }
 
 
@@ -40,6 +42,7 @@ def to_instance(name: str, labels: Mapping[str, str], *, state: InstanceState, *
             process_type=labels[PROCESS_TYPE],
             number=int(labels[NUMBER]),
             generation=int(labels[GENERATION]),
+            once=ONCE in labels,
             state=state,
             **seen,
         )

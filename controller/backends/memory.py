@@ -32,6 +32,8 @@ class Behaviour:
     """It crashes at every start, with these words."""
     refused: str = ""
     """It can't be started at all: `start` raises BackendError with these words."""
+    exits: int | None = None
+    """One that is started once exits with this status as soon as it runs; None: it goes on."""
 
 
 @dataclass
@@ -53,6 +55,7 @@ class _Running:
     started_at: datetime
     restarts: int = 0
     crash: str = ""
+    exit_code: int | None = None
 
 
 class MemoryBackend:
@@ -135,8 +138,14 @@ class MemoryBackend:
     def crash(self, instance: str, detail: str = "exited with status 1") -> None:
         """It exits by itself, and is started again after BACKOFF."""
         running = self.world.instances[instance]
+        if running.spec.once:
+            raise ValueError(f"{instance} is started once: it exits")
         running.crash = detail
         running.started_at = self._now()
+
+    def exit(self, instance: str, code: int) -> None:
+        """One that was started once ends by itself."""
+        self.world.instances[instance].exit_code = code
 
     def answers(self, instance: Instance) -> bool:
         """What a health check would find out."""
@@ -159,7 +168,10 @@ class MemoryBackend:
         if behaviour.refused:
             raise BackendError(behaviour.refused)
         running = _Running(spec, behaviour, self._free_port() if spec.wants_port else None, self._now())
-        running.crash = behaviour.dies
+        if spec.once:
+            running.exit_code = 1 if behaviour.dies and behaviour.exits is None else behaviour.exits
+        else:
+            running.crash = behaviour.dies
         self.world.instances[spec.id] = running
         self.world.history.append(("start", spec.id))
         return running
@@ -179,14 +191,23 @@ class MemoryBackend:
         instance = to_instance(
             running.spec.id,
             to_labels(running.spec),
-            state=InstanceState.CRASHED if running.crash else state,
+            state=self._ended(running) or state,
             host=HOST,
             address="127.0.0.1" if running.port else None,
             port=running.port,
             started_at=running.started_at,
             restarts=running.restarts,
         )
+        if running.exit_code is not None:
+            detail = f"exited with status {running.exit_code}"
+            return replace(instance, detail=detail, exit_code=running.exit_code)
         return replace(instance, detail=running.crash)
+
+    @staticmethod
+    def _ended(running: _Running) -> InstanceState | None:
+        if running.exit_code is not None:
+            return InstanceState.EXITED
+        return InstanceState.CRASHED if running.crash else None
 
     def _revive(self, running: _Running) -> None:
         if running.crash and self._now() >= running.started_at + BACKOFF:

@@ -107,6 +107,7 @@ class SupervisorBackend:
             "log": str((self._logs / spec.deployment / spec.service / f"{spec.id}.log").absolute()),
             "address": self._address if spec.wants_port else None,
             "ports": [self._ports.start, self._ports.stop],
+            **({"once": True} if spec.once else {}),  # a keeper that is older than we knows no such key
         }
 
 
@@ -140,4 +141,5 @@ def _instance(info: Mapping[str, Any]) -> Instance:
         started_at=datetime.fromtimestamp(started, UTC) if started else None,
         restarts=info["restarts"],
         detail=info["detail"],
+        exit_code=info.get("exit_code"),
     )

@@ -76,7 +76,8 @@ class MemoryRig:
 
     def backend(self) -> MemoryBackend:
         def behaviour(wanted: InstanceSpec) -> Behaviour:
-            return Behaviour(dies="exited with status 3" if wanted.command == DIES else "")
+            exits = int(wanted.command.split()[-1]) if wanted.once and "exit" in wanted.command else None
+            return Behaviour(dies="exited with status 3" if wanted.command == DIES else "", exits=exits)
 
         return MemoryBackend(world=self._world, behaviour=behaviour, now=self._now)
 
@@ -249,6 +250,39 @@ async def test_every_instance_has_a_port_of_its_own(rig: Rig) -> None:
     started = await asyncio.gather(*(backend.start(spec(each, wants_port=True)) for each in range(1, 11)))
     assert len({each.port for each in started}) == 10
     assert (await backend.start(spec(11))).port is None
+
+
+async def exited(backend: Backend, name: str) -> Instance:
+    async def look() -> Instance | None:
+        found = await seen(backend, name)
+        return found if found and found.state is InstanceState.EXITED else None
+
+    found: Instance = await eventually(look)
+    return found
+
+
+@pytest.mark.parametrize("code", [0, 3])
+async def test_what_is_started_once_exits_and_stays_so_until_it_is_stopped(rig: Rig, code: int) -> None:
+    backend = rig.backend()
+    once = spec(process_type="run", command=f"exit {code}", once=True)
+    await backend.start(once)
+    found = await exited(backend, once.id)
+    assert (found.exit_code, found.detail, found.once) == (code, f"exited with status {code}", True)
+    again = await backend.start(once)
+    assert (again.state, again.exit_code) == (InstanceState.EXITED, code)
+    await asyncio.sleep(1.2)
+    assert (await exited(backend, once.id)).restarts == 0
+    await backend.stop(once.id, grace=5)
+    assert await seen(backend, once.id) is None
+
+
+async def test_what_is_started_once_may_be_stopped_while_it_runs(rig: Rig) -> None:
+    backend = rig.backend()
+    once = spec(process_type="run", once=True)
+    await backend.start(once)
+    assert (await running(backend, once.id)).once
+    await backend.stop(once.id, grace=5)
+    assert await seen(backend, once.id) is None
 
 
 async def test_instance_that_exits_at_its_start_is_crashed_and_says_why(rig: Rig) -> None:
@@ -772,3 +806,56 @@ async def test_whatever_is_printed_is_kept_as_lines(real: SupervisorRig) -> None
     assert "".join(texts[5:-1]) == "z" * 1_000_000
     assert texts[-1] == "no newline at the end"
     assert next(each.text for each in all_lines if each.source is LogSource.SYSTEM) == "exited with status 0"
+
+
+# What is started once, over the death of its keeper
+
+
+async def test_outcome_is_kept_over_the_death_of_the_keeper(real: SupervisorRig) -> None:
+    backend = real.backend()
+    once = spec(process_type="run", command="echo x >>ran; exit 5", once=True)
+    real.slug.chmod(0o777)
+    await backend.start(once)
+    await exited(backend, once.id)
+    await real.kill_keeper()
+    found = await exited(backend, once.id)
+    assert (found.exit_code, found.detail) == (5, "exited with status 5")
+    assert (real.slug / "ran").read_text() == "x\n"
+
+
+async def test_what_a_killed_keeper_ran_once_is_not_run_again_and_its_outcome_is_unknown(
+    real: SupervisorRig,
+) -> None:
+    backend = real.backend()
+    once = spec(process_type="run", command="echo x >>ran; sleep 1000", once=True)
+    await backend.start(once)
+
+    async def ran() -> bool:
+        return (real.slug / "ran").exists()
+
+    await eventually(ran)
+    await real.kill_keeper()
+    found = await exited(backend, once.id)
+    assert found.exit_code is None
+    assert "not known" in found.detail
+    assert (real.slug / "ran").read_text() == "x\n"
+    assert real.processes(once.id) == set()
+
+
+async def test_signal_that_ended_it_is_told_as_a_shell_does(real: SupervisorRig) -> None:
+    backend = real.backend()
+    once = spec(process_type="run", command="kill -9 $$", once=True)
+    await backend.start(once)
+    assert (await exited(backend, once.id)).exit_code == 137
+
+
+async def test_what_it_left_in_the_background_ends_with_it(real: SupervisorRig) -> None:
+    backend = real.backend()
+    once = spec(process_type="run", command="setsid sleep 1000 & exit 0", once=True)
+    await backend.start(once)
+    await exited(backend, once.id)
+
+    async def nothing_left() -> bool:
+        return real.processes(once.id) == set()
+
+    await eventually(nothing_left)

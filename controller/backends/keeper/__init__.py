@@ -9,6 +9,7 @@ here is imported by the server but the constants below. It owns its folder:
     realm                        a random name that marks the processes of this folder
     instances/<id>.json          what to run; `.stopping` instead of `.json` once it was told to stop
     instances/<id>.pid           the process that runs it now: boot id, process id, start time
+    instances/<id>.once          of what is started once: "begun", then its wait status
     tmp/<id>/                    the instance's TMPDIR
 """
 

@@ -59,8 +59,8 @@ class InstanceConfig(ProcessConfig):  # type: ignore[misc]
             "name": request.id,
             "priority": 999,
             "autostart": True,
-            "autorestart": RestartUnconditionally,
-            "startsecs": SETTLED_AFTER,
+            "autorestart": False if request.once else RestartUnconditionally,
+            "startsecs": 0 if request.once else SETTLED_AFTER,
             "startretries": sys.maxsize,
             "stopsignal": signal.SIGTERM,
             "stopwaitsecs": SHUTDOWN_GRACE,
@@ -112,6 +112,10 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         """Set once it was told to stop: the time (monotonic) at which SIGKILL is due."""
         self.spawned_at = 0.0
         """When its process was started last (monotonic)."""
+        self.exit_status: int | None = None
+        """The wait status of one that is started once and has ended by itself."""
+        if config.request.once:
+            self._remember_once()
 
     # What the door asks
 
@@ -129,6 +133,7 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             "started_at": self.laststart or None,
             "restarts": restarts,
             "detail": "" if state == "stopping" else self._detail(restarts),
+            "exit_code": None if self.exit_status is None else exit_code(self.exit_status),
         }
 
     def _state_word(self) -> str:
@@ -136,6 +141,8 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             return "stopping"
         if self.state == ProcessStates.RUNNING:
             return "running"
+        if self.state == ProcessStates.EXITED and self.config.request.once:
+            return "exited"
         started = self.state in (ProcessStates.STARTING, ProcessStates.STOPPED)
         return "starting" if started else "crashed"
 
@@ -169,6 +176,8 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
     # What supervisord calls
 
     def spawn(self) -> int | None:
+        if self.config.request.once and not self._begin_once():
+            return None
         self.starts += 1
         # Until it has given up our handlers, the child would take a SIGTERM for supervisord's and go on.
         signal.pthread_sigmask(signal.SIG_BLOCK, RESTORED_SIGNALS)
@@ -200,6 +209,8 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
 
     def finish(self, pid: int, sts: int) -> None:
         self.last_exit = describe_exit(sts)
+        if self.config.request.once and self.retired_until is None:
+            self._end_once(sts)
         super().finish(pid, sts)
         self.output.say(self.last_exit)
         if self.retired_until is not None:
@@ -218,6 +229,35 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             os.write(2, f"can't be started: {error}\n".encode(errors="replace"))
         finally:
             os._exit(127)
+
+    # What is started once
+
+    def _remember_once(self) -> None:
+        """A keeper before us may have begun it, and seen its end or not."""
+        noted = self.config.files.read_once()
+        if noted is None:
+            return
+        # Of no earlier start, so that supervisord does not take it for one that is still to be started.
+        self.laststart = time.time()
+        self.state = ProcessStates.EXITED
+        self.last_exit = "its keeper ended while it ran, so that its outcome is not known"
+        if noted.isdecimal():
+            self.exit_status = int(noted)
+            self.last_exit = describe_exit(self.exit_status)
+
+    def _begin_once(self) -> bool:
+        """Whether it may start: no start without a note of it."""
+        try:
+            self.config.files.note_once("begun")
+        except OSError as error:
+            self.spawnerr = f"can't be started: {error}"
+            return False
+        return True
+
+    def _end_once(self, status: int) -> None:
+        self.exit_status = status
+        with self._going_on():
+            self.config.files.note_once(str(status))
 
     # How nothing of it stays
 
@@ -254,6 +294,12 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         self.config.files.forget()
         self.state = ProcessStates.STOPPED
         self.config.keeping.supervisord.remove_process_group(self.config.name)
+
+
+def exit_code(status: int) -> int:
+    """A wait status as a shell tells it: 128 and more for a signal."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
 
 
 def describe_exit(status: int) -> str:

@@ -32,6 +32,8 @@ class Request:
     """Where to look for a free port; None when it wants none."""
     ports: tuple[int, int] = (0, 0)
     """First port, and the one after the last."""
+    once: bool = False
+    """Start it a single time, also over restarts of the keeper."""
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "Request":
@@ -61,11 +63,26 @@ class Files:
         return self.folder / "instances" / f"{self.id}.pid"
 
     @property
+    def once(self) -> Path:
+        return self.folder / "instances" / f"{self.id}.once"
+
+    @property
     def temporary(self) -> Path:
         return self.folder / "tmp" / self.id
 
     def write(self, request: Request, port: int | None) -> None:
         write_whole(self.running, json.dumps({"request": request.plain(), "port": port}), durable=True)
+
+    def note_once(self, text: str) -> None:
+        """On the disk before it returns: after a power cut too, nothing that was begun is begun again."""
+        write_whole(self.once, text, durable=True)
+
+    def read_once(self) -> str | None:
+        """What was noted last; None: it was never begun."""
+        try:
+            return self.once.read_text()
+        except OSError:
+            return None
 
     def leaders(self) -> frozenset[tuple[int, int]]:
         """The process that was started last, as `Family` wants it; empty when of another boot."""
@@ -81,6 +98,7 @@ class Files:
         self.process.unlink(missing_ok=True)
         self.stopping.unlink(missing_ok=True)
         self.running.unlink(missing_ok=True)
+        self.once.unlink(missing_ok=True)
 
     def discard_temporary(self) -> None:
         """Out of the way at once, deleted by a process of its own: it may be large."""
