@@ -31,7 +31,7 @@ from controller.client import Client
 from controller.config import DataFolder, Listen, Settings, parse_listen
 from controller.errors import MooringError, Refused
 from controller.operations.credentials import Sessions
-from controller.operations.operations import make_operations
+from controller.operations.operations import Operations, make_operations
 from controller.operations.server import Doorplate
 from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 45.0
 """Seconds that a running server gets to stop when `moor server:stop` asks it to."""
+TIDY = 60.0
+"""Seconds between two times that what has grown old is looked for."""
 UNRELEASED = timedelta(minutes=10)
 """A build's artifact is kept so long for the version that is about to be made of it."""
 
@@ -213,6 +215,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
         await _collect_slugs(slugs, state)
         await operations.removal.sweep(await asyncio.to_thread(_found_files, folders))
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
+        await stack.enter_async_context(_task(_keep_tidy(operations), "tidy"))
 
         def connect(user: str) -> Client:
             return _SessionClient(f"http://{_reachable(settings.api)}", sessions, user)
@@ -246,6 +249,15 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
                 f"--ssh {settings.ssh}: {error.strerror or error}. Choose another address."
             ) from error
         yield _Server(settings, ssh, (loop, api), token)
+
+
+async def _keep_tidy(operations: Operations) -> None:
+    while True:
+        await asyncio.sleep(TIDY)
+        try:
+            await operations.tidy()
+        except Exception:  # whatever it is: the next time is soon
+            log.exception("tidying failed")
 
 
 @contextlib.asynccontextmanager

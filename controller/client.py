@@ -6,6 +6,7 @@ Unavailable when the server can't be reached. Addresses are `controller.names.Ad
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -323,9 +324,23 @@ class Client:
         """All for an admin, else one's own. Their secrets are kept nowhere."""
         return await self._get(list[Token], "/v1/tokens")
 
-    async def create_token(self, *, user: str | None = None, description: str = "") -> str:
-        """The secret, shown this once."""
-        body = {"user": user, "description": description}
+    async def create_token(
+        self,
+        *,
+        user: str | None = None,
+        description: str = "",
+        expires_in: timedelta | None = None,
+        right: Right | None = None,
+        deployments: Sequence[str] = (),
+    ) -> str:
+        """The secret, shown this once. `right` and `deployments` narrow it to less than its user has."""
+        body = {
+            "user": user,
+            "description": description,
+            "expires_in": None if expires_in is None else round(expires_in.total_seconds()),
+            "right": right,
+            "deployments": list(deployments),
+        }
         made = await self._send(dict[str, str], "POST", "/v1/tokens", body)
         return made["secret"]
 

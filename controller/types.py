@@ -60,6 +60,19 @@ class Token:
     """Hex SHA-256 of the secret: a long random one needs no slow hash."""
     description: str = ""
     created_at: datetime | None = None
+    expires_at: datetime | None = None
+    """From then on it lets nobody in; None: it does until it is removed."""
+    right: Right | None = None
+    """The highest right that it gives, on any deployment; None: all that the user has."""
+    deployments: tuple[str, ...] = ()
+    """The only ones that it is good for; empty: all that the user has rights on."""
+    last_used_at: datetime | None = None
+    """To the hour or so: not every use is written down."""
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it gives less than its user has. Such a one is no admin's, whoever the user is."""
+        return self.right is not None or bool(self.deployments)
 
 
 class ArtifactKind(StrEnum):

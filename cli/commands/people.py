@@ -1,12 +1,18 @@
 """People and machines that may ask: users, SSH keys, API tokens."""
 
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import timedelta
+
 import click
 
+from cli.commands.access import RIGHTS
 from cli.context import CommandFailed, Context
-from cli.grammar import command
+from cli.durations import Duration
+from cli.grammar import command, only_deployment
 from cli.output import timestamp
-from controller.names import check_title
-from controller.types import User
+from controller.names import check_title, parse_address
+from controller.types import Right, Token, User
 
 user_option = click.option("--user", metavar="NAME", help="Somebody else's; for admins.")
 
@@ -100,15 +106,28 @@ async def tokens(context: Context) -> None:
     """Their secrets are kept nowhere, so that they can't be shown again."""
     found = await context.client.tokens()
     context.output.table(
-        ("id", "user", "for", "created"),
-        [(each.id, each.user, each.description, timestamp(each.created_at)) for each in found],
-    )
-    context.output.data(
+        ("id", "user", "for", "gives", "created", "expires", "last used"),
         [
-            {"id": each.id, "user": each.user, "description": each.description, "created_at": each.created_at}
+            (
+                each.id,
+                each.user,
+                each.description,
+                scope_text(each),
+                timestamp(each.created_at),
+                timestamp(each.expires_at),
+                timestamp(each.last_used_at),
+            )
             for each in found
-        ]
+        ],
     )
+    names = [field.name for field in fields(Token) if field.name != "sha256"]
+    context.output.data([{name: getattr(each, name) for name in names} for each in found])
+
+
+def scope_text(token: Token) -> str:
+    """What a token gives: `deploy on foo,bar`."""
+    right = token.right.value if token.right else "all"
+    return f"{right} on {','.join(token.deployments)}" if token.deployments else right
 
 
 @command(example="moor tokens:remove 4f2a")
@@ -119,11 +138,35 @@ async def tokens_remove(context: Context, *, token_id: str) -> None:
     context.output.data({"removed": token_id})
 
 
-@command(example='moor tokens:create --description "build server"')
+@command(
+    example='moor tokens:create --description "build server"\nmoor tokens:create --expires 30d --right deploy --app foo'
+)
 @user_option
 @click.option("--description", default="", help="What it is for.")
-async def tokens_create(context: Context, *, user: str | None, description: str) -> None:
-    secret = await context.client.create_token(user=user, description=description)
+@click.option(
+    "--expires", type=Duration(), metavar="TIME", help="How long it is good for: 30d, 12h; without: for ever."
+)
+@click.option("--right", type=click.Choice(RIGHTS), help="The highest right that it gives.")
+@click.option(
+    "--app", "apps", multiple=True, metavar="APP", help="The only app that it is good for; repeatable."
+)
+async def tokens_create(
+    context: Context,
+    *,
+    user: str | None,
+    description: str,
+    expires: timedelta | None,
+    right: str | None,
+    apps: Sequence[str],
+) -> None:
+    """It never gives more than its user has. With --right or --app it gives less, and makes no other tokens or keys."""
+    secret = await context.client.create_token(
+        user=user,
+        description=description,
+        expires_in=expires,
+        right=Right(right) if right else None,
+        deployments=[only_deployment(parse_address(each)) for each in apps],
+    )
     context.output.line(secret)
     context.output.data({"token": secret})
 

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
 from controller import wire
+from controller.api.auth import OPEN, SECURITY_SCHEME
 from controller.problem import MEDIA_TYPE, Problem
 from controller.types import (
     Build,
@@ -92,7 +93,13 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
         tags=app.openapi_tags,
     )
     _, schemas = msgspec.json.schema_components(MODELS, ref_template=_REF)
-    document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update(schemas)
+    components["securitySchemes"] = {"token": SECURITY_SCHEME}
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            if path not in OPEN:
+                operation["security"] = [{"token": []}]
     return document
 
 

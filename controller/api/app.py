@@ -49,8 +49,9 @@ def create_app(
         responses=documented_problems(*EVERYWHERE),
         redirect_slashes=False,  # a path that is off is told so, like any other
     )
-    app.state.gate = Gate(operations.credentials, failures or FailedLogins())
+    # The last one added is the first to see a request.
     app.add_middleware(BodyLimit)
+    app.add_middleware(Gate, credentials=operations.credentials, failures=failures or FailedLogins())
     problems.install(app)
     for router in (
         server.routes(operations.server),

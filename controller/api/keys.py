@@ -33,7 +33,10 @@ def routes(keys: KeyOperations) -> APIRouter:
         return respond(await keys.add(asker, body.name, body.public_key, user=body.user), 201)
 
     @router.delete(
-        "/v1/keys/{name}", summary="Remove one", status_code=204, responses=answers(None, 404, status=204)
+        "/v1/keys/{name}",
+        summary="Remove one",
+        status_code=204,
+        responses=answers(None, 403, 404, status=204),
     )
     async def remove(asker: Asker, name: Annotated[str, Path(description="Name of the key.")]) -> Response:
         await keys.remove(asker, name)

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -10,12 +11,25 @@ from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
 from controller.operations.credentials import CredentialOperations
-from controller.types import Token
+from controller.types import Right, Token
 
 
 class NewToken(Body):
     user: str | None = Field(None, description="Whose it is; null: the asker's. Others' for admins only.")
     description: str = Field("", examples=["build server"])
+    expires_in: int | None = Field(
+        None,
+        description="Seconds that it is good for; null: until it is removed.",
+        ge=60,
+        le=3650 * 24 * 3600,
+        examples=[30 * 24 * 3600],
+    )
+    right: Right | None = Field(
+        None, description="The highest right that it gives; null: all that its user has.", examples=["deploy"]
+    )
+    deployments: list[str] = Field(
+        default_factory=list, description="The only ones it is good for; empty: all.", examples=[["foo"]]
+    )
 
 
 def routes(credentials: CredentialOperations) -> APIRouter:
@@ -33,12 +47,25 @@ def routes(credentials: CredentialOperations) -> APIRouter:
         responses=answers(dict[str, str], 403, 404, 409, status=201),
     )
     async def create(asker: Asker, body: NewToken) -> Response:
-        """Answers `{"secret": …}`: the only time that it is shown."""
-        secret = await credentials.create(asker, user=body.user, description=body.description)
-        return respond({"secret": secret}, 201)
+        """Answers `{"secret": …, "id": …}`: the only time that the secret is shown.
+
+        It never gives more than its user has at the time of use. A narrowed token makes no others.
+        """
+        secret, token = await credentials.create(
+            asker,
+            user=body.user,
+            description=body.description,
+            expires_in=None if body.expires_in is None else timedelta(seconds=body.expires_in),
+            right=body.right,
+            deployments=body.deployments,
+        )
+        return respond({"secret": secret, "id": token.id}, 201)
 
     @router.delete(
-        "/v1/tokens/{token}", summary="Remove one", status_code=204, responses=answers(None, 404, status=204)
+        "/v1/tokens/{token}",
+        summary="Remove one",
+        status_code=204,
+        responses=answers(None, 403, 404, status=204),
     )
     async def remove(asker: Asker, token: Annotated[str, Path(description="Id of the token.")]) -> Response:
         await credentials.remove(asker, token)

@@ -6,15 +6,16 @@
     manage    destroy, and say who else may do what
     (admin)   all of it on every deployment; make deployments; users, and everybody's keys and tokens
 
-What somebody may not view does not exist for them.
+What somebody may not view does not exist for them. A token may be narrowed: to a highest right, to some
+deployments. Then whoever shows it asks with that much of the user's rights, everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.errors import Forbidden, NotFound
-from controller.types import Definition, Deployment, Right, Service, User, Version
+from controller.types import Definition, Deployment, Right, Service, Token, User, Version
 
 HIDDEN = "(hidden)"
 """Stands for the value of a variable that the asker may not read."""
@@ -22,9 +23,14 @@ HIDDEN = "(hidden)"
 
 @dataclass(frozen=True)
 class Actor:
-    """The user on whose behalf something is asked."""
+    """The user on whose behalf something is asked, with the rights that hold for this asking."""
 
     user: User
+    """With a narrowed token: with what it leaves of the user's rights."""
+    token: Token | None = None
+    """What they showed; None: an SSH key, or nobody but the server itself asks."""
+    digest: str = ""
+    """Of the secret that they came with, by which `CredentialOperations.renew` finds it again."""
 
     @property
     def name(self) -> str:
@@ -37,9 +43,16 @@ class Actor:
     def require(self, deployment: str, right: Right) -> None:
         """Raise NotFound where even viewing is not allowed, Forbidden where only `right` is missing."""
         if not self.may(deployment, Right.VIEW):
+            if self.narrowed:
+                raise NotFound(f"There is no app {deployment} that this token is good for.")
             raise unknown_deployment(deployment)
         if not self.may(deployment, right):
             held = self.user.rights.get(deployment)
+            if self.narrowed:
+                raise Forbidden(
+                    f"With this token {self.name} may {held} {deployment}, but this needs {right}: "
+                    "use one that gives more."
+                )
             raise Forbidden(
                 f"{self.name} has the right to {held} {deployment}, but this needs {right}: "
                 f"ask an admin for it, or whoever has manage on {deployment}."
@@ -48,7 +61,36 @@ class Actor:
     def require_admin(self, what: str) -> None:
         """Raise Forbidden unless the asker is an admin. `what` goes on after "Only an admin may"."""
         if not self.user.admin:
-            raise Forbidden(f"Only an admin may {what}, and {self.name} is none.")
+            why = "a narrowed token is no admin's" if self.narrowed else f"{self.name} is none"
+            raise Forbidden(f"Only an admin may {what}, and {why}.")
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether they ask with less than all of their rights."""
+        return self.token is not None and self.token.narrowed
+
+    def require_all_rights(self, what: str) -> None:
+        """Raise Forbidden where a narrowed token could be used to get more. `what` goes on after "may not"."""
+        if self.narrowed:
+            raise Forbidden(f"A narrowed token may not {what}: use your SSH key, or a token that is not.")
+
+
+Renew = Callable[[Actor], Actor]
+"""The same asker with the rights of the moment; raises Unauthenticated when they are no longer let in."""
+
+
+def narrowed(user: User, token: Token, deployments: Iterable[str]) -> User:
+    """The user with what the token leaves of their rights. `deployments`: all that there are."""
+    if not token.narrowed:
+        return user
+    held = dict.fromkeys(deployments, Right.MANAGE) if user.admin else user.rights
+    highest = token.right or Right.MANAGE
+    rights = {
+        name: highest if right.includes(highest) else right
+        for name, right in held.items()
+        if not token.deployments or name in token.deployments
+    }
+    return replace(user, admin=False, rights=rights)
 
 
 def unknown_deployment(name: str) -> NotFound:

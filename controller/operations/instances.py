@@ -1,24 +1,27 @@
 """What runs now, and what it prints."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from controller.backends.base import SupportsLogs
 from controller.errors import InvalidInput, NotFound, Refused
 from controller.names import Address
-from controller.operations.access import Actor
+from controller.operations.access import Actor, Renew
+from controller.operations.following import while_allowed
 from controller.operations.lookup import get_service
 from controller.operations.runtime import Runtime
 from controller.state import State
-from controller.types import Instance, LogLine, Right, User
+from controller.types import Instance, LogLine, Right
 
 MAX_LINES = 10_000
 """Lines of the past that can be asked for at once."""
 
 
 class InstanceOperations:
-    def __init__(self, state: State, runtime: Runtime) -> None:
+    def __init__(self, state: State, runtime: Runtime, *, renew: Renew) -> None:
+        """`renew` gives an asker with the rights of the moment."""
         self._state = state
         self._runtime = runtime
+        self._renew = renew
 
     def list(self, asker: Actor, address: Address) -> Sequence[Instance]:
         """Of the service, or of the process type that the address names."""
@@ -59,17 +62,6 @@ class InstanceOperations:
             lines=lines,
             follow=follow,
         )
-        return self._while_allowed(found, asker, service.deployment) if follow else found
-
-    async def _while_allowed(
-        self, lines: AsyncIterator[LogLine], asker: Actor, deployment: str
-    ) -> AsyncIterator[LogLine]:
-        """Raises NotFound when the asker has lost the right meanwhile: following has no end of its own."""
-        try:
-            async for line in lines:
-                user = self._state.user(asker.name) or User(name=asker.name)
-                Actor(user).require(deployment, Right.VIEW)
-                yield line
-        finally:
-            if isinstance(lines, AsyncGenerator):
-                await lines.aclose()
+        if not follow:
+            return found
+        return while_allowed(found, lambda: self._renew(asker).require(service.deployment, Right.VIEW))

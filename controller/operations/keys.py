@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncssh
 
-from controller.errors import Conflict, InvalidInput, NotFound, Refused
+from controller.errors import Conflict, Forbidden, InvalidInput, NotFound, Refused
 from controller.names import check_title
 from controller.operations.access import Actor
 from controller.operations.users import get_subject, user_created
@@ -66,6 +66,10 @@ class KeyOperations:
         A key and its name are unique over the server. Raises InvalidInput, Forbidden, Conflict, Refused.
         """
         owner = get_subject(asker, user, "add keys")
+        if owner == asker.name and asker.token is not None and asker.token.expires_at is not None:
+            raise Forbidden(
+                "A key lets you in for good, and your token expires: use your SSH key, or a token that does not."
+            )
         parsed = parse_public_key(public_key)
         now = self._clock()
         made = SshKey(
@@ -91,6 +95,8 @@ class KeyOperations:
 
     async def remove(self, asker: Actor, name: str) -> None:
         """Raises NotFound, also for somebody else's key unless the asker is an admin."""
+
+        asker.require_all_rights("remove keys")
 
         def decide() -> Iterator[Delete | EventDraft]:
             for key in self.list(asker):

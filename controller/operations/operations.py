@@ -50,6 +50,10 @@ class Operations:
     secrets: SecretOperations
     removal: Removal
 
+    async def tidy(self) -> None:
+        """Put in order what grows old: to be called about once a minute."""
+        await self.credentials.tidy()
+
     async def close(self) -> None:
         """Leave what is still being removed to the next start."""
         await self.removal.close()
@@ -78,6 +82,7 @@ def make_operations(
         await builds.sweep_logs()
 
     removal = Removal(state, runtime, clean)
+    credentials = CredentialOperations(state, sessions, clock=clock)
     return Operations(
         server=ServerOperations(runtime, doorplate, domain=settings.domain),
         deployments=DeploymentOperations(state, removal, clock=clock),
@@ -92,14 +97,14 @@ def make_operations(
         ),
         shared=SharedConfigOperations(state, runtime, clock=clock),
         processes=ProcessOperations(state, runtime, clock=clock),
-        instances=InstanceOperations(state, runtime),
+        instances=InstanceOperations(state, runtime, renew=credentials.renew),
         domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),
         versions=VersionOperations(state, runtime, clock=clock),
-        rollouts=RolloutOperations(state, runtime),
+        rollouts=RolloutOperations(state, runtime, renew=credentials.renew),
         builds=builds,
         users=UserOperations(state, clock=clock),
         keys=KeyOperations(state, clock=clock),
-        credentials=CredentialOperations(state, sessions, clock=clock),
+        credentials=credentials,
         journal=JournalOperations(state),
         secrets=SecretOperations(state, vault),
         removal=removal,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from controller.errors import Unavailable
 from controller.names import Address
-from controller.operations.access import Actor, shown_version
+from controller.operations.access import Actor, Renew, shown_version
+from controller.operations.following import while_allowed
 from controller.operations.lookup import address_of, find_wanted, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.state import State
@@ -23,9 +24,10 @@ ASKED = ROLLOUT | {"service.scaled", "service.stopped", "domains.changed"}
 
 
 class RolloutOperations:
-    def __init__(self, state: State, runtime: Runtime) -> None:
+    def __init__(self, state: State, runtime: Runtime, *, renew: Renew) -> None:
         self._state = state
         self._runtime = runtime
+        self._renew = renew
 
     def follow(self, asker: Actor, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
         """The rollout of that version from its start until it has ended, as `Client.follow` tells.
@@ -37,12 +39,24 @@ class RolloutOperations:
         if number is None:
             begun = self._find_event(address, lambda event: event.kind in ASKED)
             old_failure = "" if begun is None or begun.kind in ROLLOUT else service.rollout_failure
-            return self._steps(address, begun, lambda: self._settled(asker, address, old_failure))
+            steps = self._steps(address, begun, lambda: self._settled(asker, address, old_failure))
+            return self._while_allowed(steps, asker, address)
         get_version(self._state, service, number)
         begun = self._find_event(
             address, lambda event: event.kind == "version.created" and event.data.get("version") == number
         )
-        return self._steps(address, begun, lambda: self._ended(asker, address, number))
+        steps = self._steps(address, begun, lambda: self._ended(asker, address, number))
+        return self._while_allowed(steps, asker, address)
+
+    def _while_allowed(
+        self, steps: AsyncIterator[RolloutStep], asker: Actor, address: Address
+    ) -> AsyncIterator[RolloutStep]:
+        def check() -> None:
+            # Whoever destroys a deployment loses their right on it, and still is told how it ended.
+            if self._state.deployment(address.deployment) is not None:
+                self._renew(asker).require(address.deployment, Right.VIEW)
+
+        return while_allowed(steps, check)
 
     async def _steps(
         self, address: Address, begun: Event | None, last_step: Callable[[], RolloutStep | None]

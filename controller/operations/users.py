@@ -98,6 +98,7 @@ def user_created(user: User, actor: str) -> EventDraft:
 
 def get_subject(asker: Actor, name: str | None, what: str) -> str:
     """Whose keys or tokens it is about: the asker's own, or anybody's for an admin."""
+    asker.require_all_rights(what)
     if name is None or name == asker.name:
         return asker.name
     if not asker.user.admin:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from controller.errors import Conflict, NotFound
@@ -393,11 +394,22 @@ class FakeClient:
             raise NotFound(f"There is no key {name}.")
         self.keys_ = [each for each in self.keys_ if each.name != name]
 
-    async def create_token(self, *, user: str | None = None, description: str = "") -> str:
+    async def create_token(
+        self,
+        *,
+        user: str | None = None,
+        description: str = "",
+        expires_in: timedelta | None = None,
+        right: Right | None = None,
+        deployments: Sequence[str] = (),
+    ) -> str:
+        self.calls.append(("create_token", user, expires_in, right, deployments))
         return "moor_secret"
 
     async def tokens(self) -> Sequence[Token]:
-        return [Token(id="t1", user="ann", sha256="0" * 64, description="build server", created_at=NOW)]
+        plain = Token(id="t1", user="ann", sha256="0" * 64, description="build server", created_at=NOW)
+        narrow = replace(plain, id="t2", right=Right.DEPLOY, deployments=("foo",), expires_at=NOW)
+        return [plain, narrow]
 
     async def remove_token(self, token_id: str) -> None:
         if token_id != "t1":

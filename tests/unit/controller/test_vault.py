@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.operations.secrets import SecretOperations
-from controller.state import State, put
+from controller.state import SCHEMA, State, put
 from controller.store.base import StoreUnusable, Write
 from controller.store.memory import MemoryStore
 from controller.types import Definition
@@ -70,7 +70,7 @@ async def test_what_an_older_release_wrote_is_sealed_at_the_start(path: Path) ->
     state = await State.open(store, codec=await open_vault(store, path))
     check_records(state)
     assert "hunter2" not in await everything(store)
-    assert (await store.get("meta/schema")).value == {"version": 2}
+    assert (await store.get("meta/schema")).value == {"version": SCHEMA}
     await state.close()
 
 

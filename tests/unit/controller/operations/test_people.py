@@ -27,7 +27,7 @@ async def test_the_last_admin_stays(world: World):
 
 async def test_keys_and_tokens_go_with_their_user(world: World):
     await world.operations.keys.add(ADMIN, "laptop", new_key(), user="robin")
-    secret = await world.operations.credentials.create(ADMIN, user="robin")
+    secret, _ = await world.operations.credentials.create(ADMIN, user="robin")
     session = world.sessions.mint("robin")
     await world.operations.users.remove(ADMIN, "robin")
     assert not world.state.keys() and not world.state.tokens("robin")
@@ -137,7 +137,7 @@ class TestKeys:
 
 class TestCredentials:
     async def test_a_token_lets_in_until_it_is_removed(self, world: World):
-        secret = await world.operations.credentials.create(ADMIN, description="laptop")
+        secret, _ = await world.operations.credentials.create(ADMIN, description="laptop")
         assert world.operations.credentials.authenticate(secret).name == "ann"
         assert secret not in repr(world.state.tokens())
         await world.operations.credentials.remove(ADMIN, world.state.tokens()[0].id)

@@ -84,6 +84,8 @@ FOR_EVERYBODY = {
     "credentials.list",
     "credentials.remove",
     "credentials.authenticate",
+    "credentials.renew",
+    "credentials.tidy",
     "credentials.bootstrap",
     "server.status",
     "builds.abandon",
@@ -129,6 +131,38 @@ async def test_who_may_do_what(world: World, name: str, held: str | None):
             await ask(call, world, who, build)
     else:
         await ask(call, world, who, build)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("right", Right)
+async def test_a_narrowed_token_of_an_admin_gives_so_much_and_no_more(world: World, name: str, right: Right):
+    needed, call = NEEDS[name]
+    build = await prepare(world)
+    create = world.operations.credentials.create
+    secret, _ = await create(ADMIN, right=right, deployments=["foo"])
+    who = world.operations.credentials.authenticate(secret)
+    if right.includes(needed):
+        await ask(call, world, who, build)
+    else:
+        with pytest.raises(Forbidden, match=f"With this token ann may {right} foo, but this needs {needed}"):
+            await ask(call, world, who, build)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+async def test_a_token_for_another_app_sees_nothing_of_this_one(world: World, name: str):
+    build = await prepare(world)
+    await world.app("bar")
+    secret, _ = await world.operations.credentials.create(ADMIN, deployments=["bar"])
+    with pytest.raises(NotFound):
+        await ask(NEEDS[name][1], world, world.operations.credentials.authenticate(secret), build)
+
+
+@pytest.mark.parametrize("name", FOR_ADMINS)
+async def test_a_narrowed_token_is_no_admins(world: World, name: str):
+    build = await prepare(world)
+    secret, _ = await world.operations.credentials.create(ADMIN, right=Right.MANAGE)
+    with pytest.raises(Forbidden, match="narrowed token"):
+        await ask(FOR_ADMINS[name], world, world.operations.credentials.authenticate(secret), build)
 
 
 @pytest.mark.parametrize("name", FOR_ADMINS)

@@ -124,7 +124,7 @@ async def test_a_server_that_can_not_see_says_so_to_who_waits(world: World):
     await world.push()
     world.runtime.troubles = ["The supervisor does not run."]
     following = asyncio.create_task(followed(world, 1))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     await world.live()
     texts = [each.text for each in await following]
     assert texts.count("Waiting, as the server is hindered: The supervisor does not run.") == 1
