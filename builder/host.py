@@ -1,7 +1,6 @@
 """The host builder: runs buildpacks as processes of this machine. It needs no container engine."""
 
 import asyncio
-import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -48,14 +47,12 @@ class HostBuilder:
         build_env: Mapping[str, str] | None = None,
         ca_bundle: Path | None = None,
         disk_reserve: int = 0,
-        parallel: int | None = None,
     ) -> None:
         """`builds` and `tools` are folders of ours below the data folder.
 
         `buildpacks`: a folder of buildpacks; by default the bundled ones. `build_env`: variables for
         every build. `ca_bundle`: trusted certificates, left out where the file does not exist.
-        `disk_reserve`: a build is ended while fewer bytes are free. `parallel`: builds at once; None
-        means one for each processor.
+        `disk_reserve`: a build is ended while fewer bytes are free.
         """
         self._builds = builds
         self._tools_folder = tools
@@ -63,7 +60,6 @@ class HostBuilder:
         self._buildpacks_source = buildpacks
         self._env = {**_ca_environment(ca_bundle), **(build_env or {})}
         self._disk_reserve = disk_reserve
-        self._slots = asyncio.Semaphore(parallel or os.cpu_count() or 1)
         self._publishing = asyncio.Lock()
         self._tools: Tools | None = None
         self._running: set[asyncio.Task[object]] = set()
@@ -93,8 +89,7 @@ class HostBuilder:
         self._running.add(task)
         folders = workspace(self._builds, request.id)
         try:
-            async with self._slot(out):
-                return await self._build(request, folders, out)
+            return await self._build(request, folders, out)
         finally:
             try:
                 await completed(asyncio.to_thread(_remove_all, folders, request.source))
@@ -134,13 +129,6 @@ class HostBuilder:
             env=release.env,
             buildpack=name,
         )
-
-    @asynccontextmanager
-    async def _slot(self, out: BuildOutput) -> AsyncIterator[None]:
-        if self._slots.locked():
-            out.step("Waiting for another build to end")
-        async with self._slots:
-            yield
 
     @asynccontextmanager
     async def _steps(self, request: BuildRequest, folders: Workspace, tools: Tools) -> AsyncIterator[Steps]:

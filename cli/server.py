@@ -37,7 +37,7 @@ from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
 from controller.state import State
 from controller.store.base import StoreError
-from controller.types import Build, BuildStatus, Version
+from controller.types import Build, Version
 from controller.vault import open_vault
 from controller.wire import WireError
 from gitreceive.command import CommandRequest
@@ -387,7 +387,7 @@ def _found_files(folders: DataFolder) -> Sequence[tuple[str, str]]:
 async def _collect_slugs(slugs: SlugStore, state: State) -> None:
     """Take away the archives that no version has; left to the next occasion while a build runs."""
     builds = state.builds()
-    if any(each.status is BuildStatus.RUNNING for each in builds):
+    if any(each.status.under_way for each in builds):
         return
     fresh = datetime.now(UTC) - UNRELEASED
     holders: list[Build | Version] = [

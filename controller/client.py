@@ -261,8 +261,18 @@ class Client:
 
     # Builds
 
-    async def open_build(self, address: Address, *, commit: str | None) -> Build:
-        return await self._send(Build, "POST", f"{_service(address)}/builds", {"commit": commit})
+    async def open_build(
+        self, address: Address, *, commit: str | None, reason: str = "", waits_for: str = ""
+    ) -> Build:
+        """Queued while it `waits_for` something, else it runs. Its owner touches it every few seconds."""
+        body = {"commit": commit, "reason": reason, "waits_for": waits_for}
+        return await self._send(Build, "POST", f"{_service(address)}/builds", body)
+
+    async def touch_build(
+        self, build: str, *, status: BuildStatus | None = None, doing: str | None = None
+    ) -> Build:
+        """A sign of life; the build as it is, which its owner ends when it has ended or somebody asks for that."""
+        return await self._send(Build, "POST", f"{_build(build)}/touch", {"status": status, "doing": doing})
 
     async def append_build_log(self, build: str, lines: Sequence[str]) -> None:
         for batch in _batches(lines):

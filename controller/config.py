@@ -67,10 +67,19 @@ class Settings:
     """Largest slug, in bytes, compressed."""
     build_timeout: float = 900.0
     """Seconds that a build may take."""
+    builds_at_once: int = 0
+    """Builds that run at the same time, over all services; others wait in the order they came. 0: one for
+    each processor."""
+    queue_timeout: float = 3600.0
+    """Seconds that a build may wait for its turn."""
     build_env: Mapping[str, str] = field(default_factory=dict)
     """Variables that every build sees (a package index, a proxy), as KEY=VALUE; in YAML a mapping."""
     build_ca_bundle: Path | None = Path("/etc/ssl/certs/ca-certificates.crt")
     """File of trusted certificates that builds are told to use; left out where it does not exist."""
+    keep_versions: int = 20
+    """Versions kept of each service. What serves, is on its way, or was live before stays in any case."""
+    keep_builds: int = 20
+    """Ended builds kept of each service, with their logs."""
     disk_reserve: int = 512 * 1024**2
     """Pushes are refused while less than this many bytes are free in the data folder."""
     drain_timeout: float = 30.0

@@ -208,9 +208,7 @@ class Mirror:
     def builds(self, deployment: str | None = None, service: str | None = None) -> Sequence[Build]:
         """Newest first; of all, of one deployment, or of one service (then name its deployment too)."""
         group = tuple(each for each in (deployment, service) if each is not None)
-        return sorted(
-            self._builds.all(*group), key=lambda each: (each.started_at or _LONG_AGO, each.id), reverse=True
-        )
+        return sorted(self._builds.all(*group), key=_opened, reverse=True)
 
     def user(self, name: str) -> User | None:
         return self._users.get(f"users/{name}")
@@ -291,6 +289,10 @@ class Mirror:
             self._journal.drop(int(key.partition("/")[2]))
         else:
             self._journal.add(from_json(Event, value))
+
+
+def _opened(build: Build) -> tuple[datetime, str]:
+    return build.queued_at or build.started_at or _LONG_AGO, build.id
 
 
 def _touched(record: Any) -> set[tuple[str, str]]:

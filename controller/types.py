@@ -207,12 +207,19 @@ class Version:
 
 
 class BuildStatus(StrEnum):
+    QUEUED = "queued"
+    """It waits for its turn."""
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
     ABANDONED = "abandoned"
-    """The server died while it ran."""
+    """The server died under it, or nothing was heard of its owner any more."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has yet to end."""
+        return self in (BuildStatus.QUEUED, BuildStatus.RUNNING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +236,14 @@ class Build:
     artifact: Artifact | None = None
     cancel_requested_by: str = ""
     """Who asked for it to end; the build's owner watches for this."""
+    reason: str = ""
+    """In words: "push of 1a2b3c4 to master"."""
+    doing: str = ""
+    """In words, what it waits for while it is queued, and its phase while it runs; empty afterwards."""
+    queued_at: datetime | None = None
+    """When it was opened; None for one of an older release."""
     started_at: datetime | None = None
+    """When it began to run; None while it is queued, and for one that never ran."""
     finished_at: datetime | None = None
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +19,8 @@ from controller.types import Artifact, Version, VersionStatus
 from controller.views import VariableSource
 from gitreceive.progress import Progress
 from gitreceive.quarantine import Quarantine
-from gitreceive.record import BuildCanceled, BuildRecord, build_record
-from gitreceive.turns import Turns
+from gitreceive.record import BuildCanceled, BuildRecord, Refusal, build_record
+from gitreceive.turns import Line, Turns, behind_others, for_a_place
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ FOLLOW_TIMEOUT = 3600.0
 SHOWN_LOG_LINES = 30
 
 
-class PushRefused(Exception):
+class PushRefused(Refusal):
     """This branch does not move. `short` goes into git's report, the text is shown before it."""
 
     def __init__(self, short: str, text: str, *, log_lines: tuple[str, ...] = ()) -> None:
@@ -79,8 +80,8 @@ class Push:
         return self.commit[:7]
 
     @property
-    def title(self) -> str:
-        return f"{self.user}'s push of {self.short} to {self.branch.name}"
+    def what(self) -> str:
+        return f"push of {self.short} to {self.branch.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,9 @@ class Workshop:
     builder: Builder
     export_source: ExportSource
     turns: Turns
+    """Of deploys: those to one service wait for each other."""
+    places: Line
+    """Of builds, over all services."""
 
 
 async def deploy(push: Push, workshop: Workshop) -> None:
@@ -100,18 +104,24 @@ async def deploy(push: Push, workshop: Workshop) -> None:
     Cancelled: the build ends and leaves nothing. After `push.finish` the release is under way and
     a client that goes changes nothing any more.
     """
-    async with workshop.turns.take(push.address, push.title, push.out):
-        await say_when_history_changes(push)
-        refuse_full_disk(workshop.settings)
-        info = await push.client.ensure_service(push.address)
-        if version := await find_wanted_version(push, info):
-            push.finish()
-            await rejoin(push, version)
-        else:
-            artifact, build = await make_artifact(push, info, workshop)
-            push.finish()
-            change = await release(push, artifact, build)
-            await follow(push, change)
+    with refused_in_words(push), workshop.turns.join(push.address, f"{push.user}'s {push.what}") as turn:
+        async with build_record(
+            push.client, push.address, commit=push.commit, reason=push.what, out=push.out
+        ) as record:
+            if not turn.has_come:
+                await push.client.ensure_service(push.address)
+                await record.wait(turn, lambda: behind_others(turn))
+            await say_when_history_changes(push)
+            refuse_full_disk(workshop.settings)
+            info = await push.client.ensure_service(push.address)
+            if version := await find_wanted_version(push, info):
+                push.finish()
+                await rejoin(push, version)
+            else:
+                artifact = await make_artifact(push, info, workshop, record)
+                push.finish()
+                change = await release(push, artifact, record.id)
+                await follow(push, change)
         await push.branch.move(push.commit)
         await announce(push)
 
@@ -157,12 +167,11 @@ async def rejoin(push: Push, version: Version) -> None:
         push.out.step(f"No changes: {push.short} runs already, as v{version.number}")
 
 
-async def make_artifact(push: Push, info: ServiceInfo, workshop: Workshop) -> tuple[Artifact, str]:
-    """Build; the artifact and the build's id."""
+@contextmanager
+def refused_in_words(push: Push) -> Iterator[None]:
+    """Turn the ways in which a build ends badly into PushRefused."""
     try:
-        async with build_record(push.client, push.address, commit=push.commit, out=push.out) as record:
-            record.artifact = await record.unless_canceled(_build(push, info, workshop, record))
-            return record.artifact, record.id
+        yield
     except BuildFailed as error:
         raise PushRefused("build failed", f"{error}") from error
     except BuildCanceled as error:
@@ -172,6 +181,13 @@ async def make_artifact(push: Push, info: ServiceInfo, workshop: Workshop) -> tu
         raise PushRefused(
             "builder unavailable", f"The server could not build, through no fault of yours: {error}"
         ) from error
+
+
+async def make_artifact(push: Push, info: ServiceInfo, workshop: Workshop, record: BuildRecord) -> Artifact:
+    """Build, once there is a place for it."""
+    with workshop.places.join(str(push.address)) as turn:
+        await record.wait(turn, lambda: for_a_place(turn, workshop.places.places))
+        return await record.run(lambda: _build(push, info, workshop, record))
 
 
 async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: BuildRecord) -> Artifact:
@@ -208,7 +224,7 @@ async def release(push: Push, artifact: Artifact, build: str) -> Change:
         artifact,
         commit=push.commit,
         build=build,
-        reason=f"push of {push.short} to {push.branch.name}",
+        reason=push.what,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from controller.errors import MooringError
 from controller.names import Address
 from controller.types import Artifact, Build, BuildStatus
 from gitreceive.progress import harmless
+from gitreceive.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -21,26 +22,82 @@ T = TypeVar("T")
 FLUSH_INTERVAL = 0.5
 """Seconds between two writes of the log."""
 WATCH_INTERVAL = 1.0
-"""Seconds between two looks at whether somebody asked for the build's end."""
+"""Seconds between two signs of life, which tell whether somebody asked for the build's end, too."""
 CLOSE_TIMEOUT = 10.0
 """Seconds that writing down its end may take."""
 
 
 class BuildCanceled(Exception):
-    """Somebody asked for the build's end."""
+    """Somebody asked for the build's end, or ended it."""
+
+
+class Refusal(Exception):
+    """What is refused before it is built, with a sentence for people."""
 
 
 class BuildRecord:
-    """An open build record; a `BuildOutput` that prints for the pusher and for the log."""
+    """A build's record, opened by the first thing there is to tell; a `BuildOutput` for pusher and log."""
 
-    def __init__(self, client: Client, build: Build, out: BuildOutput) -> None:
-        self.id = build.id
-        self.artifact: Artifact | None = None
+    def __init__(self, client: Client, address: Address, commit: str, reason: str, out: BuildOutput) -> None:
         self._client = client
+        self._address = address
+        self._commit = commit
+        self._reason = reason
         self._out = out
         self._lines: list[str] = []
+        self._phase: str | None = None
+        self._told = ""
+        """The phase that the record has."""
+        self._build: Build | None = None
+        self._ended = False
+
+    @property
+    def id(self) -> str:
+        """Of one that was opened."""
+        assert self._build is not None
+        return self._build.id
+
+    async def wait(self, turn: Turn, why: Callable[[], str]) -> None:
+        """Wait for the turn as a queued build. Raises BuildCanceled when somebody asks for its end."""
+        if turn.has_come:
+            return
+        reason = why()
+        self._out.step(reason)
+        if self._build is None:
+            await self._open(reason)
+        else:
+            await self._client.touch_build(self.id, status=BuildStatus.QUEUED, doing=reason)
+        await self._unless_ended(turn.wait())
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, Artifact]]) -> Artifact:
+        """Run the build and write down how it ended. Raises BuildCanceled when somebody asks for its end."""
+        if self._build is None:
+            await self._open("")
+        else:
+            await self._client.touch_build(self.id, status=BuildStatus.RUNNING, doing="")
+        flushing = asyncio.create_task(self._keep_flushing())
+        try:
+            artifact = await self._unless_ended(work())
+        finally:
+            await _end(flushing)
+        await asyncio.shield(self.close(BuildStatus.SUCCEEDED, artifact=artifact))
+        return artifact
+
+    async def close(self, status: BuildStatus, reason: str = "", *, artifact: Artifact | None = None) -> None:
+        """Complete the log and write down the end; nothing where it was never opened, or has ended already."""
+        if self._build is None or self._ended:
+            return
+        self._ended = True
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._flush()
+                await self._client.close_build(self.id, status, error=reason, artifact=artifact)
+        except (MooringError, TimeoutError) as error:
+            # Nothing is heard of it any more, and so it is marked as abandoned before long.
+            log.warning("build record not closed build=%s status=%s error=%s", self.id, status, error)
 
     def step(self, text: str) -> None:
+        self._phase = text
         self._out.step(text)
         self._lines.append(f"-----> {harmless(text)}")
 
@@ -52,20 +109,48 @@ class BuildRecord:
         self._out.warn(text)
         self._lines += [f" !     {harmless(each)}" for each in text.splitlines()]
 
-    async def unless_canceled(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run this; end it and raise BuildCanceled when somebody asks for the build's end."""
+    async def _open(self, waits_for: str) -> None:
+        # Shielded: one that was opened is closed in any case.
+        opening = asyncio.ensure_future(
+            self._client.open_build(
+                self._address, commit=self._commit, reason=self._reason, waits_for=waits_for
+            )
+        )
+        try:
+            self._build = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait({opening})
+            if not opening.exception():
+                self._build = opening.result()
+            raise
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run this; end it and raise BuildCanceled when somebody ends the build, or asks for that."""
         task = asyncio.create_task(work)
-        watch = asyncio.create_task(self._cancel_requested())
+        watch = asyncio.create_task(self._ended_by_others())
         try:
             await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise BuildCanceled(f"{watch.result()} cancelled the build.")
+                raise BuildCanceled(watch.result())
             return task.result()
         finally:
             await _end(watch)
             await _end(task)
 
-    async def flush(self) -> None:
+    async def _ended_by_others(self) -> str:
+        """Give signs of life, until the answer says that the build shall end: why, in a sentence."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            phase = self._phase
+            with suppress(MooringError):
+                build = await self._client.touch_build(self.id, doing=phase if phase != self._told else None)
+                self._told = phase or self._told
+                if build.cancel_requested_by:
+                    return f"{build.cancel_requested_by} cancelled the build."
+                if not build.status.under_way:
+                    return f"The build was ended: {build.error or build.status}."
+
+    async def _flush(self) -> None:
         """Write what is there to the log. A log that can't be written doesn't stop the build."""
         lines, self._lines = self._lines, []
         if lines:
@@ -74,56 +159,36 @@ class BuildRecord:
             except MooringError as error:
                 log.warning("build log not written build=%s lines=%d error=%s", self.id, len(lines), error)
 
-    async def keep_flushing(self) -> None:
+    async def _keep_flushing(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_INTERVAL)
-            await self.flush()
-
-    async def _cancel_requested(self) -> str:
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL)
-            with suppress(MooringError):
-                build = await self._client.build(self.id)
-                if build.cancel_requested_by:
-                    return build.cancel_requested_by
+            await self._flush()
 
 
 @asynccontextmanager
 async def build_record(
-    client: Client, address: Address, *, commit: str, out: BuildOutput
+    client: Client, address: Address, *, commit: str, reason: str, out: BuildOutput
 ) -> AsyncIterator[BuildRecord]:
-    """Open a record; when the block is left its log is complete and its end is written down."""
-    record = BuildRecord(client, await client.open_build(address, commit=commit), out)
-    flushing = asyncio.create_task(record.keep_flushing())
-    status, reason = BuildStatus.FAILED, ""
+    """A record to wait and to build with; when the block is left its end is written down, whatever it was."""
+    record = BuildRecord(client, address, commit, reason, out)
+    status, why = BuildStatus.FAILED, ""
     try:
         yield record
-        status = BuildStatus.SUCCEEDED
-    except (BuildFailed, BuilderUnavailable, MooringError) as error:
-        reason = str(error)
-        raise
+        status, why = BuildStatus.CANCELED, "There was nothing to build any more."
     except BuildCanceled as error:
-        status, reason = BuildStatus.CANCELED, str(error)
+        status, why = BuildStatus.CANCELED, str(error)
         raise
     except asyncio.CancelledError:
-        status, reason = BuildStatus.CANCELED, "The client went away, or the server stopped."
+        status, why = BuildStatus.CANCELED, "The client went away, or the server stopped."
+        raise
+    except (BuildFailed, BuilderUnavailable, MooringError, Refusal) as error:
+        why = str(error)
         raise
     except Exception as error:
-        reason = f"An error of the server's own: {type(error).__name__}."
+        why = f"An error of the server's own: {type(error).__name__}."
         raise
     finally:
-        await _end(flushing)
-        await asyncio.shield(_close(client, record, status, reason))
-
-
-async def _close(client: Client, record: BuildRecord, status: BuildStatus, reason: str) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await record.flush()
-            await client.close_build(record.id, status, error=reason, artifact=record.artifact)
-    except (MooringError, TimeoutError) as error:
-        # The server's next start finds it open and marks it as abandoned.
-        log.warning("build record not closed build=%s status=%s error=%s", record.id, status, error)
+        await asyncio.shield(record.close(status, why))
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

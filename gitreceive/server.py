@@ -21,7 +21,7 @@ from gitreceive.places import Places
 from gitreceive.push import ExportSource, Workshop, sweep_sources
 from gitreceive.repos import Repositories
 from gitreceive.session import Context, Session
-from gitreceive.turns import Turns
+from gitreceive.turns import Line, Turns
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,13 @@ class GitReceive:
             run_command=run_command,
             repositories=Repositories(settings.folders.repositories, self._git),
             git=self._git,
-            workshop=Workshop(settings=settings, builder=builder, export_source=export_source, turns=Turns()),
+            workshop=Workshop(
+                settings=settings,
+                builder=builder,
+                export_source=export_source,
+                turns=Turns(),
+                places=Line(settings.builds_at_once or os.cpu_count() or 1),
+            ),
             threads=self._threads,
             push_places=Places(MAX_PUSHES, MAX_PUSHES_OF_ONE),
             fetch_places=Places(MAX_FETCHES, MAX_FETCHES_OF_ONE),

@@ -9,7 +9,7 @@ from cli.grammar import app_command
 from cli.output import timestamp
 from controller.errors import NotFound
 from controller.names import Address
-from controller.types import Build, BuildStatus
+from controller.types import Build
 
 
 @app_command(example="moor builds -a foo")
@@ -18,16 +18,16 @@ async def builds(context: Context, *, address: Address, limit: int) -> None:
     found = (await context.client.builds(address))[:limit]
     context.output.title(f"{address} builds")
     context.output.table(
-        ("build", "status", "commit", "by", "started", "seconds", "error"),
+        ("build", "status", "commit", "by", "opened", "seconds", "what"),
         [
             (
                 each.id,
                 each.status.value,
                 (each.commit or "")[:7],
                 each.actor,
-                timestamp(each.started_at),
+                timestamp(each.queued_at or each.started_at),
                 _seconds(each),
-                each.error,
+                each.error or each.doing,
             )
             for each in found
         ],
@@ -49,8 +49,11 @@ async def info(context: Context, *, address: Address, build: str | None) -> None
             ("build", found.id),
             ("status", found.status.value),
             ("error", found.error),
+            ("why", found.reason),
+            ("doing", found.doing),
             ("commit", found.commit),
             ("by", found.actor),
+            ("queued", timestamp(found.queued_at)),
             ("started", timestamp(found.started_at)),
             ("finished", timestamp(found.finished_at)),
             ("seconds", _seconds(found)),
@@ -76,8 +79,8 @@ async def output(context: Context, *, address: Address, build: str | None) -> No
 @click.argument("build", required=False)
 async def cancel(context: Context, *, address: Address, build: str | None) -> None:
     """Without BUILD: the one that runs. Its push is refused, what serves goes on serving."""
-    found = await _find(context, address, build, lambda each: each.status is BuildStatus.RUNNING)
-    if found.status is not BuildStatus.RUNNING:
+    found = await _find(context, address, build, lambda each: each.status.under_way)
+    if not found.status.under_way:
         raise CommandFailed(f"Build {found.id} does not run any more: it has {found.status.value}.")
     asked = await context.client.cancel_build(found.id)
     context.output.step(f"Asked build {asked.id} of {address} to end")

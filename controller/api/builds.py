@@ -17,6 +17,13 @@ BuildId = Annotated[str, Path(description="Id of the build.")]
 
 class NewBuild(Body):
     commit: str | None = Field(None, description="Full git commit id.")
+    reason: str = Field("", description="In words.", examples=["push of 1a2b3c4 to main"])
+    waits_for: str = Field("", description="In words, why it is queued; empty: it runs.")
+
+
+class SignOfLife(Body):
+    status: BuildStatus | None = Field(None, description="`queued` or `running`, where that changes.")
+    doing: str | None = Field(None, description="What it waits for, or its phase, where that changes.")
 
 
 class LogLines(Body):
@@ -44,12 +51,21 @@ def routes(builds: BuildOperations) -> APIRouter:
         responses=answers(Build, 403, 404, 409, status=201),
     )
     async def open_build(asker: Asker, at: At, body: NewBuild) -> Response:
-        """Opens the record; whoever opens it does the building, watches `cancel_requested_by`, and closes it."""
-        return respond(await builds.open(asker, at, commit=body.commit), 201)
+        """Opens the record; whoever opens it does the building, gives signs of life, and closes it."""
+        opened = await builds.open(
+            asker, at, commit=body.commit, reason=body.reason, waits_for=body.waits_for
+        )
+        return respond(opened, 201)
 
     @router.get(BUILD, summary="Show one", responses=answers(Build, 404))
     async def show(asker: Asker, build: BuildId) -> Response:
         return respond(builds.get(asker, build))
+
+    @router.post(f"{BUILD}/touch", summary="Give a sign of life", responses=answers(Build, 403, 404, 409))
+    async def touch(asker: Asker, build: BuildId, body: SignOfLife) -> Response:
+        """To be called every few seconds by whoever does the building; a build of which nothing is heard for
+        minutes is abandoned. End it when the answer has ended, or names somebody in `cancel_requested_by`."""
+        return respond(await builds.touch(asker, build, status=body.status, doing=body.doing))
 
     @router.get(
         f"{BUILD}/log",

@@ -17,11 +17,11 @@ from controller.operations.versions import check_takes_code
 from controller.state import Delete, EventDraft, Put, State, delete, put
 from controller.types import Artifact, Build, BuildStatus, Right
 
-KEPT = 20
-"""Ended builds kept for each service, with their logs."""
-
-MAX_RUNNING = 100
+MAX_OPEN = 100
 """Builds of one service that may be open at once. Pushes take turns: so many is a mistake or worse."""
+
+MAX_TEXT = 200
+"""Characters that tell why a build was begun, and what it does."""
 
 MAX_ERROR = 2000
 """Characters that tell why a build failed; the log has the rest."""
@@ -33,11 +33,15 @@ CUT = b"[this log is full; the rest of the output was left out]\n"
 
 
 class BuildOperations:
-    def __init__(self, state: State, *, folder: Path, clock: Callable[[], datetime]) -> None:
-        """`folder` holds the logs, `<build id>.log`; it is made when missing."""
+    def __init__(self, state: State, *, folder: Path, keep: int, clock: Callable[[], datetime]) -> None:
+        """`folder` holds the logs, `<build id>.log`; it is made when missing. `keep`: how many ended builds
+        each service keeps, with their logs."""
         self._state = state
         self._folder = folder
+        self._keep = max(keep, 1)
         self._clock = clock
+        self._heard: dict[str, datetime] = {}
+        """Id of a build that is under way, to when its owner last gave a sign of life to this server."""
 
     def list(self, asker: Actor, address: Address) -> Sequence[Build]:
         """Newest first."""
@@ -51,40 +55,89 @@ class BuildOperations:
         asker.require(found.deployment, right)
         return found
 
-    async def open(self, asker: Actor, address: Address, *, commit: str | None) -> Build:
-        """A build that runs from now on; whoever opened it closes it.
+    async def open(
+        self, asker: Actor, address: Address, *, commit: str | None, reason: str = "", waits_for: str = ""
+    ) -> Build:
+        """A build under way; whoever opened it gives signs of life (`touch`, `append_log`) and closes it.
 
-        Raises Refused for an image service, and when too many run.
+        `waits_for`: it is queued, for that reason, until a touch says that it runs; empty: it runs from now on.
+        Raises Refused for an image service, and when too many are under way.
         """
+        now = self._clock()
         opened = Build(
-            id=_new_id(self._clock()),
+            id=_new_id(now),
             deployment=address.deployment,
             service=address.service,
-            status=BuildStatus.RUNNING,
+            status=BuildStatus.QUEUED if waits_for else BuildStatus.RUNNING,
             commit=check_commit(commit),
             actor=asker.name,
-            started_at=self._clock(),
+            reason=one_line(reason, MAX_TEXT),
+            doing=one_line(waits_for, MAX_TEXT),
+            queued_at=now,
+            started_at=None if waits_for else now,
         )
         forgotten: list[Build] = []
 
         def decide() -> Iterator[Put | Delete | EventDraft]:
             check_takes_code(get_service(self._state, asker, address, Right.DEPLOY))
             known = self._state.builds(address.deployment, address.service)
-            ended = [each for each in known if each.status is not BuildStatus.RUNNING]
-            if len(known) - len(ended) >= MAX_RUNNING:
-                raise Refused(f"{MAX_RUNNING} builds of {address} are under way: wait for one, or cancel it.")
-            forgotten[:] = ended[KEPT - 1 :]
+            ended = [each for each in known if not each.status.under_way]
+            if len(known) - len(ended) >= MAX_OPEN:
+                raise Refused(f"{MAX_OPEN} builds of {address} are under way: wait for one, or cancel it.")
+            forgotten[:] = ended[self._keep - 1 :]
             yield from map(delete, forgotten)
             yield put(opened)
-            yield _event(opened, f"build of {commit[:8] if commit else 'uploaded code'} began")
+            what = f"build of {commit[:8] if commit else 'uploaded code'}"
+            yield _event(opened, f"{what} waits: {opened.doing}" if waits_for else f"{what} began")
 
         await self._state.transact(decide)
+        self._heard[opened.id] = now
         await asyncio.to_thread(self._remove_logs, [each.id for each in forgotten])
         return opened
 
+    async def touch(
+        self, asker: Actor, build: str, *, status: BuildStatus | None = None, doing: str | None = None
+    ) -> Build:
+        """A sign of life of its owner, who may say what it does now; the build as it is, for its owner to see
+        whether somebody asked for its end.
+
+        Raises InvalidInput for a `status` other than queued and running, Conflict when there is something
+        to be changed in a build that has ended.
+        """
+        if status is not None and not status.under_way:
+            raise InvalidInput(
+                "status", "A build under way is queued or running; closing it says how it ended."
+            )
+        known = self.get(asker, build, Right.DEPLOY)
+        if known.status.under_way:
+            self._heard[build] = self._clock()
+        if status in (None, known.status) and doing in (None, known.doing):
+            return known
+
+        def decide() -> Iterable[Put | EventDraft]:
+            before = self.get(asker, build, Right.DEPLOY)
+            self._check_under_way(before)
+            after = replace(
+                before,
+                status=status or before.status,
+                doing=before.doing if doing is None else one_line(doing, MAX_TEXT),
+            )
+            if after.status is BuildStatus.RUNNING and before.status is BuildStatus.QUEUED:
+                after = replace(after, started_at=self._clock())
+                return put(after), _event(after, "build began")
+            return (put(after),) if after != before else ()
+
+        await self._state.transact(decide)
+        return self.get(asker, build)
+
+    def heard(self, build: Build) -> datetime:
+        """When its owner last gave a sign of life; to a server that has just started, not before now."""
+        return self._heard.setdefault(build.id, self._clock())
+
     async def append_log(self, asker: Actor, build: str, lines: Sequence[str]) -> None:
         """Raises Conflict once the build has ended."""
-        self._check_runs(self.get(asker, build, Right.DEPLOY))
+        self._check_under_way(self.get(asker, build, Right.DEPLOY))
+        self._heard[build] = self._clock()
         await asyncio.to_thread(self._append, build, lines)
 
     async def close(
@@ -97,7 +150,7 @@ class BuildOperations:
         artifact: Artifact | None = None,
     ) -> Build:
         """How it ended. Closing with the same status again changes nothing; with another raises Conflict."""
-        if status is BuildStatus.RUNNING:
+        if status.under_way:
             raise InvalidInput("status", "A build is closed as succeeded, failed, canceled or abandoned.")
         if status is BuildStatus.SUCCEEDED and artifact is None:
             raise InvalidInput("artifact", "A build that succeeded has an artifact: name it.")
@@ -107,14 +160,14 @@ class BuildOperations:
         why = one_line(error, MAX_ERROR)
 
         def decide() -> Iterable[Put | EventDraft]:
-            running = self.get(asker, build, Right.DEPLOY)
-            if running.status is status:
+            open_ = self.get(asker, build, Right.DEPLOY)
+            if open_.status is status:
                 return ()
-            self._check_runs(running)
-            closed = replace(running, status=status, error=why, artifact=artifact, finished_at=self._clock())
-            return put(closed), _event(closed, f"build {status}" + (f": {why}" if why else ""))
+            self._check_under_way(open_)
+            return _closed(open_, status, why, self._clock(), artifact=artifact)
 
         await self._state.transact(decide)
+        self._heard.pop(build, None)
         return self.get(asker, build)
 
     async def cancel(self, asker: Actor, build: str) -> Build:
@@ -122,7 +175,7 @@ class BuildOperations:
 
         def decide() -> Iterable[Put | EventDraft]:
             running = self.get(asker, build, Right.DEPLOY)
-            self._check_runs(running)
+            self._check_under_way(running)
             if running.cancel_requested_by:
                 return ()
             event = EventDraft(
@@ -144,15 +197,13 @@ class BuildOperations:
         return await asyncio.to_thread(self._read, found.id)
 
     async def abandon(self) -> None:
-        """At the start of the server: builds that were running when it died are over."""
+        """At the start of the server: builds that were under way when it died are over."""
 
         def decide() -> Iterator[Put | EventDraft]:
             for each in self._state.builds():
-                if each.status is BuildStatus.RUNNING:
-                    why = "the server stopped while it ran"
-                    over = replace(each, status=BuildStatus.ABANDONED, error=why, finished_at=self._clock())
-                    yield put(over)
-                    yield _event(over, f"build abandoned: {why}")
+                if each.status.under_way:
+                    why = f"the server stopped while it {_DOES[each.status]}"
+                    yield from _closed(each, BuildStatus.ABANDONED, why, self._clock())
 
         await self._state.transact(decide)
         await self.sweep_logs()
@@ -163,8 +214,8 @@ class BuildOperations:
         gone = [each for each in logs if self._state.build(each) is None]
         await asyncio.to_thread(self._remove_logs, gone)
 
-    def _check_runs(self, build: Build) -> None:
-        if build.status is not BuildStatus.RUNNING:
+    def _check_under_way(self, build: Build) -> None:
+        if not build.status.under_way:
             raise Conflict(f"Build {build.id} has ended: it {_ENDED[build.status]}.")
 
     # Files. Only ids that the state knows get here, so they are safe in a path.
@@ -193,6 +244,7 @@ class BuildOperations:
             self._path(each).unlink(missing_ok=True)
 
 
+_DOES = {BuildStatus.QUEUED: "waited", BuildStatus.RUNNING: "ran"}
 _ENDED = {
     BuildStatus.SUCCEEDED: "succeeded",
     BuildStatus.FAILED: "failed",
@@ -204,6 +256,13 @@ _ENDED = {
 def _new_id(now: datetime) -> str:
     """Sorts by time as text, too."""
     return f"{int(now.timestamp() * 1000):011x}{secrets.token_hex(3)}"
+
+
+def _closed(
+    build: Build, status: BuildStatus, why: str, now: datetime, *, artifact: Artifact | None = None
+) -> tuple[Put, EventDraft]:
+    over = replace(build, status=status, error=why, artifact=artifact, doing="", finished_at=now)
+    return put(over), _event(over, f"build {status}" + (f": {why}" if why else ""))
 
 
 def _event(build: Build, text: str) -> EventDraft:

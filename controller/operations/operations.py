@@ -75,7 +75,7 @@ def make_operations(
 
     `privileged`: the server is root, so each service gets a user id of its own.
     """
-    builds = BuildOperations(state, folder=settings.folders.builds, clock=clock)
+    builds = BuildOperations(state, folder=settings.folders.builds, keep=settings.keep_builds, clock=clock)
 
     async def clean(deployment: str, service: str) -> None:
         await cleanup(deployment, service)

@@ -735,9 +735,7 @@ async def test_second_push_waits_and_builds_upon_the_first(endpoint: Endpoint, a
     one = asyncio.create_task(ann.push())
     await endpoint.builder.started.wait()
     two = asyncio.create_task(bob.push())
-    await until(
-        lambda: any(len(each) == 2 for each in endpoint.server._context.workshop.turns._queues.values())
-    )
+    await until(lambda: [each.status for each in endpoint.model.builds.values()] == ["running", "queued"])
     endpoint.builder.gate.set()
 
     (status_one, output_one), (status_two, output_two) = await asyncio.gather(one, two)
@@ -756,9 +754,7 @@ async def test_second_push_of_other_history_is_told_to_fetch(endpoint: Endpoint,
     one = asyncio.create_task(ann.push())
     await endpoint.builder.started.wait()
     two = asyncio.create_task(other.push())
-    await until(
-        lambda: any(len(each) == 2 for each in endpoint.server._context.workshop.turns._queues.values())
-    )
+    await until(lambda: [each.status for each in endpoint.model.builds.values()] == ["running", "queued"])
     endpoint.builder.gate.set()
 
     (status_one, _), (status_two, output_two) = await asyncio.gather(one, two)
@@ -767,6 +763,60 @@ async def test_second_push_of_other_history_is_told_to_fetch(endpoint: Endpoint,
     assert status_two != 0
     assert "somebody else pushed meanwhile" in output_two
     assert endpoint.stored() == {"refs/heads/master": first}
+
+
+async def test_builds_at_once_are_bounded_over_all_services_and_the_others_wait_in_order(
+    tmp_path: Path,
+) -> None:
+    endpoint = await start_endpoint(tmp_path, builds_at_once=2)
+    try:
+        visitors = [endpoint.visitor("ann", name=f"ann{number}") for number in range(5)]
+        for visitor in visitors:
+            visitor.commit()
+        endpoint.builder.gate.clear()
+        pushes = []
+        for number, visitor in enumerate(visitors):
+            pushes.append(asyncio.create_task(visitor.push(path=f"foo/s{number}.git")))
+            await until(lambda: len(endpoint.model.builds) == len(pushes))
+
+        states = [each.status for each in endpoint.model.builds.values()]
+        assert states == ["running", "running", "queued", "queued", "queued"]
+        assert endpoint.model.builds["b5"].doing.endswith("2 more before you")
+
+        # One that is cancelled in the line, and one whose client dies, leave it at once.
+        endpoint.model.builds["b3"] = replace(endpoint.model.builds["b3"], cancel_requested_by="carl")
+        status, output = await pushes[2]
+        assert status != 0
+        assert "carl cancelled the build" in output
+        endpoint.builder.gate.set()
+        results = await asyncio.gather(*pushes)
+
+        assert [status == 0 for status, _ in results] == [True, True, False, True, True]
+        assert "as many as this server runs at once" in results[4][1]
+        assert endpoint.builder.most == 2
+        assert [each.deployment for each in endpoint.builder.requests] == ["foo"] * 4
+    finally:
+        await endpoint.server.close()
+
+
+async def test_client_that_dies_while_it_waits_leaves_the_line(endpoint: Endpoint, ann: Visitor) -> None:
+    other = endpoint.visitor("ann", name="other")
+    first = ann.commit()
+    other.git("pull", "-q", str(ann.work), "master")
+    other.commit("more.txt", "x")
+    endpoint.builder.gate.clear()
+    one = asyncio.create_task(ann.push())
+    await endpoint.builder.started.wait()
+    two = await other.start("git", "push", other.url(), "HEAD:master")
+    await until(lambda: "b2" in endpoint.model.builds)
+
+    os.killpg(two.pid, signal.SIGKILL)
+    await until(lambda: endpoint.model.builds["b2"].status is BuildStatus.CANCELED)
+    endpoint.builder.gate.set()
+
+    assert (await one)[0] == 0
+    assert endpoint.stored() == {"refs/heads/master": first}
+    await two.communicate()
 
 
 # Clients that go away

@@ -420,16 +420,6 @@ async def test_a_build_that_fills_the_disk_is_ended(scripted):
     assert scripted.leftovers() == []
 
 
-@pytest.mark.real
-async def test_builds_wait_for_each_other_and_say_so(scripted):
-    scripted.builder = host_builder(scripted, buildpacks=scripted.folder / "packs", parallel=1)
-    first = asyncio.create_task(scripted.build(scripted.source(build_sh="sleep 0.3", Procfile="web: x")))
-    await asyncio.sleep(0.05)
-    _, out = await scripted.build(scripted.source(build_sh="true", Procfile="web: y"))
-    await first
-    assert ("step", "Waiting for another build to end") in out.lines
-
-
 # The host builder: what it refuses to be fooled by
 
 

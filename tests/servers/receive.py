@@ -131,18 +131,35 @@ class ModelClient:
             model.services[address] = replace(model.services[address], current=number, target=number)
         yield RolloutStep(text="", done=True, version=ended)
 
-    async def open_build(self, address: Address, *, commit: str | None) -> Build:
+    async def open_build(
+        self, address: Address, *, commit: str | None, reason: str = "", waits_for: str = ""
+    ) -> Build:
         build = Build(
             id=f"b{len(self._model.builds) + 1}",
             deployment=address.deployment,
             service=address.service,
-            status=BuildStatus.RUNNING,
+            status=BuildStatus.QUEUED if waits_for else BuildStatus.RUNNING,
             commit=commit,
             actor=self._user,
-            started_at=datetime.now(UTC),
+            reason=reason,
+            doing=waits_for,
+            queued_at=datetime.now(UTC),
         )
         self._model.builds[build.id] = build
         return build
+
+    async def touch_build(
+        self, build: str, *, status: BuildStatus | None = None, doing: str | None = None
+    ) -> Build:
+        known = self._model.builds[build]
+        if known.status.under_way:
+            known = replace(
+                known,
+                status=status or known.status,
+                doing=known.doing if doing is None else doing,
+            )
+        self._model.builds[build] = known
+        return known
 
     async def append_build_log(self, build: str, lines: Sequence[str]) -> None:
         self._model.logs.setdefault(build, []).extend(lines)
@@ -168,12 +185,20 @@ class GatedBuilder(MemoryBuilder):
         super().__init__()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.most = 0
+        """Builds that were at work at the same time, at most."""
+        self._inside = 0
 
     async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
         out.step("At the gate")
         self.started.set()
-        await self.gate.wait()
-        return await super().build(request, out)
+        self._inside += 1
+        self.most = max(self.most, self._inside)
+        try:
+            await self.gate.wait()
+            return await super().build(request, out)
+        finally:
+            self._inside -= 1
 
 
 @dataclass

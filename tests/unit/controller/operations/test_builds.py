@@ -39,13 +39,13 @@ async def test_what_has_ended_stays_as_it_ended(world: World):
 async def test_an_end_must_be_one(world: World):
     await world.app()
     build = await world.operations.builds.open(ADMIN, FOO, commit=None)
-    for status in (BuildStatus.RUNNING, BuildStatus.SUCCEEDED):
+    for status in (BuildStatus.QUEUED, BuildStatus.RUNNING, BuildStatus.SUCCEEDED):
         with pytest.raises(InvalidInput):
             await world.operations.builds.close(ADMIN, build.id, status)
 
 
 async def test_only_some_builds_of_a_service_run_at_once(world: World, monkeypatch):
-    monkeypatch.setattr("controller.operations.builds.MAX_RUNNING", 1)
+    monkeypatch.setattr(module, "MAX_OPEN", 1)
     await world.app()
     first = await world.operations.builds.open(ADMIN, FOO, commit=None)
     with pytest.raises(Refused, match="under way"):
@@ -54,17 +54,52 @@ async def test_only_some_builds_of_a_service_run_at_once(world: World, monkeypat
     await world.operations.builds.open(ADMIN, FOO, commit=None)
 
 
+async def test_a_queued_build_says_what_it_waits_for_until_it_runs(world: World):
+    await world.app()
+    ops = world.operations.builds
+    queued = await ops.open(ADMIN, FOO, commit=None, reason="push of 1a2b3c4", waits_for="Waiting for bob")
+    assert (queued.status, queued.doing, queued.started_at) == ("queued", "Waiting for bob", None)
+    running = await ops.touch(ADMIN, queued.id, status=BuildStatus.RUNNING, doing="Python app detected")
+    assert (running.status, running.doing) == ("running", "Python app detected")
+    assert running.started_at is not None
+    assert running.reason == "push of 1a2b3c4"
+    closed = await ops.close(ADMIN, queued.id, BuildStatus.CANCELED)
+    assert closed.doing == ""
+    kinds = [each.kind for each in world.state.events() if each.kind.startswith("build.")]
+    assert kinds == ["build.queued", "build.running", "build.canceled"]
+
+
+async def test_a_sign_of_life_alone_writes_nothing_and_tells_of_the_end(world: World):
+    await world.app()
+    ops = world.operations.builds
+    build = await ops.open(ADMIN, FOO, commit=None)
+    before, heard = world.state.last_event, ops.heard(build)
+    assert await ops.touch(ADMIN, build.id) == build
+    assert world.state.last_event == before
+    assert ops.heard(build) > heard
+    await ops.close(ADMIN, build.id, BuildStatus.ABANDONED, error="too late")
+    assert (await ops.touch(ADMIN, build.id)).status is BuildStatus.ABANDONED
+    with pytest.raises(Conflict, match="was abandoned"):
+        await ops.touch(ADMIN, build.id, doing="something")
+    with pytest.raises(InvalidInput, match="closing it says how it ended"):
+        await ops.touch(ADMIN, build.id, status=BuildStatus.SUCCEEDED)
+
+
 async def test_builds_of_a_server_that_died_are_abandoned(world: World):
     await world.app()
-    build = await world.operations.builds.open(ADMIN, FOO, commit=None)
-    await world.operations.builds.abandon()
-    assert world.operations.builds.get(ADMIN, build.id).status is BuildStatus.ABANDONED
+    ops = world.operations.builds
+    running = await ops.open(ADMIN, FOO, commit=None)
+    queued = await ops.open(ADMIN, FOO, commit=None, waits_for="Waiting")
+    await ops.abandon()
+    assert ops.get(ADMIN, running.id).error == "the server stopped while it ran"
+    assert ops.get(ADMIN, queued.id).error == "the server stopped while it waited"
+    assert not any(each.status.under_way for each in ops.list(ADMIN, FOO))
 
 
 async def test_only_the_newest_builds_are_kept_with_their_logs(world: World, monkeypatch):
-    monkeypatch.setattr(module, "KEPT", 3)
     await world.app()
     ops = world.operations.builds
+    monkeypatch.setattr(ops, "_keep", 3)
     made = []
     for _ in range(5):
         build = await ops.open(ADMIN, FOO, commit=None)

@@ -62,6 +62,7 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "builds.get": (Right.VIEW, lambda ops, who, build: ops.builds.get(who, build)),
     "builds.log": (Right.VIEW, lambda ops, who, build: ops.builds.log(who, build)),
     "builds.open": (Right.DEPLOY, lambda ops, who, _: ops.builds.open(who, FOO, commit=None)),
+    "builds.touch": (Right.DEPLOY, lambda ops, who, build: ops.builds.touch(who, build)),
     "builds.append_log": (Right.DEPLOY, lambda ops, who, build: ops.builds.append_log(who, build, ["x"])),
     "builds.close": (Right.DEPLOY, lambda ops, who, build: ops.builds.close(who, build, BuildStatus.FAILED)),
     "builds.cancel": (Right.DEPLOY, lambda ops, who, build: ops.builds.cancel(who, build)),
@@ -89,6 +90,7 @@ FOR_EVERYBODY = {
     "credentials.bootstrap",
     "server.status",
     "builds.abandon",
+    "builds.heard",
     "builds.sweep_logs",
 }
 """What looks at the asker's own things only, or is no door's."""
