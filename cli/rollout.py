@@ -63,6 +63,11 @@ async def finish_version(
     last = await follow(context, address, version.number)
     ended = last.version or version
     context.output.data(replace(result, version=ended))
+    if ended.status is VersionStatus.CANCELED:
+        raise CommandFailed(
+            f"v{ended.number} does not come to serve: {ended.failure}.",
+            hint="What served before serves on.",
+        )
     if last.failure or ended.status is VersionStatus.FAILED:
         raise CommandFailed(
             f"v{ended.number} was given up: {last.failure or ended.failure}",
@@ -87,6 +92,8 @@ async def finish_settling(context: Context, address: Address, *, detach: bool) -
                 log=last.version.failure_log if last.version else (),
                 hint=f"`logs -a {address}` shows what the processes printed.",
             )
+        if last.version is not None and last.text != "settled":
+            context.output.note(f"{last.text}.")
     return await context.client.service(address)
 
 

@@ -122,8 +122,8 @@ class Client:
     ) -> Change:
         """Put the given keys of the definition in place of what they were; null takes one away.
 
-        Keys that are not given stay as they are; `env` and `health` are replaced as a whole. Makes the
-        service when there is none. `force` makes a version even where nothing changes.
+        Keys that are not given stay as they are; `env`, `health`, `checks` and `rollout` are replaced as a
+        whole. Makes the service when there is none. `force` makes a version even where nothing changes.
         """
         return await self._send(
             Change, "PATCH", _service(address), {"definition": definition, "force": force}
@@ -216,8 +216,29 @@ class Client:
         """A new version with the code and config of an older one; None: of the last that was live before."""
         return await self._send(Version, "POST", f"{_service(address)}/rollback", {"number": number})
 
+    # Rollouts: each call answers with the version whose rollout it is, and raises Refused where none is under way
+
+    async def promote_rollout(self, address: Address) -> Version:
+        """Let the canary take the place of what serves."""
+        return await self._send(Version, "POST", f"{_service(address)}/rollout/promote")
+
+    async def abort_rollout(self, address: Address, *, reason: str = "") -> Version:
+        """End the canary."""
+        return await self._send(Version, "POST", f"{_service(address)}/rollout/abort", {"reason": reason})
+
+    async def cancel_rollout(self, address: Address, *, reason: str = "") -> Version:
+        """End the rollout, or the restart, under way: what serves is what is wanted again."""
+        return await self._send(Version, "POST", f"{_service(address)}/rollout/cancel", {"reason": reason})
+
+    async def pause_rollout(self, address: Address) -> Version:
+        """Take no further step of it until `resume_rollout`."""
+        return await self._send(Version, "POST", f"{_service(address)}/rollout/pause")
+
+    async def resume_rollout(self, address: Address) -> Version:
+        return await self._send(Version, "POST", f"{_service(address)}/rollout/resume")
+
     async def follow(self, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
-        """The rollout of that version, from its start, until it is live or failed.
+        """The rollout of that version, from its start, until it has ended, or waits for a person's word.
 
         None: whatever the service is busy with (scaling, restart, stop), until it has settled.
         """

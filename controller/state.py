@@ -42,7 +42,8 @@ from controller.wire import WireError, decode, encode, to_json
 
 SCHEMA = 3
 """Of the values below the keys; raised when older code could no longer read them, or would take them for more than
-they are. 2: config may be sealed. 3: tokens may be narrowed and expire, builds queued."""
+they are. 2: config may be sealed. 3: tokens may be narrowed and expire, builds queued,
+versions cancelled."""
 SCHEMA_KEY = "meta/schema"
 JOURNAL_LIMIT = 5_000
 JOURNAL_TRIM = 100

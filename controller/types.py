@@ -98,14 +98,48 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthCheck:
-    """How an instance of a web process shows that it can take requests."""
+    """How an instance shows that it can do its work: by at most one of `path`, `command` and `uptime`.
+
+    With none of them a process with a port must take a TCP connection, and one without must stay up.
+    """
 
     path: str | None = None
-    """HTTP path that must answer 200 to 399; None means that a TCP connect is enough."""
+    """HTTP path that must answer 200 to 399."""
+    command: str | None = None
+    """A shell line that is run beside the instance, in its folder and environment, and must exit with 0."""
+    uptime: float | None = None
+    """Seconds that it must stay up, whether it has a port or not."""
     timeout: float | None = None
-    """Seconds a new instance has to become healthy before its version is given up; None: the server's setting."""
+    """Seconds a new instance has to become healthy before its version is given up; None: the server's
+    setting, and the seconds that it must stay up."""
     settle: float = 1.0
     """Seconds that a process without a port must stay up to count as healthy."""
+
+
+class Strategy(StrEnum):
+    """In which steps a service moves from what serves to what is wanted."""
+
+    ALL_AT_ONCE = "all-at-once"
+    """Everything new beside everything old, then all of the old goes."""
+    ONE_BY_ONE = "one-by-one"
+    """One instance of each process type after the other."""
+    BATCH = "batch"
+    """`size` instances of each process type at a time."""
+    CANARY = "canary"
+    """A share of the instances beside all of the old ones, until somebody promotes or aborts it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """How a service gets from one version, or one generation, to the next."""
+
+    strategy: Strategy = Strategy.ALL_AT_ONCE
+    size: int = 1
+    """Batch: how many instances of each process type are replaced at a time."""
+    share: int = 10
+    """Canary: percent of the instances of each routed process type (of each, where none is routed); at least one."""
+    timeout: float = 3600.0
+    """Canary: seconds after which it is aborted when nobody has promoted it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +152,10 @@ class Definition:
     """Overrides the command of the unnamed process type (image services)."""
     env: Mapping[str, str] = field(default_factory=dict)
     health: HealthCheck = field(default_factory=HealthCheck)
+    """Of `web` and the unnamed process type; the times in it count for the other types too."""
+    checks: Mapping[str, HealthCheck] = field(default_factory=dict)
+    """Process type to a check of its own, in place of `health`."""
+    rollout: Rollout = field(default_factory=Rollout)
     predeploy: str | None = None
     """A shell line that runs in a new version's code before its release command; the version fails with it."""
     postdeploy: str | None = None
@@ -163,6 +201,10 @@ class Service:
     """Why the last rollout (or restart) was given up; empty when it was not."""
     current_generation: int = 1
     """The generation that serves; below `generation` while a restart is under way."""
+    paused: bool = False
+    """Somebody holds the rollout that is under way: no further step of it is taken."""
+    promoted: tuple[int, ...] = ()
+    """Version and generation of the canary that was promoted last; empty: none was."""
     uid: int | None = None
     """User id that its builds and instances run as; None when the server itself is unprivileged."""
     created_at: datetime | None = None
@@ -178,6 +220,8 @@ class VersionStatus(StrEnum):
     """It was current once, or was overtaken before it got there."""
     FAILED = "failed"
     """It never passed the health gate."""
+    CANCELED = "canceled"
+    """Its rollout was cancelled, or its canary aborted, before it was live."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +245,7 @@ class Version:
     created_at: datetime | None = None
     status: VersionStatus = VersionStatus.PENDING
     failure: str = ""
-    """The sentence for people; empty unless failed."""
+    """The sentence for people: why it failed, who cancelled it, or what overtook it; else empty."""
     failure_log: tuple[str, ...] = ()
     """The last lines that the failed instances printed."""
 

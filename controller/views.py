@@ -22,6 +22,8 @@ class ServiceInfo:
     """Why it can't start yet; None when nothing holds it."""
     running: int
     """Instances that run now."""
+    rollout: str | None = None
+    """What the rollout that is under way does, or waits for, in words; None where none is."""
     staged: tuple[str, ...] = ()
     """Names of variables that were changed without a version: the next version has them."""
 
@@ -70,10 +72,10 @@ class RolloutStep:
     done: bool = False
     """True in the last one only."""
     version: Version | None = None
-    """In the last one: the version as it ended, `live` or `failed` (or `superseded`); `pending` where the
-    service is stopped, so that nothing comes of it for now."""
+    """In the last one: the version as it ended, `live`, `failed` or `canceled` (or `superseded`); `pending`
+    where nothing comes of it for now: the service is stopped, or somebody has to promote or to resume it."""
     failure: str = ""
-    """In the last one: why the rollout, or the restart, was given up; empty when it was not."""
+    """In the last one: why the rollout, or the restart, was given up or cancelled; empty when it was not."""
 
 
 @dataclass(frozen=True, kw_only=True)

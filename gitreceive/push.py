@@ -249,9 +249,11 @@ async def follow_version(push: Push, version: Version) -> None:
         case VersionStatus.LIVE:
             return
         case VersionStatus.PENDING:
-            return  # of a service that is stopped, as its last step has said
+            return  # it waits for somebody's word, or the service is stopped, as its last step has said
         case VersionStatus.SUPERSEDED:
             push.out.warn(f"v{ended.number} was overtaken by a newer version before it came to serve.")
+        case VersionStatus.CANCELED:
+            raise PushRefused("canceled", f"v{ended.number} does not come to serve: {ended.failure}.")
         case _:
             raise PushRefused(
                 "release failed",
@@ -285,7 +287,7 @@ async def announce(push: Push) -> None:
     except MooringError as error:
         push.out.warn(f"Deployed; its addresses can't be shown now: {error}")
         return
-    if info.held or info.service.stopped or not info.urls:
+    if info.held or info.service.stopped or info.rollout or not info.urls:
         return
     push.out.section("Application deployed:")
     for url in info.urls:

@@ -38,7 +38,7 @@ async def set_service(
     context: Context, *, address: Address, name: str, definition: str | None, force: bool, detach: bool
 ) -> None:
     """NAME is the service's name, or an image: then the service is named after it. DEFINITION is YAML
-    or JSON: image, command, env, health. Keys that are not given keep their value."""
+    or JSON: image, command, env, health, checks, rollout. Keys that are not given keep their value."""
     deployment = only_deployment(address)
     service, wanted = read_service(name, definition)
     target = Address(deployment, service)

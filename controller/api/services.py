@@ -20,8 +20,14 @@ class ServiceToEnsure(Body):
 
 class DefinitionChange(Body):
     definition: dict[str, Any] = Field(
-        description="Keys to change: image, command, env, health, and any for plugins. null takes one away.",
-        examples=[{"image": "redis:7"}, {"health": {"path": "/health", "timeout": 30}}],
+        description="Keys to change: image, command, env, health, checks, rollout, and any for plugins. "
+        "null takes one away.",
+        examples=[
+            {"image": "redis:7"},
+            {"health": {"path": "/health", "timeout": 30}},
+            {"checks": {"worker": {"command": "test -e tmp/ready"}}},
+            {"rollout": {"strategy": "canary", "share": 25, "timeout": 1800}},
+        ],
     )
     force: bool = Field(False, description="Make a version even where nothing changes.")
 

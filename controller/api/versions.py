@@ -26,6 +26,10 @@ class Rollback(Body):
     number: int | None = Field(None, description="The version to go back to; null: the one live before.")
 
 
+class End(Body):
+    reason: str = Field("", description="Why, for the journal.", examples=["the error rate went up"])
+
+
 def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_alive: float) -> APIRouter:
     router = APIRouter(tags=["versions"])
 
@@ -52,6 +56,34 @@ def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_ali
     async def rollback(asker: Asker, at: At, body: Rollback) -> Response:
         """Makes a new version with the code and the config of an older one."""
         return respond(await versions.rollback(asker, at, body.number))
+
+    steered = answers(Version, 403, 404, 409)
+
+    @router.post(f"{SERVICE}/rollout/promote", summary="Promote the canary", responses=steered)
+    async def promote(asker: Asker, at: At) -> Response:
+        """Lets it take the place of what serves. Answers with the version whose rollout it is."""
+        return respond(await rollouts.promote(asker, at))
+
+    @router.post(f"{SERVICE}/rollout/abort", summary="Abort the canary", responses=steered)
+    async def abort(asker: Asker, at: At, body: End) -> Response:
+        """Its instances leave; what serves beside it goes on. Answers with the version that was aborted."""
+        return respond(await rollouts.abort(asker, at, reason=body.reason))
+
+    @router.post(f"{SERVICE}/rollout/cancel", summary="Cancel the rollout", responses=steered)
+    async def cancel(asker: Asker, at: At, body: End) -> Response:
+        """What serves is what is wanted again. Answers with the version that was cancelled; a restart that
+        is cancelled leaves its version as it was."""
+        return respond(await rollouts.cancel(asker, at, reason=body.reason))
+
+    @router.post(f"{SERVICE}/rollout/pause", summary="Pause the rollout", responses=steered)
+    async def pause(asker: Asker, at: At) -> Response:
+        """No further step of it is taken until it is resumed; what runs and is routed stays."""
+        return respond(await rollouts.pause(asker, at))
+
+    @router.post(f"{SERVICE}/rollout/resume", summary="Resume the rollout", responses=steered)
+    async def resume(asker: Asker, at: At) -> Response:
+        """The time that a canary has begins anew."""
+        return respond(await rollouts.resume(asker, at))
 
     @router.get(
         f"{SERVICE}/rollout",

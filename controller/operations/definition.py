@@ -10,8 +10,10 @@ from controller.environment import RESERVED_PREFIX
 from controller.errors import InvalidInput
 from controller.names import check_env_name
 from controller.operations.artifacts import MAX_ENV, MAX_VALUE, check_image
+from controller.operations.checks import read_check, read_checks
+from controller.operations.strategy import read_rollout
 from controller.operations.text import is_passable
-from controller.types import Definition, HealthCheck
+from controller.types import Definition
 
 MAX_EXTRA = 64 * 1024
 MAX_DEPTH = 16
@@ -22,8 +24,8 @@ reads them, here or in a plugin, does so by recursion."""
 def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definition:
     """`before` with the keys of `given` put in place of its own.
 
-    A key that is not given keeps what it was, null takes it back to its default. `env` and `health`
-    are replaced as a whole. Unknown keys go to `extra`. Raises InvalidInput naming the key.
+    A key that is not given keeps what it was, null takes it back to its default. `env`, `health`,
+    `checks` and `rollout` are replaced as a whole. Unknown keys go to `extra`. Raises InvalidInput naming the key.
     """
     definition, extra = before, dict(before.extra)
     for key, value in given.items():
@@ -35,7 +37,11 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
         elif key == "env":
             definition = replace(definition, env=changed_env({}, put=_variables(value), drop=()))
         elif key == "health":
-            definition = replace(definition, health=_health(value))
+            definition = replace(definition, health=read_check(value))
+        elif key == "checks":
+            definition = replace(definition, checks=read_checks(value))
+        elif key == "rollout":
+            definition = replace(definition, rollout=read_rollout(value))
         elif value is None:
             extra.pop(key, None)
         else:
@@ -121,44 +127,3 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, str | int | float):
         return str(value)
     raise InvalidInput("env", f"The value of {name} must be a text or a number.")
-
-
-def _health(value: Any) -> HealthCheck:
-    if value is None:
-        return HealthCheck()
-    if isinstance(value, str):
-        value = {"path": value}
-    if not isinstance(value, Mapping):
-        raise InvalidInput(
-            "health", "health must be a path such as /health, or {path: …, timeout: …, settle: …}."
-        )
-    if unknown := set(value) - {"path", "timeout", "settle"}:
-        raise InvalidInput(
-            "health", f"health knows path, timeout and settle, not {min(map(str, unknown))[:60]!a}."
-        )
-    path = value.get("path")
-    if path is not None and not _is_http_path(path):
-        raise InvalidInput("health", "health.path must be an HTTP path such as /health.")
-    timeout, settle = value.get("timeout"), value.get("settle")
-    return HealthCheck(
-        path=path,
-        timeout=None if timeout is None else _seconds("timeout", timeout),
-        settle=HealthCheck().settle if settle is None else _seconds("settle", settle),
-    )
-
-
-def _is_http_path(path: Any) -> bool:
-    """Of visible ASCII, so that it fits on a request line as it is."""
-    return (
-        isinstance(path, str)
-        and path.startswith("/")
-        and path.isascii()
-        and path.isprintable()
-        and " " not in path
-    )
-
-
-def _seconds(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 3600:
-        raise InvalidInput("health", f"health.{key} must be a number of seconds, above 0 and up to 3600.")
-    return float(value)

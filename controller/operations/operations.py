@@ -100,7 +100,7 @@ def make_operations(
         instances=InstanceOperations(state, runtime, renew=credentials.renew),
         domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),
         versions=VersionOperations(state, runtime, clock=clock),
-        rollouts=RolloutOperations(state, runtime, renew=credentials.renew),
+        rollouts=RolloutOperations(state, runtime, renew=credentials.renew, clock=clock),
         builds=builds,
         users=UserOperations(state, clock=clock),
         keys=KeyOperations(state, clock=clock),

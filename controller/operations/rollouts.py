@@ -1,16 +1,19 @@
-"""Following what a service is busy with, step by step, as it happens."""
+"""Rollouts: steering the one that is under way, and following what a service is busy with, step by step."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 
-from controller.errors import Unavailable
+from controller.errors import Refused, Unavailable
 from controller.names import Address
 from controller.operations.access import Actor, Renew, shown_version
 from controller.operations.following import while_allowed
 from controller.operations.lookup import address_of, find_wanted, get_service, get_version
 from controller.operations.runtime import Runtime
-from controller.state import State
+from controller.operations.text import one_line
+from controller.rollout import goal_of, is_canary, is_restart, is_rolling, returned
+from controller.state import EventDraft, Put, State, put
 from controller.types import Event, Right, Service, Version, VersionStatus
 from controller.views import RolloutStep
 
@@ -22,12 +25,117 @@ ROLLOUT = frozenset({"version.created", "service.restart", "service.started"})
 ASKED = ROLLOUT | {"service.scaled", "service.stopped", "domains.changed"}
 """Kinds of events that tell what was asked for: with the newest of them begins what a service is busy with."""
 
+GIVEN_UP = (VersionStatus.FAILED, VersionStatus.CANCELED)
+
+MAX_REASON = 200
+"""Characters of why somebody ended a rollout."""
+
 
 class RolloutOperations:
-    def __init__(self, state: State, runtime: Runtime, *, renew: Renew) -> None:
+    def __init__(
+        self, state: State, runtime: Runtime, *, renew: Renew, clock: Callable[[], datetime]
+    ) -> None:
         self._state = state
         self._runtime = runtime
         self._renew = renew
+        self._clock = clock
+
+    async def promote(self, asker: Actor, address: Address) -> Version:
+        """Let the canary take the place of what serves. Promoting it once more changes nothing.
+
+        Answers, as the other calls do, with the version whose rollout it is. Raises Refused.
+        """
+
+        def decide(service: Service, target: Version) -> Iterator[Put | EventDraft]:
+            if service.promoted == goal_of(service):
+                return
+            self._check_canary(service, target)
+            version, generation = target.number, service.generation
+            yield put(replace(service, promoted=(version, generation)))
+            yield _event(asker, service, "rollout.promoted", f"{_what(service)} was promoted")
+
+        return await self._steer(asker, address, decide)
+
+    async def abort(self, asker: Actor, address: Address, *, reason: str = "") -> Version:
+        """End the canary; all requests go to what serves beside it. Raises Refused."""
+
+        def decide(service: Service, target: Version) -> Iterator[Put | EventDraft]:
+            self._check_canary(service, target)
+            yield from self._back(asker, service, target, f"its canary was aborted by {asker.name}", reason)
+
+        return await self._steer(asker, address, decide)
+
+    async def cancel(self, asker: Actor, address: Address, *, reason: str = "") -> Version:
+        """End the rollout, or the restart, under way: what serves is what is wanted again. Raises Refused."""
+
+        def decide(service: Service, target: Version) -> Iterator[Put | EventDraft]:
+            yield from self._back(asker, service, target, f"it was canceled by {asker.name}", reason)
+
+        return await self._steer(asker, address, decide)
+
+    async def pause(self, asker: Actor, address: Address) -> Version:
+        """Hold the rollout: what runs and is routed stays so until `resume`. Raises Refused."""
+
+        def decide(service: Service, target: Version) -> Iterator[Put | EventDraft]:
+            if not service.paused:
+                yield put(replace(service, paused=True))
+                text = f"the rollout of {_what(service)} was paused by {asker.name}"
+                yield _event(asker, service, "rollout.paused", text)
+
+        return await self._steer(asker, address, decide)
+
+    async def resume(self, asker: Actor, address: Address) -> Version:
+        """Undo `pause`. The time that a canary has begins anew. Raises Refused."""
+
+        def decide(service: Service, target: Version) -> Iterator[Put | EventDraft]:
+            if service.paused:
+                yield put(replace(service, paused=False, rollout_started_at=self._clock()))
+                text = f"the rollout of {_what(service)} was resumed by {asker.name}"
+                yield _event(asker, service, "rollout.resumed", text)
+
+        return await self._steer(asker, address, decide)
+
+    async def _steer(
+        self,
+        asker: Actor,
+        address: Address,
+        decide: Callable[[Service, Version], Iterator[Put | EventDraft]],
+    ) -> Version:
+        """`decide` on the rollout under way; Refused where there is none."""
+        targets: list[Version] = []
+
+        def decided() -> Iterator[Put | EventDraft]:
+            service = get_service(self._state, asker, address, Right.DEPLOY)
+            target = find_wanted(self._state, service)
+            if target is None or not is_rolling(service):
+                raise Refused(f"No rollout of {address_of(service)} is under way (see releases).")
+            targets[:] = [target]
+            yield from decide(service, target)
+
+        await self._state.transact(decided)
+        self._runtime.wake()
+        target = targets[0]
+        now = self._state.version(target.deployment, target.service, target.number)
+        return shown_version(asker, now or target)
+
+    def _check_canary(self, service: Service, target: Version) -> None:
+        if not is_canary(service, target):
+            raise Refused(
+                f"The rollout of {_what(service)} is not that of a canary which waits for a decision: "
+                "deploy:cancel ends it, and it needs no word to go on."
+            )
+
+    def _back(
+        self, asker: Actor, service: Service, target: Version, what: str, reason: str
+    ) -> Iterator[Put | EventDraft]:
+        why = f"{what}: {one_line(reason, MAX_REASON)}" if reason.strip() else what
+        current = self._state.version(service.deployment, service.name, service.current or 0)
+        yield put(returned(service, target, current, why))
+        if not is_restart(service):
+            yield put(replace(target, status=VersionStatus.CANCELED, failure=why))
+        stays = f"v{service.current} stays" if service.current else "nothing serves"
+        kind = "service.restart-canceled" if is_restart(service) else "version.canceled"
+        yield _event(asker, service, kind, f"{_what(service)} ends, {stays}: {why}")
 
     def follow(self, asker: Actor, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
         """The rollout of that version from its start until it has ended, as `Client.follow` tells.
@@ -102,17 +210,30 @@ class RolloutOperations:
         if version is None or service is None:
             return _destroyed(address)
         if version.status is VersionStatus.PENDING:
-            return _kept_back(asker, service, version) if service.stopped else None
-        failure = version.failure if version.status is VersionStatus.FAILED else ""
+            return self._kept_back(asker, service, version)
+        failure = version.failure if version.status in GIVEN_UP else ""
         return RolloutStep(text="", done=True, version=shown_version(asker, version), failure=failure)
+
+    def _kept_back(self, asker: Actor, service: Service, version: Version) -> RolloutStep | None:
+        """Where nobody knows when it goes on, nobody is made to wait for it."""
+        text = _hold(self._runtime, service)
+        if text is None:
+            return None
+        return RolloutStep(text=text, done=True, version=shown_version(asker, version))
 
     def _settled(self, asker: Actor, address: Address, old_failure: str) -> RolloutStep | None:
         service = self._state.service(address.deployment, address.service)
         if service is None:
             return _destroyed(address)
+        wanted = find_wanted(self._state, service)
+        if (
+            wanted is not None
+            and is_rolling(service)
+            and (kept_back := self._kept_back(asker, service, wanted))
+        ):
+            return kept_back
         if self._runtime.pending(address.deployment, address.service) is not None:
             return None
-        wanted = find_wanted(self._state, service)
         failure = service.rollout_failure if service.rollout_failure != old_failure else ""
         return RolloutStep(
             text="" if failure else "settled",
@@ -122,10 +243,38 @@ class RolloutOperations:
         )
 
 
-def _kept_back(asker: Actor, service: Service, version: Version) -> RolloutStep:
-    """Nobody knows when it goes on, so nobody is made to wait for it."""
-    text = f"{address_of(service)} is stopped: v{version.number} comes up once it is started (ps:start)"
-    return RolloutStep(text=text, done=True, version=shown_version(asker, version))
+def rollout_text(runtime: Runtime, service: Service) -> str | None:
+    """What the rollout under way does or waits for; None where none is."""
+    if not is_rolling(service):
+        return None
+    held = _hold(runtime, service)
+    return held or f"{_what(service)}: {runtime.pending(service.deployment, service.name) or 'on its way'}"
+
+
+def _hold(runtime: Runtime, service: Service) -> str | None:
+    """What a rollout waits for that only people can bring about; None: nothing."""
+    if service.stopped:
+        return f"{address_of(service)} is stopped: v{service.target} comes up once it is started (ps:start)"
+    if service.paused:
+        return (
+            f"the rollout of {_what(service)} is paused: deploy:resume lets it go on, deploy:cancel ends it"
+        )
+    return runtime.awaiting(service.deployment, service.name)
+
+
+def _what(service: Service) -> str:
+    return f"the restart of v{service.target}" if is_restart(service) else f"v{service.target}"
+
+
+def _event(asker: Actor, service: Service, kind: str, text: str) -> EventDraft:
+    return EventDraft(
+        kind=kind,
+        deployment=service.deployment,
+        service=service.name,
+        actor=asker.name,
+        text=text,
+        data={"version": service.target},
+    )
 
 
 def _destroyed(address: Address) -> RolloutStep:

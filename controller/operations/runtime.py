@@ -20,6 +20,9 @@ class Runtime(Protocol):
     def pending(self, deployment: str, service: str) -> str | None:
         """What is still to be done for that service, in words; None once it has settled."""
 
+    def awaiting(self, deployment: str, service: str) -> str | None:
+        """What a person has to decide before that service's rollout goes on, in words; None: nothing."""
+
     def problems(self) -> Sequence[str]:
         """What keeps the loop from doing its work now, in words."""
 

@@ -16,6 +16,7 @@ from controller.operations.deployments import forgotten
 from controller.operations.domains import check_domain_is_free
 from controller.operations.lookup import address_of, find_code, find_wanted, get_deployment, get_service
 from controller.operations.removal import Removal
+from controller.operations.rollouts import rollout_text
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
 from controller.operations.versioning import (
@@ -269,6 +270,7 @@ class ServiceOperations:
             process_types=wanted_processes(service, wanted) if wanted else service.scale,
             held=self._held(service),
             staged=staged_names(service, wanted),
+            rollout=rollout_text(self._runtime, service),
             running=sum(
                 each.state is InstanceState.RUNNING
                 for each in self._runtime.instances(service.deployment, service.name)

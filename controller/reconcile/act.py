@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from controller.backends.base import Backend, BackendError, SupportsLogs
-from controller.environment import changed_names
 from controller.reconcile.actions import Action, GiveUp, Promote, Route, Start, Stop
 from controller.reconcile.desired import Key
+from controller.rollout import returned
 from controller.state import Delete, EventDraft, Put, State, put
-from controller.types import Definition, Service, Version, VersionStatus
+from controller.types import Service, VersionStatus
 from router.base import Router, RouterError
 from router.types import Pool
 
@@ -143,6 +143,7 @@ class Actor:
                     service,
                     current=action.version,
                     current_generation=action.generation,
+                    promoted=(),
                     rollout_failure="",
                 )
             )
@@ -173,18 +174,17 @@ class Actor:
             if service is None or (service.target, service.generation) != (action.version, action.generation):
                 return
             restart = service.current == action.version
-            yield put(_returned(self._state, service, action.reason))
-            version = self._state.version(service.deployment, service.name, action.version)
+            version = self._state.version(*action.key, action.version)
+            before = self._state.version(*action.key, service.current or 0)
+            yield put(returned(service, version, before, action.reason))
             if version is not None and not restart:
-                yield put(
-                    replace(version, status=VersionStatus.FAILED, failure=action.reason, failure_log=lines)
-                )
+                yield put(replace(version, status=action.status, failure=action.reason, failure_log=lines))
             stays = f"v{service.current} stays" if service.current else "nothing serves"
             yield EventDraft(
-                kind="service.restart-failed" if restart else "version.failed",
+                kind=f"{'service.restart-' if restart else 'version.'}{action.status}",
                 deployment=service.deployment,
                 service=service.name,
-                text=f"{'Restart' if restart else f'v{action.version}'} failed, {stays}: {action.reason}",
+                text=f"{'Restart' if restart else f'v{action.version}'} {action.status}, {stays}: {action.reason}",
                 data={"version": action.version, "reason": action.reason, "log": list(lines)},
             )
 
@@ -206,35 +206,6 @@ class Actor:
                 "logs of a failed instance can't be read instance=%s cause=%s", action.instances[0], error
             )
         return tuple(lines)
-
-
-def _returned(state: State, service: Service, reason: str) -> Service:
-    """The service as it is wanted once its goal was given up: what serves is what is wanted again.
-
-    What the failed version brought into its definition goes back too, so that `config` tells what is
-    in effect and the next push does not fail for the same cause. What was staged is staged again.
-    """
-    definition = service.definition
-    failed = state.version(service.deployment, service.name, service.target or 0)
-    before = state.version(service.deployment, service.name, service.current or 0)
-    if failed is not None and before is not None:
-        definition = _given_back(definition, failed, before.definition)
-    return replace(
-        service,
-        target=service.current,
-        generation=service.current_generation if service.current else service.generation,
-        definition=definition,
-        rollout_failure=reason,
-    )
-
-
-def _given_back(now: Definition, failed: Version, before: Definition) -> Definition:
-    """`before`, but for what was staged before the failed version was made, or while it was on its way."""
-    staged = {*failed.staged, *changed_names(failed.definition.env, now.env)}
-    env = {name: value for name, value in before.env.items() if name not in staged}
-    env |= {name: value for name, value in now.env.items() if name in staged}
-    untouched = replace(now, env={}) == replace(failed.definition, env={})
-    return replace(before if untouched else now, env=env)
 
 
 def _draft(action: Action) -> EventDraft | None:

@@ -1,9 +1,11 @@
 """The steps that planning may ask for. Each one says why, in words that log, API and people share."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from controller.backends.base import InstanceSpec
 from controller.reconcile.desired import Key
+from controller.types import VersionStatus
 from router.types import Pool
 
 
@@ -55,6 +57,8 @@ class GiveUp:
     instances: tuple[str, ...]
     """Whose last log lines tell more."""
     reason: str
+    status: VersionStatus = VersionStatus.FAILED
+    """What the version ends as: FAILED, or CANCELED where nothing was wrong with it."""
 
 
 Action = Start | Stop | Route | Promote | GiveUp
@@ -67,6 +71,10 @@ class Plan:
     actions: tuple[Action, ...] = ()
     waiting: str | None = None
     """What must happen by itself before the service has settled, in words; None: nothing."""
+    awaiting: str | None = None
+    """What a person has to decide before the rollout goes on, in words; None: nothing. It may take hours."""
+    again_at: datetime | None = None
+    """When to plan again although nothing changes until then; None: needless."""
 
     @property
     def pending(self) -> str | None:

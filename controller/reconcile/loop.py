@@ -101,6 +101,12 @@ class Reconciler:
             return "it is about to be planned"
         return self._plans[key].pending if key in self._plans else None
 
+    def awaiting(self, deployment: str, service: str) -> str | None:
+        key = (deployment, service)
+        if self._planned.get(key) is not self._state.service(deployment, service):
+            return None
+        return self._plans[key].awaiting if key in self._plans else None
+
     def problems(self) -> Sequence[str]:
         return self._problems + ((self._state.problem,) if self._state.problem else ())
 

@@ -28,6 +28,7 @@ class FakeRuntime:
         self.backend: Any = object()
         self.running: list[Instance] = []
         self.busy: dict[tuple[str, str], str] = {}
+        self.asking: dict[tuple[str, str], str] = {}
         self.troubles: list[str] = []
         self.woken = 0
 
@@ -38,6 +39,9 @@ class FakeRuntime:
 
     def pending(self, deployment: str, service: str) -> str | None:
         return self.busy.get((deployment, service))
+
+    def awaiting(self, deployment: str, service: str) -> str | None:
+        return self.asking.get((deployment, service))
 
     def problems(self) -> Sequence[str]:
         return self.troubles

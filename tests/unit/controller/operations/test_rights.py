@@ -58,6 +58,11 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     ),
     "versions.rollback": (Right.DEPLOY, lambda ops, who, _: ops.versions.rollback(who, FOO)),
     "rollouts.follow": (Right.VIEW, lambda ops, who, _: ops.rollouts.follow(who, FOO)),
+    "rollouts.promote": (Right.DEPLOY, lambda ops, who, _: ops.rollouts.promote(who, FOO)),
+    "rollouts.abort": (Right.DEPLOY, lambda ops, who, _: ops.rollouts.abort(who, FOO)),
+    "rollouts.cancel": (Right.DEPLOY, lambda ops, who, _: ops.rollouts.cancel(who, FOO)),
+    "rollouts.pause": (Right.DEPLOY, lambda ops, who, _: ops.rollouts.pause(who, FOO)),
+    "rollouts.resume": (Right.DEPLOY, lambda ops, who, _: ops.rollouts.resume(who, FOO)),
     "builds.list": (Right.VIEW, lambda ops, who, _: ops.builds.list(who, FOO)),
     "builds.get": (Right.VIEW, lambda ops, who, build: ops.builds.get(who, build)),
     "builds.log": (Right.VIEW, lambda ops, who, build: ops.builds.log(who, build)),
@@ -102,11 +107,14 @@ class Logs:
 
 
 async def prepare(world: World) -> str:
+    """Two versions that were live, and a canary under way."""
     await world.app()
     await world.push()
     await world.live()
     await world.push(content="d")
     await world.live()
+    canary = {"rollout": {"strategy": "canary"}}
+    await world.operations.services.define(ADMIN, FOO, canary)
     await world.user("sam")
     world.runtime.backend = Logs()
     return (await world.operations.builds.open(ADMIN, FOO, commit=None)).id
