@@ -35,9 +35,14 @@ class Changes:
         await self._woken.wait()
         if self._closed:
             raise StopAsyncIteration
+        return self.take()
+
+    def take(self) -> frozenset[tuple[str, str]]:
+        """What there is now, without waiting."""
         touched = frozenset(self._touched)
         self._touched.clear()
-        self._woken.clear()
+        if not self._closed:
+            self._woken.clear()
         return touched
 
 

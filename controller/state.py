@@ -267,7 +267,7 @@ class State(Mirror):
 
     # Following
 
-    def changes(self) -> AsyncIterator[frozenset[tuple[str, str]]]:
+    def changes(self) -> Changes:
         """Sets of (deployment, service) whose service, versions or builds changed, until `close`.
 
         A change of the deployment itself is told as (deployment, ""). Changes since this call are

@@ -18,8 +18,15 @@ class Router(Protocol):
     async def start(self) -> None:
         """Make sure that the proxy runs: adopt one that an earlier controller left, or start it."""
 
-    async def table(self) -> Table:
-        """What the proxy really does now, not what it was last told."""
+    async def table(self, *, after: str = "") -> Table:
+        """What the proxy really does now, not what it was last told.
+
+        `after`: the cursor of an earlier look. The answer may then hold only what changed since; what others
+        than this router did to the proxy's table need not show before a look without it.
+        """
+
+    async def change(self, pools: Iterable[Pool], *, gone: Iterable[str] = ()) -> None:
+        """Make these pools so, take away those named in `gone`, and leave all others; else as `apply`."""
 
     async def apply(self, pools: Iterable[Pool]) -> None:
         """Make the table equal to this, touching only what differs. Returns when it is in effect.

@@ -82,6 +82,11 @@ def find_steps(now: Mapping[str, Pool], wanted: Mapping[str, Pool]) -> tuple[Ste
     return tuple(steps)
 
 
+def touched(known: Mapping[str, Pool], wanted: Mapping[str, Pool], gone: Iterable[str]) -> Mapping[str, Pool]:
+    """The part of the table that a change of these pools starts from: all others stay as they are."""
+    return {name: known[name] for name in (*wanted, *gone) if name in known}
+
+
 def _arriving(before: Pool, after: Pool) -> Iterable[Step]:
     known = {target.id for target in before.targets}
     for target in sorted(after.targets - before.targets):
@@ -95,8 +100,12 @@ def _leaving(before: Pool, after: Pool) -> Iterable[Step]:
             yield DrainTarget(after.name, target.id)
 
 
-def checked(pools: Iterable[Pool], *, known: Mapping[str, Pool]) -> Mapping[str, Pool]:
+def checked(
+    pools: Iterable[Pool], *, known: Mapping[str, Pool], owners: Mapping[str, str] | None = None
+) -> Mapping[str, Pool]:
     """The pools by name; raises RouterError when they contradict each other or hold unfit words.
+
+    `owners`: where these are not all pools, the pool that has each target now.
 
     These words go into a proxy's configuration and command line, so that whoever calls us is not
     trusted with them, whatever it checked itself. A pool that equals the one in `known` passed before.
@@ -116,6 +125,10 @@ def checked(pools: Iterable[Pool], *, known: Mapping[str, Pool]) -> Mapping[str,
             if target.id in targets:
                 raise RouterError(f"The target {target.id!r} is in {targets[target.id]!r} and {pool.name!r}.")
             targets[target.id] = pool.name
+    for target_id, owner in targets.items():
+        before = owners.get(target_id, owner) if owners else owner
+        if before != owner and before not in named:
+            raise RouterError(f"The target {target_id!r} is in {before!r} and {owner!r}.")
     return named
 
 

@@ -8,12 +8,13 @@ for as long as the same process answers, so that a change costs its own commands
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from router.base import RouterError
-from router.diff import AddPool, checked, find_steps
+from router.diff import AddPool, Step, checked, find_steps, touched
 from router.haproxy_commands import perform
 from router.haproxy_config import HaproxyConfig, Identity
 from router.haproxy_process import HaproxyProcess, parse_info
@@ -27,6 +28,7 @@ from router.haproxy_table import (
     parse_live_table,
     parse_requests_in_work,
 )
+from router.model import TableModel
 from router.runtime_api import Command, NotRunning, Session
 from router.types import Pool, Table
 
@@ -65,6 +67,8 @@ class HaproxyRouter:
         """The process that `_live` was learned from; None when it must be learned again."""
         self._disk = asyncio.Lock()
         self._unwritten = False
+        self._write_took = 0.0
+        """Seconds that the last write took."""
         self._write_later: asyncio.TimerHandle | None = None
         self._writers: set[asyncio.Task[None]] = set()
 
@@ -72,14 +76,19 @@ class HaproxyRouter:
         async with self._busy:
             await self._healing(self._ensure_serving)
 
-    async def table(self) -> Table:
+    async def table(self, *, after: str = "") -> Table:
         async with self._busy:
-            return await self._healing(self._table)
+            return await self._healing(lambda: self._table(after))
 
     async def apply(self, pools: Iterable[Pool]) -> None:
         given = tuple(pools)
         async with self._busy:
             await self._healing(lambda: self._apply(given))
+
+    async def change(self, pools: Iterable[Pool], *, gone: Iterable[str] = ()) -> None:
+        given, left = tuple(pools), tuple(gone)
+        async with self._busy:
+            await self._healing(lambda: self._change(given, left))
 
     async def remove(self, target: str) -> None:
         async with self._busy:
@@ -106,19 +115,29 @@ class HaproxyRouter:
         async with self._session() as session:
             live = await self._known(session)
             wanted = checked(pools, known=live.known)
-            steps = find_steps(live.known, wanted)
-            if not steps:
-                return
-            new = sum(isinstance(step, AddPool) for step in steps)
-            free = live.free_slots() if new else []
-            if new > len(free):
-                slots = len(wanted) + max(self._spare_pools, len(wanted) // 4)
-                log.info("haproxy=reload slots=%d reason=no-free-slot", slots)
-                await self._reload(live.layout_for(wanted, slots=slots))
-                return
-            with self._learning_after_failure():
-                await perform(session, live, steps, free)
-            self._write_soon()
+            await self._take_steps(session, live, find_steps(live.known, wanted))
+
+    async def _change(self, pools: Sequence[Pool], gone: Sequence[str]) -> None:
+        async with self._session() as session:
+            live = await self._known(session)
+            wanted = checked(pools, known=live.known, owners=live.owners)
+            await self._take_steps(session, live, find_steps(touched(live.known, wanted, gone), wanted))
+
+    async def _take_steps(self, session: Session, live: LiveTable, steps: Sequence[Step]) -> None:
+        if not steps:
+            return
+        new = sum(isinstance(step, AddPool) for step in steps)
+        free = live.free_slots() if new else []
+        if new > len(free):
+            wanted = TableModel(live.known)
+            wanted.take(steps)
+            slots = len(wanted.pools) + max(self._spare_pools, len(wanted.pools) // 4)
+            log.info("haproxy=reload slots=%d reason=no-free-slot", slots)
+            await self._reload(live.layout_for(wanted.pools, slots=slots))
+            return
+        with self._learning_after_failure():
+            await perform(session, live, steps, free)
+        self._write_soon()
 
     async def _reload(self, layout: Layout) -> None:
         """The whole table in one seamless reload. What targets that leave still do, the old worker finishes."""
@@ -138,11 +157,12 @@ class HaproxyRouter:
     async def _remove(self, target: str) -> None:
         async with self._session() as session:
             live = await self._known(session)
-            for slot in live.slots.values():
+            for slot in list(live.emptying.values()):
                 if target in slot.leaving:
                     with self._learning_after_failure():
                         await self._delete_server(session, slot, target)
-        if target not in live.routed_ids():
+                    live.left(slot, target)
+        if target not in live.owners:
             await self._cut_in_old_workers(target)
 
     async def _delete_server(self, session: Session, slot: Slot, target: str) -> None:
@@ -159,7 +179,6 @@ class HaproxyRouter:
             if asyncio.get_running_loop().time() > deadline:
                 raise RouterError(f"HAProxy answered 'del server {server}' with {answer!r}.")
             await asyncio.sleep(0.005)
-        slot.leaving.pop(target, None)
 
     async def _cut_in_old_workers(self, target: str) -> None:
         for pid in await self._process.old_workers():
@@ -170,26 +189,32 @@ class HaproxyRouter:
 
     # Learning what HAProxy does
 
-    async def _table(self) -> Table:
+    async def _table(self, after: str) -> Table:
         async with self._session() as session:
-            live = await self._learn(session)
+            live = await self._known(session) if after else None
+            changed = live.changes.since(after) if live else None
+            if live is None or changed is None:
+                live = await self._learn(session)
             self._process.bound_log()
             if self._unwritten:
                 self._write_soon()
-            return Table(dict(live.known), await self._draining(session, live))
+            draining = await self._draining(session, live)
+        if changed is None:
+            return Table(dict(live.known), draining, live.changes.cursor)
+        pools = {name: live.known[name] for name in changed if name in live.known}
+        gone = frozenset(changed) - pools.keys()
+        return Table(pools, draining, live.changes.cursor, complete=False, gone=gone)
 
     async def _draining(self, session: Session, live: LiveTable) -> Mapping[str, int]:
         found: dict[str, int] = {}
-        for slot in live.slots.values():
-            if slot.leaving:
-                used = parse_requests_in_work(await session.ask(f"show servers conn {slot.name}"))
-                for target in slot.leaving:
-                    found[target] = found.get(target, 0) + used.get(target, 0)
+        for slot in live.emptying.values():
+            used = parse_requests_in_work(await session.ask(f"show servers conn {slot.name}"))
+            for target in slot.leaving:
+                found[target] = found.get(target, 0) + used.get(target, 0)
         for pid in await self._process.old_workers():
             answer = await self._process.ask_old_worker(pid, "show servers conn")
-            routed = live.routed_ids()
             for target, requests in parse_requests_in_work(answer).items() if answer else ():
-                if requests and target not in routed:
+                if requests and target not in live.owners:
                     found[target] = found.get(target, 0) + requests
         return found
 
@@ -277,7 +302,9 @@ class HaproxyRouter:
         """Let the disk follow, once for all changes of the next moments."""
         self._unwritten = True
         if self._write_later is None:
-            self._write_later = asyncio.get_running_loop().call_later(self._write_delay, self._begin_write)
+            # A large table takes long to write: never more than a tenth of the time goes into that.
+            delay = max(self._write_delay, 10 * self._write_took)
+            self._write_later = asyncio.get_running_loop().call_later(delay, self._begin_write)
 
     def _begin_write(self) -> None:
         self._write_later = None
@@ -303,8 +330,11 @@ class HaproxyRouter:
     async def _write(self, layout: Layout) -> Identity:
         # In turn: an older table never ends up above a newer one.
         async with self._disk:
+            began = time.monotonic()
             try:
                 return await asyncio.to_thread(self._config.write, layout)
             except OSError as error:
                 self._unwritten = True
                 raise RouterError(f"HAProxy's configuration can't be written: {error}.") from error
+            finally:
+                self._write_took = time.monotonic() - began

@@ -83,13 +83,13 @@ def _note(step: Step, live: LiveTable, slots: dict[str, Slot]) -> None:
         case AddPool(pool):
             live.name(slots[pool], pool)
         case AddTarget(pool, target) | MoveTarget(pool, target):
-            slots[pool].leaving.pop(target.id, None)
+            live.left(slots[pool], target.id)
             slots[pool].routed[target.id] = target
         case PointDomain(domain, pool):
             live.point(domain, slots[pool])
         case DropDomain(domain):
             live.drop(domain)
         case DrainTarget(pool, target_id):
-            slots[pool].leaving[target_id] = slots[pool].routed.pop(target_id)
+            live.leave(slots[pool], slots[pool].routed[target_id])
         case DropPool(pool):
             live.unname(pool)

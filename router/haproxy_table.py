@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from router.base import RouterError
+from router.changelog import ChangeLog
 from router.types import Pool, Target
 
 HOSTS = "hosts.map"
@@ -60,6 +61,12 @@ class LiveTable:
     domains: dict[str, Slot] = field(default_factory=dict)
     known: dict[str, Pool] = field(default_factory=dict)
     """Pool name to what is routed for it."""
+    owners: dict[str, str] = field(default_factory=dict)
+    """Id of a routed target to its pool."""
+    emptying: dict[str, Slot] = field(default_factory=dict)
+    """Slots with targets that leave, by name."""
+    changes: ChangeLog = field(default_factory=ChangeLog)
+    """Of `known`."""
 
     @classmethod
     def serving(cls, layout: Layout) -> "LiveTable":
@@ -105,17 +112,31 @@ class LiveTable:
     def drop(self, domain: str) -> None:
         self.domains.pop(domain).domains.discard(domain)
 
+    def leave(self, slot: Slot, target: Target) -> None:
+        """It takes no requests any more."""
+        slot.routed.pop(target.id, None)
+        slot.leaving[target.id] = target
+        self.emptying[slot.name] = slot
+
+    def left(self, slot: Slot, target: str) -> None:
+        """It leaves no longer: it is gone, or back."""
+        slot.leaving.pop(target, None)
+        if not slot.leaving:
+            self.emptying.pop(slot.name, None)
+
     def refresh(self, pools: Iterable[str]) -> None:
         """Bring `known` up to date for these pools."""
-        for name in pools:
-            slot = self.pools.get(name)
-            if slot is None:
-                self.known.pop(name, None)
-            else:
+        names = list(pools)
+        for name in names:
+            before = self.known.pop(name, None)
+            for target in before.targets if before else ():
+                if self.owners.get(target.id) == name:
+                    del self.owners[target.id]
+        for name in names:
+            if (slot := self.pools.get(name)) is not None:
                 self.known[name] = Pool(name, frozenset(slot.domains), frozenset(slot.routed.values()))
-
-    def routed_ids(self) -> set[str]:
-        return {target for slot in self.pools.values() for target in slot.routed}
+                self.owners |= dict.fromkeys(slot.routed, name)
+            self.changes.note(name)
 
 
 def parse_live_table(slots: int, *, names: str, hosts: str, wildcards: str, servers: str) -> LiveTable:
@@ -161,7 +182,10 @@ def _take_servers(live: LiveTable, answer: str) -> None:
         slot = _slot(live, words[backend])
         target = Target(words[name], words[address], int(words[port]))
         out_of_service = int(words[admin]) & (_MAINTENANCE | _DRAIN)
-        (slot.leaving if out_of_service else slot.routed)[target.id] = target
+        if out_of_service:
+            live.leave(slot, target)
+        else:
+            slot.routed[target.id] = target
 
 
 def parse_requests_in_work(answer: str) -> Mapping[str, int]:

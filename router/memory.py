@@ -1,20 +1,10 @@
 """A router without a proxy: it keeps the table, and says what would answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 
-from router.diff import (
-    AddPool,
-    AddTarget,
-    DrainTarget,
-    DropDomain,
-    DropPool,
-    MoveTarget,
-    PointDomain,
-    Step,
-    checked,
-    find_steps,
-)
+from router.diff import DrainTarget, Step, checked, find_steps, touched
+from router.model import TableModel
 from router.types import Pool, Table, Target
 
 
@@ -22,75 +12,66 @@ class MemoryRouter:
     """Obeys the contract of `router.base.Router`, in this process and for as long as it lives."""
 
     def __init__(self) -> None:
-        self._targets: dict[str, dict[str, Target]] = {}
-        self._domains: dict[str, str] = {}
-        self._draining: dict[str, int] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._model = TableModel()
+        self._draining: set[str] = set()
         self._in_work: dict[str, int] = {}
         self._turn = count()
         self.steps: list[Step] = []
-        """Everything that `apply` did, oldest first."""
+        """Everything that was ever done, oldest first."""
 
     async def start(self) -> None:
         """There is nothing to start."""
 
-    async def table(self) -> Table:
-        return Table(self._pools(), {target: self._in_work.get(target, 0) for target in self._draining})
+    async def table(self, *, after: str = "") -> Table:
+        model = self._model
+        draining = {target: self._in_work.get(target, 0) for target in self._draining}
+        changed = model.changes.since(after) if after else None
+        if changed is None:
+            return Table(dict(model.pools), draining, model.changes.cursor)
+        pools = {name: model.pools[name] for name in changed if name in model.pools}
+        gone = frozenset(changed) - pools.keys()
+        return Table(pools, draining, model.changes.cursor, complete=False, gone=gone)
 
     async def apply(self, pools: Iterable[Pool]) -> None:
-        now = self._pools()
-        steps = find_steps(now, checked(pools, known=now))
-        for step in steps:
-            self._perform(step)
-        self.steps += steps
+        now = self._model.pools
+        self._perform(find_steps(now, checked(pools, known=now)))
+
+    async def change(self, pools: Iterable[Pool], *, gone: Iterable[str] = ()) -> None:
+        now = self._model.pools
+        wanted = checked(pools, known=now, owners=self._model.owners)
+        self._perform(find_steps(touched(now, wanted, gone), wanted))
 
     async def remove(self, target: str) -> None:
-        if self._draining.pop(target, None) is not None:
+        if target in self._draining:
+            self._draining.remove(target)
             self._in_work.pop(target, None)
 
     async def close(self) -> None:
         """There is nothing to let go of."""
 
     async def shutdown(self) -> None:
-        self.__init__()  # type: ignore[misc]
+        self._forget()
 
     def find_answer(self, host: str) -> tuple[int, Target | None]:
         """Status and target that a request for `host` would get: 404 for an unknown one, 503 without targets."""
         name = host.lower()
         labels = name.split(".")
         wildcards = (f"*.{'.'.join(labels[start:])}" for start in range(1, len(labels)))
-        found = next((each for each in (name, *wildcards) if each in self._domains), None)
+        found = next((each for each in (name, *wildcards) if each in self._model.domains), None)
         if found is None:
             return 404, None
-        targets = sorted(self._targets[self._domains[found]].values())
+        targets = sorted(self._model.pools[self._model.domains[found]].targets)
         return (200, targets[next(self._turn) % len(targets)]) if targets else (503, None)
 
     def set_in_work(self, target: str, requests: int) -> None:
         """Pretend that a target works on that many requests."""
         self._in_work[target] = requests
 
-    def _pools(self) -> dict[str, Pool]:
-        domains: dict[str, set[str]] = {}
-        for domain, pool in self._domains.items():
-            domains.setdefault(pool, set()).add(domain)
-        return {
-            name: Pool(name, frozenset(domains.get(name, ())), frozenset(targets.values()))
-            for name, targets in self._targets.items()
-        }
-
-    def _perform(self, step: Step) -> None:
-        match step:
-            case AddPool(pool):
-                self._targets[pool] = {}
-            case AddTarget(pool, target) | MoveTarget(pool, target):
-                self._targets[pool][target.id] = target
-                self._draining.pop(target.id, None)
-            case PointDomain(domain, pool):
-                self._domains[domain] = pool
-            case DropDomain(domain):
-                del self._domains[domain]
-            case DrainTarget(pool, target_id):
-                del self._targets[pool][target_id]
-                if not any(target_id in targets for targets in self._targets.values()):
-                    self._draining[target_id] = 0
-            case DropPool(pool):
-                del self._targets[pool]
+    def _perform(self, steps: Sequence[Step]) -> None:
+        self._model.take(steps)
+        drained = {step.target for step in steps if isinstance(step, DrainTarget)}
+        self._draining = {each for each in self._draining | drained if each not in self._model.owners}
+        self.steps += steps

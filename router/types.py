@@ -28,9 +28,15 @@ class Pool:
 
 @dataclass(frozen=True)
 class Table:
-    """The whole routing table, and what is on its way out of it."""
+    """The routing table, or what changed of it, and what is on its way out of it."""
 
     pools: Mapping[str, Pool] = field(default_factory=dict)
-    """Pool name to pool."""
+    """Pool name to pool: all of them, or (where not `complete`) those that changed."""
     draining: Mapping[str, int] = field(default_factory=dict)
     """Id of a target that gets no new requests, to the number of requests it still works on."""
+    """Always all of them."""
+    cursor: str = ""
+    """To be given to the next look, which then may tell only what has changed; empty: it never does."""
+    complete: bool = True
+    gone: frozenset[str] = frozenset()
+    """Where not `complete`: names of pools that are there no more."""

@@ -48,15 +48,24 @@ class Observation:
     """What runs. Silence about a host in `unreachable` says nothing about what runs there."""
 
     instances: Sequence[Instance] = ()
+    """All of them, or (where not `complete`) those that changed."""
     unreachable: frozenset[str] = frozenset()
     """Hosts that did not answer."""
+    cursor: str = ""
+    """To be given to the next look, which then may tell only what has changed; empty: it never does."""
+    complete: bool = True
+    gone: frozenset[str] = frozenset()
+    """Where not `complete`: ids of instances that are there no more."""
 
 
 class Backend(Protocol):
     """Required calls. Raise BackendError only."""
 
-    async def observe(self) -> Observation:
-        """Everything of ours that exists, in any state. An instance that stopped and was removed is absent."""
+    async def observe(self, *, after: str = "") -> Observation:
+        """Everything of ours that exists, in any state. An instance that stopped and was removed is absent.
+
+        `after`: the cursor of an earlier observation. The answer may then hold only what changed since.
+        """
 
     async def start(self, spec: InstanceSpec) -> Instance:
         """Make it exist and run; returns as soon as it was started (healthy or not).

@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from controller.backends.base import BackendError, InstanceSpec, Observation
 from controller.backends.labels import process_name, to_instance, to_labels
 from controller.types import Instance, InstanceState, LogLine, LogSource
+from router.changelog import ChangeLog
 
 HOST = "local"
-FIRST_PORT = 20000
+FIRST_PORT, PORTS = 20000, 40000
 BACKOFF = timedelta(seconds=1)
 """How long a crashed instance stays down."""
 
@@ -45,17 +46,25 @@ class MemoryWorld:
     reachable: bool = True
     history: list[tuple[str, str]] = field(default_factory=list)
     """Each change that was made: ("start" or "stop", instance id)."""
+    changes: ChangeLog = field(default_factory=ChangeLog)
+    moving: set[str] = field(default_factory=set)
+    """Ids of instances that may look different by themselves at the next look."""
+    places: int = 0
+    """How many were given out."""
 
 
 @dataclass
 class _Running:
     spec: InstanceSpec
     behaviour: Behaviour
-    port: int | None
+    place: tuple[str, int] | None
+    """Address and port; None for one without a port."""
     started_at: datetime
     restarts: int = 0
     crash: str = ""
     exit_code: int | None = None
+    shown: Instance | None = None
+    """As it was last observed."""
 
 
 class MemoryBackend:
@@ -73,10 +82,20 @@ class MemoryBackend:
         self._now = now
         self._printed = asyncio.Event()
 
-    async def observe(self) -> Observation:
+    async def observe(self, *, after: str = "") -> Observation:
         if not self.world.reachable:
             return Observation(unreachable=frozenset({HOST}))
-        return Observation(instances=tuple(self._seen(each) for each in self.world.instances.values()))
+        running = self.world.instances
+        for name in list(self.world.moving):
+            self._look_at(running[name])
+        changed = self.world.changes.since(after) if after else None
+        names = running.keys() if changed is None else [each for each in changed if each in running]
+        return Observation(
+            instances=tuple(shown for each in names if (shown := running[each].shown) is not None),
+            cursor=self.world.changes.cursor,
+            complete=changed is None,
+            gone=frozenset(each for each in changed or () if each not in running),
+        )
 
     async def start(self, spec: InstanceSpec) -> Instance:
         self._check_reachable()
@@ -85,12 +104,14 @@ class MemoryBackend:
             raise BackendError(f"{spec.id} runs with another specification; stop it first.", retryable=False)
         if running is None:
             running = self._begin(spec)
-        return self._seen(running)
+        return self._look_at(running)
 
     async def stop(self, instance: str, *, grace: float) -> None:
         self._check_reachable()
         if self.world.instances.pop(instance, None):
             self.world.history.append(("stop", instance))
+            self.world.moving.discard(instance)
+            self.world.changes.note(instance)
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -142,17 +163,20 @@ class MemoryBackend:
             raise ValueError(f"{instance} is started once: it exits")
         running.crash = detail
         running.started_at = self._now()
+        self._look_at(running)
 
     def exit(self, instance: str, code: int) -> None:
         """One that was started once ends by itself."""
-        self.world.instances[instance].exit_code = code
+        running = self.world.instances[instance]
+        running.exit_code = code
+        self._look_at(running)
 
     def answers(self, instance: Instance) -> bool:
         """What a health check would find out."""
         running = self.world.instances.get(instance.id)
         if running is None or not self.world.reachable:
             return False
-        return self._seen(running).state is InstanceState.RUNNING and running.behaviour.healthy
+        return self._look_at(running).state is InstanceState.RUNNING and running.behaviour.healthy
 
     def say(self, instance: str, text: str) -> None:
         """The instance prints a line."""
@@ -167,7 +191,7 @@ class MemoryBackend:
         behaviour = self._behaviour(spec)
         if behaviour.refused:
             raise BackendError(behaviour.refused)
-        running = _Running(spec, behaviour, self._free_port() if spec.wants_port else None, self._now())
+        running = _Running(spec, behaviour, self._free_place() if spec.wants_port else None, self._now())
         if spec.once:
             running.exit_code = 1 if behaviour.dies and behaviour.exits is None else behaviour.exits
         else:
@@ -176,13 +200,26 @@ class MemoryBackend:
         self.world.history.append(("start", spec.id))
         return running
 
-    def _free_port(self) -> int:
-        taken = {each.port for each in self.world.instances.values()}
-        return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
+    def _free_place(self) -> tuple[str, int]:
+        """A loopback address and port that nobody had before: no machine has as many ports as this has instances."""
+        address, port = divmod(self.world.places, PORTS)
+        self.world.places += 1
+        return f"127.0.{address}.1", FIRST_PORT + port
 
     def _check_reachable(self) -> None:
         if not self.world.reachable:
             raise BackendError(f"Host {HOST} does not answer.")
+
+    def _look_at(self, running: _Running) -> Instance:
+        seen = self._seen(running)
+        settled = seen.state is InstanceState.EXITED or (
+            seen.state is InstanceState.RUNNING and not running.behaviour.dies
+        )
+        (self.world.moving.discard if settled else self.world.moving.add)(seen.id)
+        if seen != running.shown:
+            running.shown = seen
+            self.world.changes.note(seen.id)
+        return seen
 
     def _seen(self, running: _Running) -> Instance:
         self._revive(running)
@@ -193,8 +230,8 @@ class MemoryBackend:
             to_labels(running.spec),
             state=self._ended(running) or state,
             host=HOST,
-            address="127.0.0.1" if running.port else None,
-            port=running.port,
+            address=running.place[0] if running.place else None,
+            port=running.place[1] if running.place else None,
             started_at=running.started_at,
             restarts=running.restarts,
         )

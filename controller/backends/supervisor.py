@@ -46,7 +46,7 @@ class SupervisorBackend:
         self._address = address
         self._ports = ports
 
-    async def observe(self) -> Observation:
+    async def observe(self, *, after: str = "") -> Observation:
         return Observation(instances=tuple(_instance(each) for each in await self._keeper.observe()))
 
     async def start(self, spec: InstanceSpec) -> Instance:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from controller.backends.base import Backend, BackendError, SupportsLogs
 from controller.reconcile.actions import Action, GiveUp, Promote, Route, Start, Stop
 from controller.reconcile.desired import Key
+from controller.reconcile.routing import pool_name
 from controller.rollout import returned
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.types import Service, VersionStatus
 from router.base import Router, RouterError
-from router.types import Pool
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,9 @@ FAILURE_LINES = 20
 class Actor:
     """Performs actions. What fails is reported and left to the next plan."""
 
-    def __init__(self, state: State, backend: Backend, router: Router, *, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, state: State, backend: Backend, router: Router, *, wake: Callable[[Key], None]
+    ) -> None:
         self._state = state
         self._backend = backend
         self._router = router
@@ -39,17 +41,15 @@ class Actor:
         """Ids of instances whose stop is under way."""
         return frozenset(self._stops)
 
-    async def perform(
-        self, actions: Sequence[Action], pools: Mapping[str, Pool]
-    ) -> Mapping[Key, BackendError]:
-        """Do all of it; `pools` is the router's table as it is. Returns why starts failed, by service.
+    async def perform(self, actions: Sequence[Action]) -> Mapping[Key, BackendError]:
+        """Do all of it. Returns why starts failed, by service.
 
         Raises RouterError when the routing could not be changed. Stops go on in the background. What
         goes wrong with one service is raised after the others had their turn.
         """
         await self._tell(actions)
         failures = await self._start([each for each in actions if isinstance(each, Start)])
-        await self._route([each for each in actions if isinstance(each, Route)], pools)
+        await self._route([each for each in actions if isinstance(each, Route)])
         faults: list[Exception] = []
         for each in actions:
             try:
@@ -105,15 +105,12 @@ class Actor:
                 raise result
         return failures
 
-    async def _route(self, routes: Sequence[Route], pools: Mapping[str, Pool]) -> None:
-        if not routes:
-            return
-        wanted = dict(pools)
-        for each in routes:
-            wanted.pop("/".join(each.key), None)
-            if each.pool is not None:
-                wanted[each.pool.name] = each.pool
-        await self._router.apply(wanted.values())
+    async def _route(self, routes: Sequence[Route]) -> None:
+        if routes:
+            await self._router.change(
+                [each.pool for each in routes if each.pool is not None],
+                gone=[pool_name(each.key) for each in routes if each.pool is None],
+            )
 
     def _begin_stop(self, action: Stop) -> None:
         task = asyncio.create_task(self._stop(action), name=f"stop {action.instance}")
@@ -131,7 +128,7 @@ class Actor:
             )
             await asyncio.sleep(1.0)  # the next plan tries again: not at once
         finally:
-            self._wake()
+            self._wake(action.key)
 
     async def _promote(self, action: Promote) -> None:
         def decide() -> Iterator[Put | Delete | EventDraft]:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import httpx
 
+from controller.reconcile.desired import Key
 from controller.types import HealthCheck, Instance, InstanceState
 
 PROBE_TIMEOUT = 5.0
@@ -79,20 +80,25 @@ class _Watched:
 class HealthWatch:
     """Knows which running instances are ready, by one probing task for each that is not yet."""
 
-    def __init__(self, prober: Prober, wake: Callable[[], None]) -> None:
+    def __init__(self, prober: Prober, wake: Callable[[Key], None]) -> None:
         self._prober = prober
         self._wake = wake
         self._watched: dict[str, _Watched] = {}
+        self._of_service: dict[Key, set[str]] = {}
 
     def update(
-        self, instances: Iterable[Instance], checks: Mapping[str, HealthCheck], adopted: frozenset[str]
+        self,
+        key: Key,
+        instances: Iterable[Instance],
+        checks: Mapping[str, HealthCheck],
+        adopted: frozenset[str],
     ) -> None:
-        """Follow the latest observation: forget what is gone, probe what is new.
+        """Follow the latest observation of one service: forget what is gone, probe what is new.
 
         `checks` has the check of each instance by id. `adopted` are instances that the router already
         sends requests to: those passed their check before this controller was started.
         """
-        present = set()
+        present = set[str]()
         for each in instances:
             if each.state not in (InstanceState.STARTING, InstanceState.RUNNING) or each.id not in checks:
                 continue
@@ -105,21 +111,24 @@ class HealthWatch:
                 known.task.cancel()
             watched = _Watched(run, None, datetime.now(UTC), ready=known is None and each.id in adopted)
             if not watched.ready:
-                watched.task = asyncio.create_task(self._probe(each, checks[each.id], watched))
+                watched.task = asyncio.create_task(self._probe(key, each, checks[each.id], watched))
             self._watched[each.id] = watched
-        for gone in self._watched.keys() - present:
+        before = self._of_service.pop(key, set())
+        if present:
+            self._of_service[key] = present
+        for gone in before - present:
             forgotten = self._watched.pop(gone)
             if forgotten.task is not None:
                 forgotten.task.cancel()
 
-    async def _probe(self, instance: Instance, check: HealthCheck, watched: _Watched) -> None:
+    async def _probe(self, key: Key, instance: Instance, check: HealthCheck, watched: _Watched) -> None:
         pause = FIRST_PAUSE
         while (said := await self._prober(instance, check)) is not None:
             watched.said = said
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
         watched.ready, watched.said, watched.task = True, "", None
-        self._wake()
+        self._wake(key)
 
     def ready(self, instance: str) -> bool:
         return instance in self._watched and self._watched[instance].ready

@@ -7,11 +7,12 @@ a router that does not answer) it does nothing and says so: unknown is not empty
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from controller.backends.base import Backend, BackendError, Observation
+from controller.backends.base import Backend, BackendError
 from controller.domains import domains_of
 from controller.reconcile.act import Actor
 from controller.reconcile.actions import Plan, Start
@@ -19,18 +20,19 @@ from controller.reconcile.desired import DesiredService, Key, desired_service
 from controller.reconcile.health import HealthWatch, Prober, probe
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_orphans, plan_service
-from controller.reconcile.routing import pool_name
+from controller.reconcile.sight import Sight
 from controller.reconcile.timing import Timing
 from controller.state import EventDraft, State
 from controller.store.base import StoreError
 from controller.types import HealthCheck, Instance, InstanceState, Service
 from router.base import Router, RouterError
-from router.types import Table
 
 log = logging.getLogger(__name__)
 
 LOOK_TIMEOUT = 15.0
 """Seconds that backend or router may take to tell what there is."""
+COMPLETE_LOOK = 30.0
+"""Seconds between two looks at everything: in between, backend and router may tell only what has changed."""
 IDLE_TICK, BUSY_TICK = 1.0, 0.1
 """Seconds between two looks when all has settled, and while something is awaited (growing while it lasts)."""
 START_ATTEMPTS = 3
@@ -68,16 +70,23 @@ class Reconciler:
         self._domain = domain
         self._timing = timing
         self._awake = asyncio.Event()
-        self._health = HealthWatch(prober, self.wake)
-        self._actor = Actor(state, backend, router, wake=self.wake)
-        self._observation = Observation()
+        self._changes = state.changes()
+        self._health = HealthWatch(prober, self._note_due)
+        self._actor = Actor(state, backend, router, wake=self._note_due)
+        self._sight = Sight()
+        self._looked = False
+        """Whether everything was seen and planned once."""
+        self._look_at_all = 0.0
+        """When (monotonic) the next look asks for everything, not only for what has changed."""
+        self._due: set[Key] = set()
+        """Services that something happened to since they were planned last."""
         self._plans: dict[Key, Plan] = {}
-        self._planned: dict[Key, Service | None] = {}
+        """Of services that have not settled."""
+        self._planned: dict[Key, Service] = {}
         self._problems: tuple[str, ...] = ("The first look at what runs is not done yet.",)
-        self._draining_since: dict[str, datetime] = {}
         self._start_failures: dict[Key, _StartFailure] = {}
-        self._told: dict[str, str] = {}
-        """Instance id to what the journal last said of its health."""
+        self._told: dict[Key, Mapping[str, str]] = {}
+        """By service: instance id to what the journal last said of its health."""
 
     # What operations may ask
 
@@ -86,12 +95,13 @@ class Reconciler:
         return self._backend
 
     def instances(self, deployment: str, service: str | None = None) -> Sequence[Instance]:
+        found: Iterable[Instance] = (
+            self._sight.instances_of_deployment(deployment)
+            if service is None
+            else self._sight.instances((deployment, service))
+        )
         return sorted(
-            (
-                self._shown(each)
-                for each in self._observation.instances
-                if each.deployment == deployment and service in (None, each.service)
-            ),
+            map(self._shown, found),
             key=lambda each: (each.service, each.process_type, each.version, each.number),
         )
 
@@ -113,6 +123,10 @@ class Reconciler:
     def wake(self) -> None:
         self._awake.set()
 
+    def _note_due(self, key: Key) -> None:
+        self._due.add(key)
+        self.wake()
+
     # The loop
 
     async def run(self) -> None:
@@ -126,7 +140,8 @@ class Reconciler:
             await self._actor.close()
 
     async def _wake_on_changes(self) -> None:
-        async for _ in self._state.changes():
+        async for touched in self._changes:
+            self._due |= touched
             self.wake()
 
     async def _keep_true(self) -> None:
@@ -142,9 +157,8 @@ class Reconciler:
                 acted = False
                 self._set_problem(f"The reconcile loop has a fault of its own: {error!r}")
                 log.exception("reconcile fault")
-            busy = any(each.pending for each in self._plans.values())
             quiet = 0 if acted else quiet + 1
-            pause = min(BUSY_TICK * 1.2**quiet, IDLE_TICK) if busy else IDLE_TICK
+            pause = min(BUSY_TICK * 1.2**quiet, IDLE_TICK) if self._plans else IDLE_TICK
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0 if acted else pause):
                     await self._awake.wait()
@@ -152,85 +166,89 @@ class Reconciler:
 
     async def tick(self) -> bool:
         """Look, plan and act once; True when anything was done. Raises when it could not see or act."""
+        now = datetime.now(UTC)
+        due = await self._look(now)
+        try:
+            desired = {key: wanted for key in due if (wanted := self._desired(key)) is not None}
+            self._follow_health(due, desired)
+            await self._tell_health(due)
+            await self._forget_lost_targets()
+            plans = {key: self._plan(key, desired.get(key), now) for key in sorted(due)}
+            self._note_plans(plans, desired)
+            self._clear_problem()
+            actions = [action for plan in plans.values() for action in plan.actions]
+            if actions:
+                failures = await self._actor.perform(actions)
+                self._note_starts({each.key for each in actions}, failures, desired, now)
+        except BaseException:
+            self._due |= due
+            raise
+        return bool(actions)
+
+    async def _look(self, now: datetime) -> set[Key]:
+        """The services to plan: those that look different, were touched, or have not settled."""
+        if time.monotonic() >= self._look_at_all:
+            self._sight.forget_cursors()
         async with asyncio.timeout(LOOK_TIMEOUT):
-            observation, table = await asyncio.gather(self._backend.observe(), self._router.table())
+            observation, table = await asyncio.gather(
+                self._backend.observe(after=self._sight.instances_cursor),
+                self._router.table(after=self._sight.table_cursor),
+            )
         if observation.unreachable:
             hosts = ", ".join(sorted(observation.unreachable))
             raise BackendError(f"no answer from {hosts}: what runs there is not known, so nothing is changed")
-        now = datetime.now(UTC)
-        desired = {each.key: each for each in self._desired()}
-        self._look(observation, table, desired, now)
-        await self._tell_health(observation)
-        await self._forget_lost_targets(observation, table)
-        plans = dict(self._plan(desired, observation, table, now))
-        self._plans = plans
-        self._planned = {key: desired[key].service if key in desired else None for key in plans}
-        self._clear_problem()
-        actions = [action for plan in plans.values() for action in plan.actions]
-        if actions:
-            failures = await self._actor.perform(actions, table.pools)
-            self._note_starts({each.key for each in actions}, failures, desired, now)
-        return bool(actions)
+        if not self._sight.instances_cursor:
+            self._look_at_all = time.monotonic() + COMPLETE_LOOK
+        changed = self._sight.take(observation, table, now)
+        due = changed | self._due | self._plans.keys() | self._changes.take()
+        if not self._looked:
+            due |= self._sight.keys() | {(each.deployment, each.name) for each in self._state.services()}
+        self._due = set()
+        return {key for key in due if key[1] or self._sight.pool(key)}
 
-    async def _forget_lost_targets(self, observation: Observation, table: Table) -> None:
+    def _desired(self, key: Key) -> DesiredService | None:
+        service = self._state.service(*key)
+        if service is None:
+            return None
+        versions = {
+            number: version
+            for number in {service.target, service.current} - {None}
+            if number and (version := self._state.version(*key, number)) is not None
+        }
+        return desired_service(service, versions, frozenset(domains_of(service, self._domain)))
+
+    async def _forget_lost_targets(self) -> None:
         """Those that drain and have no instance any more, so that no plan ever stops them.
 
         A proxy that was killed may come up with a table that is some moments old.
         """
-        known = {each.id for each in observation.instances} | self._actor.stopping
-        for target in sorted(table.draining.keys() - known):
-            log.info("route.forgotten target=%s: its instance is gone", target)
-            await self._router.remove(target)
+        for target in self._sight.lost_targets():
+            if target not in self._actor.stopping:
+                log.info("route.forgotten target=%s: its instance is gone", target)
+                await self._router.remove(target)
 
-    def _desired(self) -> Iterator[DesiredService]:
-        for service in self._state.services():
-            versions = {}
-            for number in {service.target, service.current} - {None}:
-                version = self._state.version(service.deployment, service.name, number or 0)
-                if version is not None:
-                    versions[version.number] = version
-            yield desired_service(service, versions, frozenset(domains_of(service, self._domain)))
+    def _follow_health(self, due: Iterable[Key], desired: Mapping[Key, DesiredService]) -> None:
+        for key in due:
+            instances = [each for each in self._sight.instances(key) if each.id not in self._actor.stopping]
+            checks = {each.id: _check(desired.get(key), each) for each in instances}
+            pool = self._sight.pool(key)
+            routed = frozenset(target.id for target in pool.targets) if pool else frozenset[str]()
+            self._health.update(key, instances, checks, routed)
 
-    def _look(
-        self, observation: Observation, table: Table, desired: Mapping[Key, DesiredService], now: datetime
-    ) -> None:
-        """Bring what is remembered between ticks up to what was just seen."""
-        self._observation = observation
-        routed = frozenset(target.id for pool in table.pools.values() for target in pool.targets)
-        checks = {each.id: self._check(desired, each) for each in observation.instances}
-        self._health.update(
-            [each for each in observation.instances if each.id not in self._actor.stopping], checks, routed
-        )
-        self._draining_since = {each: self._draining_since.get(each, now) for each in table.draining}
+    def _plan(self, key: Key, desired: DesiredService | None, now: datetime) -> Plan:
+        observed = self._observed(key)
+        if desired is None:
+            return plan_orphans(key, observed, now, self._timing)
+        failure = self._start_failure(desired)
+        if failure is not None and (failure.attempts >= START_ATTEMPTS or not failure.error.retryable):
+            observed = replace(observed, start_failure=str(failure.error))
+        plan = plan_service(desired, observed, now, self._timing)
+        if failure is not None and now < failure.not_before:
+            plan = _without_starts(plan, str(failure.error))
+        return plan
 
-    def _check(self, desired: Mapping[Key, DesiredService], instance: Instance) -> HealthCheck:
-        wanted = desired.get((instance.deployment, instance.service))
-        for release in (wanted.goal, wanted.serving) if wanted else ():
-            if release is not None and release.version.number == instance.version:
-                return release.health
-        return HealthCheck()
-
-    def _plan(
-        self, desired: Mapping[Key, DesiredService], observation: Observation, table: Table, now: datetime
-    ) -> Iterator[tuple[Key, Plan]]:
-        instances: dict[Key, list[Instance]] = {}
-        for each in observation.instances:
-            instances.setdefault((each.deployment, each.service), []).append(each)
-        pooled = {(name.split("/")[0], name.split("/")[-1]) for name in table.pools}
-        for key in sorted({*desired, *instances, *pooled}):
-            observed = self._observed(key, instances.get(key, []), table)
-            if key not in desired:
-                yield key, plan_orphans(key, observed, now, self._timing)
-                continue
-            failure = self._start_failure(desired[key])
-            if failure is not None and (failure.attempts >= START_ATTEMPTS or not failure.error.retryable):
-                observed = replace(observed, start_failure=str(failure.error))
-            plan = plan_service(desired[key], observed, now, self._timing)
-            if failure is not None and now < failure.not_before:
-                plan = _without_starts(plan, str(failure.error))
-            yield key, plan
-
-    def _observed(self, key: Key, instances: Sequence[Instance], table: Table) -> ObservedService:
+    def _observed(self, key: Key) -> ObservedService:
+        instances = self._sight.instances(key)
         ids = [each.id for each in instances]
         return ObservedService(
             instances=instances,
@@ -238,10 +256,22 @@ class Reconciler:
             probes={each: said for each in ids if (said := self._health.said(each))},
             probed_since={each: since for each in ids if (since := self._health.since(each))},
             stopping=self._actor.stopping & frozenset(ids),
-            pool=table.pools.get(pool_name(key)),
-            draining={each: table.draining[each] for each in ids if each in table.draining},
-            draining_since={each: self._draining_since[each] for each in ids if each in self._draining_since},
+            pool=self._sight.pool(key),
+            draining=self._sight.draining(ids),
+            draining_since=self._sight.draining_since(ids),
         )
+
+    def _note_plans(self, plans: Mapping[Key, Plan], desired: Mapping[Key, DesiredService]) -> None:
+        for key, plan in plans.items():
+            if plan.pending is None:
+                self._plans.pop(key, None)
+            else:
+                self._plans[key] = plan
+            if key in desired:
+                self._planned[key] = desired[key].service
+            else:
+                self._planned.pop(key, None)
+        self._looked = True
 
     # Starts that fail
 
@@ -281,30 +311,29 @@ class Reconciler:
             return replace(instance, state=InstanceState.RUNNING)
         return instance
 
-    async def _tell_health(self, observation: Observation) -> None:
+    async def _tell_health(self, due: Iterable[Key]) -> None:
         """Journal what became healthy and what crashed since the last look."""
-        drafts, told = [], {}
-        for each in observation.instances:
-            before = self._told.get(each.id, "")
-            if each.state is InstanceState.CRASHED:
-                told[each.id] = f"{each.id} {each.detail or 'crashed'}"
-                kind = "instance.crashed"
-            elif self._health.ready(each.id):
-                told[each.id] = f"{each.id} is healthy"
-                kind = "instance.healthy"
-            else:
-                told[each.id] = before
-                continue
-            if told[each.id] != before:
-                drafts.append(
-                    EventDraft(
-                        kind=kind, deployment=each.deployment, service=each.service, text=told[each.id]
+        drafts = list[EventDraft]()
+        for key in due:
+            before, told = self._told.pop(key, {}), dict[str, str]()
+            for each in self._sight.instances(key):
+                told[each.id], kind = self._health_word(each, before.get(each.id, ""))
+                if told[each.id] != before.get(each.id, ""):
+                    drafts.append(
+                        EventDraft(kind=kind, deployment=key[0], service=key[1], text=told[each.id])
                     )
-                )
-        first_look = not self._plans and not self._planned
-        self._told = told
-        if drafts and not first_look:
+            if told:
+                self._told[key] = told
+        if drafts and self._looked:
             await self._state.commit(events=drafts)
+
+    def _health_word(self, instance: Instance, before: str) -> tuple[str, str]:
+        """What is to be said of it, and as which kind of event."""
+        if instance.state is InstanceState.CRASHED:
+            return f"{instance.id} {instance.detail or 'crashed'}", "instance.crashed"
+        if self._health.ready(instance.id):
+            return f"{instance.id} is healthy", "instance.healthy"
+        return before, ""
 
     def _set_problem(self, text: str) -> None:
         if self._problems != (text,):
@@ -315,6 +344,13 @@ class Reconciler:
         if self._problems:
             log.info("reconcile sees everything")
         self._problems = ()
+
+
+def _check(desired: DesiredService | None, instance: Instance) -> HealthCheck:
+    for release in (desired.goal, desired.serving) if desired else ():
+        if release is not None and release.version.number == instance.version:
+            return release.health
+    return HealthCheck()
 
 
 def _without_starts(plan: Plan, why: str) -> Plan:

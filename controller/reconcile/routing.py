@@ -8,7 +8,7 @@ from router.types import Pool, Target
 
 
 def pool_name(key: Key) -> str:
-    return "/".join(key)
+    return "/".join(key) if key[1] else key[0]
 
 
 def route(desired: DesiredService, shown: Release | None, observed: ObservedService) -> Route | None:

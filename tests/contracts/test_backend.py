@@ -213,6 +213,32 @@ async def test_starting_again_changes_nothing(rig: Rig) -> None:
     assert len((await backend.observe()).instances) == 1
 
 
+async def test_later_look_may_tell_only_what_has_changed(rig: Rig) -> None:
+    """Put together, the looks tell the same as one at everything."""
+    backend = rig.backend()
+    names, known, cursor = [spec(number=number).id for number in (1, 2, 3)], dict[str, Instance](), ""
+    steps: list[Callable[[], Awaitable[Any]]] = [
+        lambda: backend.start(spec(number=1)),
+        lambda: backend.start(spec(number=2)),
+        lambda: backend.stop(names[0], grace=5),
+        lambda: backend.start(spec(number=3)),
+    ]
+    for step in steps:
+        await step()
+        for name in names:
+            if await seen(backend, name):
+                await running(backend, name)
+        look = await backend.observe(after=cursor)
+        if look.complete:
+            known = {}
+        known = {name: each for name, each in known.items() if name not in look.gone}
+        known |= {each.id: each for each in look.instances}
+        cursor = look.cursor
+    last = await backend.observe(after=cursor)
+    assert last.complete or not (last.instances or last.gone)
+    assert known == {each.id: each for each in (await backend.observe()).instances}
+
+
 async def test_another_specification_under_the_same_id_is_refused(rig: Rig) -> None:
     backend = rig.backend()
     await backend.start(spec())

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,65 @@ async def test_a_change_touches_only_its_own_pool(driven: Driven, targets: Targe
     await driven.router.apply([*many[:-1], pool("foo29/app", "foo29.example.org", targets[0])])
     assert 1 <= len(driven.commands) <= 3
     assert await driven.visit("foo29.example.org") == (200, targets[0].id)
+
+
+async def test_changing_some_pools_leaves_all_others(driven: Driven, targets: Targets) -> None:
+    kept = pool("kept/app", "kept.example.org", targets[0])
+    await driven.router.apply([kept, pool("foo/app", "foo.example.org"), pool("old/app", "old.example.org")])
+    changed = pool("foo/app", "foo.example.org", targets[1])
+    await driven.router.change([changed, pool("new/app", "new.example.org")], gone=["old/app", "unknown/app"])
+    table = await driven.router.table()
+    assert table.pools.keys() == {"kept/app", "foo/app", "new/app"}
+    assert (table.pools["kept/app"], table.pools["foo/app"]) == (kept, changed)
+    assert await driven.visit("kept.example.org") == (200, targets[0].id)
+    assert await driven.visit("foo.example.org") == (200, targets[1].id)
+    assert await driven.visit("old.example.org") == (404, None)
+
+
+async def test_domain_goes_to_the_pool_that_a_change_names(driven: Driven, targets: Targets) -> None:
+    await driven.router.apply([pool("a/app", "a.example.org x.example.org", targets[0])])
+    await driven.router.change([pool("b/app", "x.example.org", targets[1])])
+    assert await driven.visit("x.example.org") == (200, targets[1].id)
+    assert (await driven.router.table()).pools["a/app"].domains == {"a.example.org"}
+
+
+async def test_target_of_a_pool_that_a_change_does_not_name_is_refused(
+    driven: Driven, targets: Targets
+) -> None:
+    await driven.router.apply([pool("a/app", "a.example.org", targets[0])])
+    with pytest.raises(RouterError, match="is in 'a/app' and 'b/app'"):
+        await driven.router.change([pool("b/app", "b.example.org", targets[0])])
+
+
+async def test_change_without_a_free_place_keeps_all_others(driven: Driven, targets: Targets) -> None:
+    await driven.router.apply([pool("kept/app", "kept.example.org x.example.org", targets[0])])
+    many = [pool(f"foo{number}/app", f"foo{number}.example.org") for number in range(80)]
+    await driven.router.change([*many, pool("taker/app", "x.example.org", targets[1])])
+    assert len((await driven.router.table()).pools) == 82
+    assert await driven.visit("kept.example.org") == (200, targets[0].id)
+    assert await driven.visit("x.example.org") == (200, targets[1].id)
+
+
+async def test_later_look_may_tell_only_what_has_changed(driven: Driven, targets: Targets) -> None:
+    """Put together, the looks tell the same as one at everything."""
+    seen: dict[str, Pool] = {}
+    cursor = ""
+    steps: list[Callable[[], Awaitable[None]]] = [
+        lambda: driven.router.apply([pool("a/app", "a.org", targets[0]), pool("b/app", "b.org")]),
+        lambda: driven.router.change([pool("b/app", "b.org", targets[1])]),
+        lambda: driven.router.change([pool("c/app", "a.org", targets[2])], gone=["b/app"]),
+        lambda: driven.router.remove(targets[1].id),
+    ]
+    for step in steps:
+        await step()
+        table = await driven.router.table(after=cursor)
+        if table.complete:
+            seen = {}
+        seen = {name: each for name, each in seen.items() if name not in table.gone} | dict(table.pools)
+        cursor = table.cursor
+    last = await driven.router.table(after=cursor)
+    assert last.complete or not (last.pools or last.gone)
+    assert seen == (await driven.router.table()).pools
 
 
 async def test_domain_moves_between_pools(driven: Driven, targets: Targets) -> None:

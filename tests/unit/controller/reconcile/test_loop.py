@@ -197,7 +197,7 @@ async def test_unreachable_backend_causes_no_action(here):
 async def test_router_that_does_not_answer_causes_no_action(here):
     await here.push(1)
 
-    async def silent():
+    async def silent(**_):
         raise RouterError("no answer")
 
     here.router.table, answering = silent, here.router.table
