@@ -32,7 +32,15 @@ from controller.types import (
     User,
     Version,
 )
-from controller.views import Change, RolloutStep, ServiceInfo, SharedChange, Status, Variable
+from controller.views import (
+    Change,
+    RolloutStep,
+    ServiceInfo,
+    SharedChange,
+    Status,
+    Variable,
+    VersionDiff,
+)
 
 __all__ = ["Change", "Client", "RolloutStep", "ServiceInfo", "Status"]
 
@@ -204,6 +212,13 @@ class Client:
 
     async def version(self, address: Address, number: int) -> Version:
         return await self._get(Version, f"{_service(address)}/versions/{number:d}")
+
+    async def version_diff(
+        self, address: Address, number: int, *, other: int | None = None, reveal: bool = False
+    ) -> VersionDiff:
+        """What it changed: in `other`, by default in the version that it replaced. `reveal`: with values."""
+        path = f"{_service(address)}/versions/{number:d}/diff"
+        return await self._get(VersionDiff, path, to=other, reveal=str(reveal).lower())
 
     async def release(
         self, address: Address, artifact: Artifact, *, commit: str | None, build: str | None, reason: str

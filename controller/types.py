@@ -242,6 +242,10 @@ class Version:
     """In words: "push of 1a2b3c4 to master", "config:set GREETING", "rollback to v3"."""
     staged: tuple[str, ...] = ()
     """Names of variables that were set or unset before, without a version, and went along in this one."""
+    before: int | None = None
+    """The version that was wanted when it was made; None for the first, and for those of an older release."""
+    summary: str = ""
+    """What it changed in that one, without values: "code, +COLOR ~GREETING"; empty for those of an older release."""
     created_at: datetime | None = None
     status: VersionStatus = VersionStatus.PENDING
     failure: str = ""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from controller.types import Service, Version
 
@@ -37,6 +38,53 @@ class Change:
     held: str | None = None
     staged: tuple[str, ...] = ()
     """Where staging was asked for: names of the variables that wait for a version now."""
+
+
+class Area(StrEnum):
+    """What a difference of two versions is about, in the order in which people are told."""
+
+    CODE = "code"
+    """`commit`, `artifact`, `buildpack`, `size`."""
+    PROCESSES = "processes"
+    """Process type to the command that the code brings for it."""
+    DEFINITION = "definition"
+    """Keys as in the definition; what lies deeper as `health.path`."""
+    ENV = "env"
+    SHARED_ENV = "shared-env"
+    BUILDPACK_ENV = "buildpack-env"
+    GLOBALS = "globals"
+    """Of the deployment, but for its variables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One thing that two versions don't have in common."""
+
+    area: Area
+    name: str
+    before: Any = None
+    """Its value in the older one, or `(hidden)`; None: it was not there."""
+    after: Any = None
+    """Its value in the newer one, or `(hidden)`; None: it is not there any more."""
+
+    @property
+    def sign(self) -> str:
+        """`+` for added, `-` for removed, `~` for changed."""
+        if self.before is None:
+            return "+"
+        return "-" if self.after is None else "~"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionDiff:
+    """What a version changed."""
+
+    deployment: str
+    service: str
+    number: int
+    compared_with: int | None
+    """None: with nothing, as no older version is there."""
+    differences: tuple[Difference, ...]
 
 
 class VariableSource(StrEnum):

@@ -10,6 +10,8 @@ from cli.output import timestamp
 from cli.rollout import detach_option, finish_version
 from controller.errors import InvalidInput
 from controller.names import Address
+from controller.views import Area, Difference, VersionDiff
+from controller.wire import encode, to_json
 
 
 @app_command(example="moor releases -a foo")
@@ -18,7 +20,7 @@ async def releases(context: Context, *, address: Address, limit: int) -> None:
     versions = (await context.client.versions(address))[:limit]
     context.output.title(f"{address} releases")
     context.output.table(
-        ("version", "status", "commit", "by", "when", "what"),
+        ("version", "status", "commit", "by", "when", "what", "changes"),
         [
             (
                 f"v{each.number}",
@@ -27,6 +29,7 @@ async def releases(context: Context, *, address: Address, limit: int) -> None:
                 each.actor,
                 timestamp(each.created_at),
                 each.reason,
+                each.summary,
             )
             for each in versions
         ],
@@ -36,10 +39,20 @@ async def releases(context: Context, *, address: Address, limit: int) -> None:
     context.output.data(versions)
 
 
-@app_command(example="moor releases:info -a foo v3")
+@app_command(
+    example="moor releases:info -a foo v3\nmoor releases:info -a foo v3 --diff v1",
+)
 @click.argument("version")
-async def info(context: Context, *, address: Address, version: str) -> None:
-    found = await context.client.version(address, read_version(version))
+@click.option(
+    "--diff", "other", metavar="VERSION", help="Compare with this version, not the one it replaced."
+)
+@click.option("--reveal", is_flag=True, help="Show the values of variables that changed.")
+async def info(context: Context, *, address: Address, version: str, other: str | None, reveal: bool) -> None:
+    """With what it changed; values of variables are hidden unless you ask for them with --reveal."""
+    number = read_version(version)
+    found = await context.client.version(address, number)
+    base = read_version(other) if other is not None else None
+    diff = await context.client.version_diff(address, number, other=base, reveal=reveal)
     artifact = found.artifact
     context.output.title(f"{address} v{found.number}")
     context.output.facts(
@@ -58,7 +71,30 @@ async def info(context: Context, *, address: Address, version: str) -> None:
             ("config", " ".join(sorted(found.definition.env))),
         )
     )
-    context.output.data(found)
+    _show_diff(context, address, diff)
+    context.output.data({**to_json(found), "diff": diff})
+
+
+def _show_diff(context: Context, address: Address, diff: VersionDiff) -> None:
+    if diff.compared_with is None:
+        return  # all of it is new, and was told above
+    context.output.title(f"{address} v{diff.number} compared with v{diff.compared_with}")
+    context.output.table(
+        ("what", "name", "before", "after"),
+        [
+            (each.area.value, each.sign + each.name, _shown(each, each.before), _shown(each, each.after))
+            for each in diff.differences
+        ],
+    )
+    if not diff.differences:
+        context.output.detail("No difference.")
+
+
+def _shown(difference: Difference, value: object) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else encode(value).decode()
+    return text[:12] if difference.area is Area.CODE else text
 
 
 @app_command(example="moor rollback -a foo\nmoor rollback -a foo v3")

@@ -25,7 +25,15 @@ from controller.types import (
     User,
     Version,
 )
-from controller.views import Change, RolloutStep, ServiceInfo, SharedChange, Status, Variable
+from controller.views import (
+    Change,
+    RolloutStep,
+    ServiceInfo,
+    SharedChange,
+    Status,
+    Variable,
+    VersionDiff,
+)
 
 MODELS = (
     Build,
@@ -45,6 +53,7 @@ MODELS = (
     User,
     Variable,
     Version,
+    VersionDiff,
 )
 """Everything that an answer can be made of."""
 

@@ -12,7 +12,7 @@ from controller.api.streams import MEDIA_TYPE, NdjsonStream
 from controller.operations.rollouts import RolloutOperations
 from controller.operations.versions import VersionOperations
 from controller.types import Artifact, Version
-from controller.views import Change, RolloutStep
+from controller.views import Change, RolloutStep, VersionDiff
 
 
 class Release(Body):
@@ -49,6 +49,24 @@ def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_ali
     @router.get(f"{SERVICE}/versions/{{number}}", summary="Show one", responses=answers(Version, 404))
     async def show(asker: Asker, at: At, number: Annotated[int, Path(ge=1)]) -> Response:
         return respond(versions.get(asker, at, number))
+
+    @router.get(
+        f"{SERVICE}/versions/{{number}}/diff",
+        summary="Show what one changed",
+        responses=answers(VersionDiff, 403, 404),
+    )
+    async def diff(
+        asker: Asker,
+        at: At,
+        number: Annotated[int, Path(ge=1)],
+        to: Annotated[
+            int | None,
+            Query(description="The version to compare with; without: the one that it replaced.", ge=1),
+        ] = None,
+        reveal: Annotated[bool, Query(description="Show values; takes the right to read config.")] = False,
+    ) -> Response:
+        """By area and name, from the other version to this one. Values of variables are hidden, unless asked for."""
+        return respond(versions.diff(asker, at, number, other=to, reveal=reveal))
 
     @router.post(
         f"{SERVICE}/rollback", summary="Go back to a version", responses=answers(Version, 403, 404, 409)

@@ -14,11 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from controller.difference import HIDDEN
 from controller.errors import Forbidden, NotFound
 from controller.types import Definition, Deployment, Right, Service, Token, User, Version
-
-HIDDEN = "(hidden)"
-"""Stands for the value of a variable that the asker may not read."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from controller.difference import HIDDEN
 from controller.domains import default_domain, domains_of
 from controller.environment import shared_env
 from controller.errors import InvalidInput, Refused
 from controller.formation import wanted_processes
 from controller.names import Address, check_name
-from controller.operations.access import HIDDEN, Actor, shown_service, shown_version
+from controller.operations.access import Actor, shown_service, shown_version
 from controller.operations.definition import changed_definition, changed_env
 from controller.operations.deployments import forgotten
 from controller.operations.domains import check_domain_is_free

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from controller.difference import summary
 from controller.environment import changed_names, configured
 from controller.operations.text import one_line
 from controller.state import EventDraft, Put, put
@@ -102,8 +103,10 @@ def new_version(
         actor=cause.actor,
         reason=cause.reason,
         staged=staged,
+        before=None if wanted is None else wanted.number,
         created_at=cause.now,
     )
+    version = replace(version, summary=one_line(summary(wanted, version), MAX_REASON))
     return version, _written(service, wanted, version, cause)
 
 

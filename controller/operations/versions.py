@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from controller.difference import differences, masked
 from controller.errors import NotFound, Refused
 from controller.names import Address
 from controller.operations.access import Actor, shown_version
@@ -14,7 +15,7 @@ from controller.operations.text import one_line
 from controller.operations.versioning import Cause, Content, new_version, staged_names, was_live
 from controller.state import EventDraft, Put, State
 from controller.types import Artifact, Right, Service, Version
-from controller.views import Change
+from controller.views import Change, VersionDiff
 
 MAX_REASON = 200
 """Characters of a version's reason."""
@@ -35,6 +36,25 @@ class VersionOperations:
     def get(self, asker: Actor, address: Address, number: int) -> Version:
         service = get_service(self._state, asker, address, Right.VIEW)
         return shown_version(asker, get_version(self._state, service, number))
+
+    def diff(
+        self, asker: Actor, address: Address, number: int, *, other: int | None = None, reveal: bool = False
+    ) -> VersionDiff:
+        """What the version changed: in `other`, by default in the one in whose place it was made.
+
+        Values of variables are hidden unless `reveal`, which takes the right to read config. Raises NotFound.
+        """
+        service = get_service(self._state, asker, address, Right.DEPLOY if reveal else Right.VIEW)
+        version = get_version(self._state, service, number)
+        base = self._before(version) if other is None else get_version(self._state, service, other)
+        found = differences(base, version)
+        return VersionDiff(
+            deployment=service.deployment,
+            service=service.name,
+            number=number,
+            compared_with=None if base is None else base.number,
+            differences=found if reveal else tuple(map(masked, found)),
+        )
 
     async def release(
         self,
@@ -109,6 +129,12 @@ class VersionOperations:
         await self._state.transact(decide)
         self._runtime.wake()
         return shown_version(asker, made[0])
+
+    def _before(self, version: Version) -> Version | None:
+        """The one in whose place it was made, else the newest older one that is still kept."""
+        kept = self._state.versions(version.deployment, version.service)
+        older = [each for each in kept if each.number < version.number]
+        return next((each for each in older if each.number == version.before), next(iter(older), None))
 
     def _build_of(self, service: Service, build: str | None) -> str | None:
         """Raises NotFound for a build that is not this service's."""

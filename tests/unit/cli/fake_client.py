@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from controller.difference import differences, masked
 from controller.errors import Conflict, NotFound
 from controller.names import Address
 from controller.types import (
@@ -25,7 +26,16 @@ from controller.types import (
     Version,
     VersionStatus,
 )
-from controller.views import Change, RolloutStep, ServiceInfo, SharedChange, Status, Variable, VariableSource
+from controller.views import (
+    Change,
+    RolloutStep,
+    ServiceInfo,
+    SharedChange,
+    Status,
+    Variable,
+    VariableSource,
+    VersionDiff,
+)
 from tests import factories
 from tests.factories import NOW
 
@@ -56,7 +66,13 @@ class FakeClient:
             ("foo", "app"): [
                 factories.version(1, status=VersionStatus.SUPERSEDED, commit="1" * 40),
                 factories.version(
-                    2, status=VersionStatus.LIVE, commit="2" * 40, definition=definition, build="b2"
+                    2,
+                    status=VersionStatus.LIVE,
+                    commit="2" * 40,
+                    definition=definition,
+                    build="b2",
+                    before=1,
+                    summary="+COLOR +GREETING",
                 ),
             ]
         }
@@ -291,6 +307,22 @@ class FakeClient:
             if each.number == number:
                 return each
         raise NotFound(f"{address} has no version v{number}.")
+
+    async def version_diff(
+        self, address: Address, number: int, *, other: int | None = None, reveal: bool = False
+    ) -> VersionDiff:
+        version = await self.version(address, number)
+        base = await self.version(address, other) if other else None
+        if base is None and number > 1:
+            base = await self.version(address, number - 1)
+        found = differences(base, version)
+        return VersionDiff(
+            deployment=address.deployment,
+            service=address.service,
+            number=number,
+            compared_with=base.number if base else None,
+            differences=found if reveal else tuple(map(masked, found)),
+        )
 
     async def rollback(self, address: Address, number: int | None = None) -> Version:
         older = await self.version(address, number or 1)

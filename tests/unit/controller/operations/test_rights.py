@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from controller.difference import HIDDEN
 from controller.errors import Forbidden, NotFound
 from controller.names import Address
-from controller.operations.access import HIDDEN, Actor
+from controller.operations.access import Actor
 from controller.operations.operations import Operations
 from controller.state import put
 from controller.types import BuildStatus, Deployment, Right, User
@@ -52,6 +53,11 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "domains.change": (Right.OPERATE, lambda ops, who, _: ops.domains.change(who, FOO, add=["www.x.org"])),
     "versions.list": (Right.VIEW, lambda ops, who, _: ops.versions.list(who, FOO)),
     "versions.get": (Right.VIEW, lambda ops, who, _: ops.versions.get(who, FOO, 1)),
+    "versions.diff": (Right.VIEW, lambda ops, who, _: ops.versions.diff(who, FOO, 1)),
+    "versions.diff revealed": (
+        Right.DEPLOY,
+        lambda ops, who, _: ops.versions.diff(who, FOO, 1, reveal=True),
+    ),
     "versions.release": (
         Right.DEPLOY,
         lambda ops, who, _: ops.versions.release(who, FOO, slug("b" * 64), reason="push"),
