@@ -192,6 +192,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
             drain_timeout=settings.drain_timeout,
             stop_grace=settings.stop_grace,
             health_timeout=settings.health_timeout,
+            release_timeout=settings.release_timeout,
         )
         reconciler = Reconciler(state, backend, router, domain=settings.domain, timing=timing)
         sessions = Sessions()

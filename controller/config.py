@@ -88,6 +88,10 @@ class Settings:
     """Seconds between SIGTERM and SIGKILL."""
     health_timeout: float = 60.0
     """Seconds that a new version has to become healthy, where its own definition does not say."""
+    release_timeout: float = 900.0
+    """Seconds that a version's predeploy and release command may take, each; and its postdeploy command."""
+    run_ttl: float = 86400.0
+    """Seconds after which a one-off (`run`) is ended, where whoever asked for it does not say."""
     keep_alive: float = 15.0
     """Seconds of silence after which a push or a stream gets a sign of life, so that no link in between closes."""
     log_level: str = "info"

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
-from controller.types import ArtifactKind, Service, Version
+from controller.types import ArtifactKind, RunKind, Service, Version
 
 UNNAMED = ""
 """The process type of a service without a Procfile."""
+ONE_OFFS = frozenset(RunKind)
+"""What one-offs go by. A Procfile may give such a name a command (`release:` is one that is run for each
+version); it is no process of which instances run, but `run` takes it by its name."""
 
 
 def process_commands(version: Version) -> Mapping[str, str]:
@@ -17,7 +20,7 @@ def process_commands(version: Version) -> Mapping[str, str]:
     artifact = version.artifact
     if artifact is None:
         return {}
-    commands = dict(artifact.process_types)
+    commands = {kind: line for kind, line in artifact.process_types.items() if kind not in ONE_OFFS}
     if not commands and artifact.kind is ArtifactKind.IMAGE:
         commands[UNNAMED] = ""
     if version.definition.command and set(commands) <= {UNNAMED}:

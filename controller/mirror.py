@@ -8,10 +8,10 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from controller.names import Address
-from controller.types import Build, Deployment, Event, Service, SshKey, Token, User, Version
+from controller.types import Build, Deployment, Event, Run, Service, SshKey, Token, User, Version
 from controller.wire import from_json
 
-Record = Deployment | Service | Version | Build | User | SshKey | Token
+Record = Deployment | Service | Version | Build | Run | User | SshKey | Token
 """What is kept, one store key each."""
 
 R = TypeVar("R")
@@ -29,6 +29,8 @@ def key_of(record: Record) -> str:
             return version_key(record.deployment, record.service, record.number)
         case Build():
             return f"builds/{record.id}"
+        case Run():
+            return f"runs/{record.id}"
         case User():
             return f"users/{record.name}"
         case SshKey():
@@ -160,6 +162,7 @@ class Mirror:
         self._services = _Table(Service, lambda each: [(each.deployment,)])
         self._versions = _Table(Version, lambda each: [(each.deployment, each.service)])
         self._builds = _Table(Build, lambda each: [(each.deployment,), (each.deployment, each.service)])
+        self._runs = _Table(Run, lambda each: [(each.deployment, each.service)])
         self._users = _Table(User)
         self._keys = _Table(SshKey, lambda each: [(each.user,)])
         self._tokens = _Table(Token, lambda each: [(each.user,)])
@@ -170,6 +173,7 @@ class Mirror:
             "services": self._services,
             "versions": self._versions,
             "builds": self._builds,
+            "runs": self._runs,
             "users": self._users,
             "keys": self._keys,
             "tokens": self._tokens,
@@ -209,6 +213,18 @@ class Mirror:
         """Newest first; of all, of one deployment, or of one service (then name its deployment too)."""
         group = tuple(each for each in (deployment, service) if each is not None)
         return sorted(self._builds.all(*group), key=_opened, reverse=True)
+
+    def run(self, run: str) -> Run | None:
+        return self._runs.get(f"runs/{run}")
+
+    def runs(self, deployment: str | None = None, service: str | None = None) -> Sequence[Run]:
+        """Newest first; of all, or of one service."""
+        group = () if deployment is None or service is None else (deployment, service)
+        return sorted(
+            self._runs.all(*group),
+            key=lambda each: (each.created_at or _LONG_AGO, each.number, each.kind),
+            reverse=True,
+        )
 
     def user(self, name: str) -> User | None:
         return self._users.get(f"users/{name}")
@@ -301,6 +317,6 @@ def _touched(record: Any) -> set[tuple[str, str]]:
             return {(record.name, "")}
         case Service():
             return {(record.deployment, record.name)}
-        case Version() | Build():
+        case Version() | Build() | Run():
             return {(record.deployment, record.service)}
     return set()

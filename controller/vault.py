@@ -174,6 +174,8 @@ def _mapped(key: str, value: Json, change: Callable[[Json], Json]) -> Json:
         mapped["definition"] = {**definition, "env": change(definition["env"])}
     if kind in ("deployments", "versions") and isinstance(value.get("globals"), dict):
         mapped["globals"] = change(value["globals"])
+    if kind == "runs" and isinstance(value.get("env"), dict):
+        mapped["env"] = change(value["env"])
     if key == CHECK_KEY and isinstance(value.get("check"), dict):
         mapped["check"] = change(value["check"])
     return mapped

@@ -11,6 +11,8 @@ from controller.types import (
     Deployment,
     Instance,
     InstanceState,
+    Run,
+    RunKind,
     Service,
     Version,
     VersionStatus,
@@ -64,3 +66,14 @@ def instance(version: int = 1, number: int = 1, process_type: str = "web", **cha
         started_at=NOW,
     )
     return replace(made, **changes)
+
+
+def run(number: int = 1, kind: RunKind = RunKind.RUN, **changes: Any) -> Run:
+    values: dict[str, Any] = {
+        "version": 1,
+        "command": "rake db:migrate",
+        "actor": "ann",
+        "created_at": NOW,
+    } | changes
+    name = f"foo-app-{values['version']}-{kind}-{number}"
+    return Run(id=name, deployment="foo", service="app", kind=kind, number=number, **values)

@@ -34,6 +34,10 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
             definition = replace(definition, image=None if image is None else check_image(image))
         elif key == "command":
             definition = replace(definition, command=_text(key, value))
+        elif key == "predeploy":
+            definition = replace(definition, predeploy=_text(key, value))
+        elif key == "postdeploy":
+            definition = replace(definition, postdeploy=_text(key, value))
         elif key == "env":
             definition = replace(definition, env=changed_env({}, put=_variables(value), drop=()))
         elif key == "health":

@@ -81,6 +81,8 @@ def forgotten(state: State, service: Service, asker: Actor) -> Iterator[Delete |
         yield delete(version)
     for build in state.builds(service.deployment, service.name):
         yield delete(build)
+    for run in state.runs(service.deployment, service.name):
+        yield delete(run)
     yield delete(service)
     yield EventDraft(
         kind="service.destroyed",

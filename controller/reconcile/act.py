@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from controller.backends.base import Backend, BackendError, SupportsLogs
-from controller.reconcile.actions import Action, GiveUp, Promote, Route, Start, Stop
+from controller.reconcile.act_runs import RunActor
+from controller.reconcile.actions import (
+    Action,
+    EndRun,
+    ForgetRun,
+    GiveUp,
+    NoteRun,
+    Promote,
+    Route,
+    Start,
+    StartRun,
+    Stop,
+)
 from controller.reconcile.desired import Key
 from controller.reconcile.routing import pool_name
 from controller.rollout import returned
@@ -28,13 +40,25 @@ class Actor:
     """Performs actions. What fails is reported and left to the next plan."""
 
     def __init__(
-        self, state: State, backend: Backend, router: Router, *, wake: Callable[[Key], None]
+        self,
+        state: State,
+        backend: Backend,
+        router: Router,
+        *,
+        wake: Callable[[Key], None],
+        release_timeout: float,
     ) -> None:
         self._state = state
         self._backend = backend
         self._router = router
         self._wake = wake
         self._stops: dict[str, asyncio.Task[None]] = {}
+        self._runs = RunActor(state, backend, wake=wake, release_timeout=release_timeout)
+
+    @property
+    def starting(self) -> frozenset[str]:
+        """Ids of one-offs whose start is under way."""
+        return self._runs.starting
 
     @property
     def stopping(self) -> frozenset[str]:
@@ -69,12 +93,21 @@ class Actor:
                 await self._give_up(action)
             case Stop():
                 self._begin_stop(action)
+            case StartRun():
+                await self._runs.start(action)
+            case NoteRun():
+                await self._runs.note(action)
+            case EndRun(key=key, run=run, grace=grace, reason=reason):
+                self._begin_stop(Stop(key=key, instance=run.id, grace=grace, reason=reason))
+            case ForgetRun(key=key, instance=instance, reason=reason):
+                self._begin_stop(Stop(key=key, instance=instance, grace=0, reason=reason))
 
     async def close(self) -> None:
         """Leave stops that are under way to the next controller."""
         stops = list(self._stops.values())
         for task in stops:
             task.cancel()
+        await self._runs.close()
         await asyncio.gather(*stops, return_exceptions=True)
 
     async def _tell(self, actions: Iterable[Action]) -> None:
@@ -148,6 +181,9 @@ class Actor:
             if service.current is not None and service.current != action.version:
                 yield from self._set_status(service, service.current, VersionStatus.SUPERSEDED)
             restarted = service.current == action.version
+            version = self._state.version(*action.key, action.version)
+            if version is not None and not restarted:
+                yield from self._runs.promoted(service, version)
             yield EventDraft(
                 kind="service.restarted" if restarted else "version.live",
                 deployment=service.deployment,
@@ -215,6 +251,8 @@ def _draft(action: Action) -> EventDraft | None:
             kind, text = "instance.stop", f"Stopping {instance}: {reason}"
         case Route(reason=reason):
             kind, text = "route.changed", f"Routing: {reason}"
+        case EndRun(run=run, reason=reason):
+            kind, text = "run.stop", f"Ending {run.process}: {reason}"
         case _:
             return None
     return EventDraft(kind=kind, deployment=deployment, service=service, text=text)

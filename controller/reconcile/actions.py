@@ -5,7 +5,7 @@ from datetime import datetime
 
 from controller.backends.base import InstanceSpec
 from controller.reconcile.desired import Key
-from controller.types import VersionStatus
+from controller.types import Run, RunStatus, VersionStatus
 from router.types import Pool
 
 
@@ -61,7 +61,48 @@ class GiveUp:
     """What the version ends as: FAILED, or CANCELED where nothing was wrong with it."""
 
 
-Action = Start | Stop | Route | Promote | GiveUp
+@dataclass(frozen=True, kw_only=True)
+class StartRun:
+    """Start a one-off, this once. Its record is written first, where there is none yet."""
+
+    key: Key
+    run: Run
+    spec: InstanceSpec
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndRun:
+    """Make a one-off end; how it ended is noted once it is gone."""
+
+    key: Key
+    run: Run
+    grace: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoteRun:
+    """Write down what became of a one-off."""
+
+    key: Key
+    run: str
+    status: RunStatus
+    detail: str
+    exit_code: int | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetRun:
+    """Let the backend forget a one-off whose end was written down."""
+
+    key: Key
+    instance: str
+    reason: str
+
+
+Action = Start | Stop | Route | Promote | GiveUp | StartRun | EndRun | NoteRun | ForgetRun
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from controller.reconcile.actions import Plan, Start
 from controller.reconcile.desired import DesiredService, Key, desired_service
 from controller.reconcile.health import HealthWatch, Prober, probe
 from controller.reconcile.observed import ObservedService
-from controller.reconcile.plan import plan_orphans, plan_service
+from controller.reconcile.plan import plan_orphans
+from controller.reconcile.plan_runs import ObservedRuns, plan_service_and_runs
 from controller.reconcile.sight import Sight
 from controller.reconcile.timing import Timing
 from controller.state import EventDraft, State
@@ -72,7 +73,9 @@ class Reconciler:
         self._awake = asyncio.Event()
         self._changes = state.changes()
         self._health = HealthWatch(prober, self._note_due)
-        self._actor = Actor(state, backend, router, wake=self._note_due)
+        self._actor = Actor(
+            state, backend, router, wake=self._note_due, release_timeout=timing.release_timeout
+        )
         self._sight = Sight()
         self._looked = False
         """Whether everything was seen and planned once."""
@@ -82,6 +85,8 @@ class Reconciler:
         """Services that something happened to since they were planned last."""
         self._plans: dict[Key, Plan] = {}
         """Of services that have not settled."""
+        self._resting: dict[Key, Plan] = {}
+        """Of services that have settled for now, but for a time that comes or a person who decides."""
         self._planned: dict[Key, Service] = {}
         self._problems: tuple[str, ...] = ("The first look at what runs is not done yet.",)
         self._start_failures: dict[Key, _StartFailure] = {}
@@ -101,7 +106,7 @@ class Reconciler:
             else self._sight.instances((deployment, service))
         )
         return sorted(
-            map(self._shown, found),
+            (self._shown(each) for each in found if not each.once),
             key=lambda each: (each.service, each.process_type, each.version, each.number),
         )
 
@@ -115,7 +120,8 @@ class Reconciler:
         key = (deployment, service)
         if self._planned.get(key) is not self._state.service(deployment, service):
             return None
-        return self._plans[key].awaiting if key in self._plans else None
+        plan = self._plans.get(key) or self._resting.get(key)
+        return plan.awaiting if plan else None
 
     def problems(self) -> Sequence[str]:
         return self._problems + ((self._state.problem,) if self._state.problem else ())
@@ -201,6 +207,7 @@ class Reconciler:
             self._look_at_all = time.monotonic() + COMPLETE_LOOK
         changed = self._sight.take(observation, table, now)
         due = changed | self._due | self._plans.keys() | self._changes.take()
+        due |= {key for key, plan in self._resting.items() if plan.again_at and plan.again_at <= now}
         if not self._looked:
             due |= self._sight.keys() | {(each.deployment, each.name) for each in self._state.services()}
         self._due = set()
@@ -229,7 +236,11 @@ class Reconciler:
 
     def _follow_health(self, due: Iterable[Key], desired: Mapping[Key, DesiredService]) -> None:
         for key in due:
-            instances = [each for each in self._sight.instances(key) if each.id not in self._actor.stopping]
+            instances = [
+                each
+                for each in self._sight.instances(key)
+                if each.id not in self._actor.stopping and not each.once
+            ]
             checks = {each.id: _check(desired.get(key), each) for each in instances}
             pool = self._sight.pool(key)
             routed = frozenset(target.id for target in pool.targets) if pool else frozenset[str]()
@@ -242,10 +253,20 @@ class Reconciler:
         failure = self._start_failure(desired)
         if failure is not None and (failure.attempts >= START_ATTEMPTS or not failure.error.retryable):
             observed = replace(observed, start_failure=str(failure.error))
-        plan = plan_service(desired, observed, now, self._timing)
+        plan = plan_service_and_runs(desired, self._runs(key), observed, now, self._timing)
         if failure is not None and now < failure.not_before:
             plan = _without_starts(plan, str(failure.error))
         return plan
+
+    def _runs(self, key: Key) -> ObservedRuns:
+        runs = self._state.runs(*key)
+        numbers = {each.version for each in runs if not each.status.over}
+        versions = [version for each in numbers if (version := self._state.version(*key, each))]
+        return ObservedRuns(
+            runs=runs,
+            versions={each.number: each for each in versions},
+            starting=self._actor.starting,
+        )
 
     def _observed(self, key: Key) -> ObservedService:
         instances = self._sight.instances(key)
@@ -263,10 +284,12 @@ class Reconciler:
 
     def _note_plans(self, plans: Mapping[Key, Plan], desired: Mapping[Key, DesiredService]) -> None:
         for key, plan in plans.items():
-            if plan.pending is None:
-                self._plans.pop(key, None)
-            else:
+            self._plans.pop(key, None)
+            self._resting.pop(key, None)
+            if plan.pending is not None:
                 self._plans[key] = plan
+            elif plan.again_at or plan.awaiting:
+                self._resting[key] = plan
             if key in desired:
                 self._planned[key] = desired[key].service
             else:
@@ -355,4 +378,4 @@ def _check(desired: DesiredService | None, instance: Instance) -> HealthCheck:
 
 def _without_starts(plan: Plan, why: str) -> Plan:
     actions = tuple(each for each in plan.actions if not isinstance(each, Start))
-    return Plan(actions, plan.waiting or f"an instance could not be started: {why}")
+    return replace(plan, actions=actions, waiting=plan.waiting or f"an instance could not be started: {why}")

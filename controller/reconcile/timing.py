@@ -10,3 +10,4 @@ class Timing:
     drain_timeout: float = 30.0
     stop_grace: float = 30.0
     health_timeout: float = 60.0
+    release_timeout: float = 900.0

@@ -1,0 +1,142 @@
+"""Acting on one-offs: their records, and the starts that go on in the background."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from controller.backends.base import Backend, BackendError
+from controller.reconcile.actions import NoteRun, StartRun
+from controller.reconcile.desired import Key
+from controller.runs import OF_VERSIONS, run_of_version, surplus, title
+from controller.state import Delete, EventDraft, Put, State, delete, put
+from controller.types import Run, RunKind, RunStatus, Service, Version
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT = 60.0
+"""Seconds that a backend may take to start a one-off."""
+
+
+class RunActor:
+    """Performs what planning asked for of one-offs."""
+
+    def __init__(
+        self, state: State, backend: Backend, *, wake: Callable[[Key], None], release_timeout: float
+    ) -> None:
+        self._state = state
+        self._backend = backend
+        self._wake = wake
+        self._release_timeout = release_timeout
+        self._starts: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def starting(self) -> frozenset[str]:
+        """Ids of runs whose start is under way."""
+        return frozenset(self._starts)
+
+    async def close(self) -> None:
+        """Leave starts that are under way to the next controller: starting again does no harm."""
+        starts = list(self._starts.values())
+        for task in starts:
+            task.cancel()
+        await asyncio.gather(*starts, return_exceptions=True)
+
+    async def start(self, action: StartRun) -> None:
+        """Write the record where there is none, then begin the start: from there on it may be killed anywhere."""
+        await self._state.transact(lambda: self._recorded(action.run))
+        task = asyncio.create_task(self._start(action), name=f"start {action.run.id}")
+        self._starts[action.run.id] = task
+        task.add_done_callback(lambda _: self._starts.pop(action.run.id, None))
+
+    def _recorded(self, run: Run) -> Iterator[Put | EventDraft]:
+        if self._state.run(run.id) is None and self._state.service(run.deployment, run.service) is not None:
+            yield put(run)
+            yield begun(run)
+
+    async def _start(self, action: StartRun) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._backend.start(action.spec)
+        except (BackendError, TimeoutError) as error:
+            why = str(error) or f"the backend did not start it within {START_TIMEOUT:g} s"
+            log.warning("run.start-failed run=%s cause=%s", action.run.id, why)
+            final = isinstance(error, BackendError) and not error.retryable
+            failed = RunStatus.FAILED if final else RunStatus.PENDING
+            await self._change(action.run.id, failed, f"it could not be started: {why}" if final else why)
+            await asyncio.sleep(1.0)  # the next plan tries again: not at once
+        else:
+            await self._change(action.run.id, RunStatus.RUNNING, "")
+        finally:
+            self._wake(action.key)
+
+    async def note(self, action: NoteRun) -> None:
+        await self._change(action.run, action.status, action.detail, action.exit_code)
+
+    async def _change(self, name: str, status: RunStatus, detail: str, exit_code: int | None = None) -> None:
+        await self._state.transact(
+            lambda: ended(self._state, name, status, detail, exit_code=exit_code, now=datetime.now(UTC))
+        )
+
+    def promoted(self, service: Service, version: Version) -> Iterator[Put | EventDraft]:
+        """What is written when a version becomes live: its postdeploy command is to run, once."""
+        command = version.definition.postdeploy
+        if not command:
+            return
+        run = run_of_version(
+            version, RunKind.POSTDEPLOY, command, ttl=self._release_timeout, now=datetime.now(UTC)
+        )
+        if self._state.run(run.id) is None:
+            yield put(run)
+            yield begun(run)
+
+
+def begun(run: Run) -> EventDraft:
+    """The journal entry for a run; the values of variables given to it are not in it."""
+    what = f"Running the {title(run)}" if run.kind in OF_VERSIONS else f"{run.actor} runs {run.process}"
+    given = f" with {' '.join(sorted(run.env))}" if run.env else ""
+    return EventDraft(
+        kind="run.started",
+        deployment=run.deployment,
+        service=run.service,
+        actor=run.actor,
+        text=f"{what}{given}: {run.command}",
+        data={"run": run.id, "version": run.version, "command": run.command},
+    )
+
+
+def ended(
+    state: State, name: str, status: RunStatus, detail: str, *, exit_code: int | None = None, now: datetime
+) -> Iterator[Put | Delete | EventDraft]:
+    """What is written for a run's next status; nothing where it is over already, or has that one."""
+    run = state.run(name)
+    if run is None or run.status.over or (run.status, run.detail) == (status, detail):
+        return
+    changed = replace(run, status=status, detail=detail, exit_code=exit_code)
+    if status is RunStatus.RUNNING:
+        yield put(replace(changed, started_at=run.started_at or now))
+        return
+    if not status.over:
+        yield put(changed)
+        return
+    changed = replace(changed, finished_at=now, env=dict.fromkeys(run.env, ""))
+    yield put(changed)
+    service = state.service(run.deployment, run.service)
+    if service is not None:
+        known = [changed if each.id == name else each for each in state.runs(run.deployment, run.service)]
+        yield from map(delete, surplus(service, known))
+    yield EventDraft(
+        kind="run.ended",
+        deployment=run.deployment,
+        service=run.service,
+        text=_end_text(changed),
+        data={"run": run.id, "version": run.version, "status": status, "exit_code": exit_code},
+    )
+
+
+def _end_text(run: Run) -> str:
+    words = f"{title(run)} {run.status}" + (f": {run.detail}" if run.detail else "")
+    if run.kind is RunKind.POSTDEPLOY and run.status is not RunStatus.SUCCEEDED:
+        return f"Warning: {words}. v{run.version} is live all the same"
+    return words[0].upper() + words[1:] if run.kind in OF_VERSIONS else words

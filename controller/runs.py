@@ -1,0 +1,59 @@
+"""One-offs: what they are called, how many are remembered. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from controller.names import instance_id
+from controller.types import Run, RunKind, Service, Version
+
+KEPT = 20
+"""Ended ones kept for each service: so many that people asked for, and so many that versions did."""
+OF_PEOPLE = frozenset({RunKind.RUN, RunKind.ENTER})
+OF_VERSIONS = frozenset({RunKind.PREDEPLOY, RunKind.RELEASE, RunKind.POSTDEPLOY})
+BEFORE_SWITCH = (RunKind.PREDEPLOY, RunKind.RELEASE)
+"""What a version must have done before its first instance starts, in this order."""
+
+
+def commands_before_switch(version: Version) -> Mapping[RunKind, str]:
+    """What is to be run before the version is switched to; often nothing."""
+    release = version.artifact.process_types.get(RunKind.RELEASE) if version.artifact else None
+    found = {RunKind.PREDEPLOY: version.definition.predeploy, RunKind.RELEASE: release}
+    return {kind: command for kind in BEFORE_SWITCH if (command := found[kind])}
+
+
+def run_of_version(version: Version, kind: RunKind, command: str, *, ttl: float, now: datetime) -> Run:
+    """There is at most one of each kind for each version, so it goes by the version's number."""
+    return Run(
+        id=instance_id(version.deployment, version.service, version.number, kind, version.number),
+        deployment=version.deployment,
+        service=version.service,
+        version=version.number,
+        kind=kind,
+        number=version.number,
+        command=command,
+        ttl=ttl,
+        actor=version.actor,
+        created_at=now,
+    )
+
+
+def next_number(known: Sequence[Run], kind: RunKind) -> int:
+    """Above all that are remembered; the newest always is."""
+    return max((each.number for each in known if each.kind is kind), default=0) + 1
+
+
+def find_run(known: Sequence[Run], version: int, kind: RunKind) -> Run | None:
+    """That of a version."""
+    return next((each for each in known if each.kind is kind and each.version == version), None)
+
+
+def title(run: Run) -> str:
+    """As a sentence calls it: "release command of v5", "run.3"."""
+    return f"{run.kind} command of v{run.version}" if run.kind in OF_VERSIONS else run.process
+
+
+def surplus(service: Service, known: Sequence[Run]) -> Iterator[Run]:
+    """Those to be forgotten, of `known` (newest first). What the wanted version did is never among them."""
+    for kinds in (OF_PEOPLE, OF_VERSIONS):
+        ended = [each for each in known if each.kind in kinds and each.status.over]
+        yield from (each for each in ended[KEPT:] if each.version != service.target or kinds is OF_PEOPLE)
