@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from router.base import RouterError
-from router.types import Pool, Target
+from router.types import MAX_PAGE, Pool, Target
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _TARGET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -48,6 +48,19 @@ class DropDomain:
 
 
 @dataclass(frozen=True)
+class SetMaintenance:
+    """Answer the pool's requests without its targets, with this page."""
+
+    pool: str
+    page: str
+
+
+@dataclass(frozen=True)
+class EndMaintenance:
+    pool: str
+
+
+@dataclass(frozen=True)
 class DrainTarget:
     pool: str
     target: str
@@ -59,7 +72,17 @@ class DropPool:
     pool: str
 
 
-Step = AddPool | AddTarget | MoveTarget | PointDomain | DropDomain | DrainTarget | DropPool
+Step = (
+    AddPool
+    | AddTarget
+    | MoveTarget
+    | PointDomain
+    | SetMaintenance
+    | EndMaintenance
+    | DropDomain
+    | DrainTarget
+    | DropPool
+)
 
 
 def find_steps(now: Mapping[str, Pool], wanted: Mapping[str, Pool]) -> tuple[Step, ...]:
@@ -73,8 +96,17 @@ def find_steps(now: Mapping[str, Pool], wanted: Mapping[str, Pool]) -> tuple[Ste
     left += [domain for pool in gone for domain in pool.domains]
 
     steps: list[Step] = [AddPool(pool.name) for pool in new]
+    # On before anything leads there, off once everything is in its place.
+    steps += [
+        SetMaintenance(after.name, after.page)
+        for before, after in pairs
+        if after.maintenance and (before.maintenance, before.page) != (True, after.page)
+    ]
     steps += [step for before, after in pairs for step in _arriving(before, after)]
     steps += [PointDomain(domain, pool) for domain, pool in sorted(pointed.items())]
+    steps += [
+        EndMaintenance(after.name) for before, after in pairs if before.maintenance and not after.maintenance
+    ]
     steps += [DropDomain(domain) for domain in sorted(left) if domain not in pointed]
     steps += [step for before, after in pairs for step in _leaving(before, after)]
     steps += [DrainTarget(pool.name, target.id) for pool in gone for target in sorted(pool.targets)]
@@ -132,9 +164,19 @@ def checked(
     return named
 
 
+def normal_page(text: str) -> str:
+    """The page in the form that a `Pool` takes: line breaks and tabs as spaces, no other control characters."""
+    spaced = text.replace("\r\n", " ").replace("\n", " ").replace("\t", " ")
+    return "".join(each for each in spaced if each >= " " and each != "\x7f")
+
+
 def _check_words(pool: Pool) -> None:
     if not _POOL_NAME.fullmatch(pool.name):
         raise RouterError(f"{pool.name!r} is no name that a router takes for a pool.")
+    if len(pool.page.encode(errors="replace")) > MAX_PAGE:
+        raise RouterError(f"The maintenance page of {pool.name!r} has more than {MAX_PAGE} bytes.")
+    if pool.page and (not pool.maintenance or normal_page(pool.page) != pool.page):
+        raise RouterError(f"The maintenance page of {pool.name!r} is given in a form that no router takes.")
     for domain in pool.domains:
         if not _DOMAIN.fullmatch(domain):
             raise RouterError(f"{domain!r} is no domain that a router takes (pool {pool.name!r}).")

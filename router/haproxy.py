@@ -20,6 +20,7 @@ from router.haproxy_config import HaproxyConfig, Identity
 from router.haproxy_process import HaproxyProcess, parse_info
 from router.haproxy_table import (
     HOSTS,
+    MAINTENANCE,
     NAMES,
     WILDCARDS,
     Layout,
@@ -233,6 +234,7 @@ class HaproxyRouter:
             names=await session.ask(f"show map {NAMES}"),
             hosts=await session.ask(f"show map {HOSTS}"),
             wildcards=await session.ask(f"show map {WILDCARDS}"),
+            maintenance=await session.ask(f"show map {MAINTENANCE}"),
             servers=await session.ask("show servers state"),
         )
         self._serving = (pid, identity)

@@ -8,12 +8,14 @@ from router.diff import (
     DrainTarget,
     DropDomain,
     DropPool,
+    EndMaintenance,
     MoveTarget,
     PointDomain,
+    SetMaintenance,
     Step,
 )
 from router.haproxy_config import place, server_options
-from router.haproxy_table import NAMES, LiveTable, Slot, map_entry
+from router.haproxy_table import MAINTENANCE, NAMES, LiveTable, Slot, encode_page, map_entry
 from router.runtime_api import Command, Session
 from router.types import Target
 
@@ -53,12 +55,20 @@ def _commands(step: Step, live: LiveTable, slots: dict[str, Slot], options: str)
             # `set` is one change for those who look it up, `del` and `add` would be two.
             verb = "set" if domain in live.domains else "add"
             yield Command(f"{verb} map {name} {key} {slots[pool].name}")
+        case SetMaintenance(pool, page):
+            slot = slots[pool]
+            verb = "set" if slot.maintenance else "add"
+            yield Command(f"{verb} map {MAINTENANCE} {slot.name} {encode_page(page)}")
+        case EndMaintenance(pool):
+            yield Command(f"del map {MAINTENANCE} {slots[pool].name}", _GONE_OR_DONE)
         case DropDomain(domain):
             name, key = map_entry(domain)
             yield Command(f"del map {name} {key}", _GONE_OR_DONE)
         case DrainTarget(pool, target_id):
             yield Command(f"set server {slots[pool].name}/{target_id} state drain")
         case DropPool(pool):
+            if slots[pool].maintenance:
+                yield Command(f"del map {MAINTENANCE} {slots[pool].name}", _GONE_OR_DONE)
             yield Command(f"del map {NAMES} {slots[pool].name}", _GONE_OR_DONE)
 
 
@@ -87,6 +97,10 @@ def _note(step: Step, live: LiveTable, slots: dict[str, Slot]) -> None:
             slots[pool].routed[target.id] = target
         case PointDomain(domain, pool):
             live.point(domain, slots[pool])
+        case SetMaintenance(pool, page):
+            slots[pool].maintenance, slots[pool].page = True, page
+        case EndMaintenance(pool):
+            slots[pool].maintenance, slots[pool].page = False, ""
         case DropDomain(domain):
             live.drop(domain)
         case DrainTarget(pool, target_id):

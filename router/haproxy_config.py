@@ -20,15 +20,17 @@ from pathlib import Path
 import jinja2
 
 from router.base import RouterError
-from router.haproxy_table import HOSTS, NAMES, WILDCARDS, Layout, map_entry
+from router.haproxy_table import HOSTS, MAINTENANCE, NAMES, WILDCARDS, Layout, encode_page, map_entry
 from router.types import Pool, Target
 
-_PAGES = ("unknown-host.html", "not-running.html", "bad-answer.html", "too-slow.html")
+_PAGES = ("unknown-host.html", "not-running.html", "bad-answer.html", "too-slow.html", "maintenance.html")
 _HOST = re.compile(r"[A-Za-z0-9.:-]+")
 _LONGEST_SOCKET = 90
 """HAProxy takes 97 characters, and adds a suffix while it binds."""
 _WILDCARD_DEPTH = 12
 """How many labels in front of a wildcard's domain are tried."""
+_RETRY_AFTER = 120
+"""Seconds after which whoever met an app in maintenance may ask again."""
 _CHECKED_EVERY = 200
 """Up to so many targets each is checked every 2 s; above, checks stay at 100 a second in all."""
 
@@ -164,9 +166,11 @@ class HaproxyConfig:
 
     def render(self, layout: Layout, identity: Identity) -> Mapping[str, str]:
         """File name to text."""
-        maps = {HOSTS: "", WILDCARDS: "", NAMES: ""}
+        maps = {HOSTS: "", WILDCARDS: "", NAMES: "", MAINTENANCE: ""}
         for slot, pool in layout.pools.items():
             maps[NAMES] += f"{slot} {pool.name}\n"
+            if pool.maintenance:
+                maps[MAINTENANCE] += f"{slot} {encode_page(pool.page)}\n"
             for domain in sorted(pool.domains):
                 name, key = map_entry(domain)
                 maps[name] += f"{key} {slot}\n"
@@ -187,6 +191,7 @@ class HaproxyConfig:
             group=group,
             server_options=options,
             wildcard_depth=_WILDCARD_DEPTH,
+            retry_after=_RETRY_AFTER,
             slots=[(name, _servers(layout.pools.get(name))) for name in layout.names()],
         )
 

@@ -1,5 +1,7 @@
 """The routing table as HAProxy holds it: backends made ahead ("slots"), their pools and servers, map entries."""
 
+import base64
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +15,8 @@ WILDCARDS = "wildcards.map"
 """`example.org`, for `*.example.org`, to slot."""
 NAMES = "names.map"
 """Slot to pool name."""
+MAINTENANCE = "maintenance.map"
+"""Slot, of those in maintenance, to the page that answers, as `encode_page` writes it."""
 
 _MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20
 _DRAIN = 0x08 | 0x10
@@ -25,6 +29,16 @@ def map_entry(domain: str) -> tuple[str, str]:
     return (WILDCARDS, domain[2:]) if domain.startswith("*.") else (HOSTS, domain)
 
 
+def encode_page(page: str) -> str:
+    """In base64url without padding, which commands, maps and HAProxy's `ub64dec` take; `-` for no page."""
+    return base64.urlsafe_b64encode(page.encode()).decode().rstrip("=") or "-"
+
+
+def decode_page(text: str) -> str:
+    """The page again; raises ValueError."""
+    return "" if text == "-" else base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+
+
 @dataclass
 class Slot:
     """One backend."""
@@ -33,6 +47,8 @@ class Slot:
     pool: str | None = None
     """None: free, once its last server is gone."""
     domains: set[str] = field(default_factory=set)
+    maintenance: bool = False
+    page: str = ""
     routed: dict[str, Target] = field(default_factory=dict)
     leaving: dict[str, Target] = field(default_factory=dict)
     """Drained, being removed, or not yet taken into service when somebody was interrupted."""
@@ -76,6 +92,7 @@ class LiveTable:
             slot = live.slots[name]
             live.name(slot, pool.name)
             slot.routed = {target.id: target for target in pool.targets}
+            slot.maintenance, slot.page = pool.maintenance, pool.page
             for domain in pool.domains:
                 live.point(domain, slot)
         live.refresh(live.pools)
@@ -101,7 +118,8 @@ class LiveTable:
         self.pools[pool] = slot
 
     def unname(self, pool: str) -> None:
-        self.pools.pop(pool).pool = None
+        slot = self.pools.pop(pool)
+        slot.pool, slot.maintenance, slot.page = None, False, ""
 
     def point(self, domain: str, slot: Slot) -> None:
         if (before := self.domains.get(domain)) is not None:
@@ -134,13 +152,21 @@ class LiveTable:
                     del self.owners[target.id]
         for name in names:
             if (slot := self.pools.get(name)) is not None:
-                self.known[name] = Pool(name, frozenset(slot.domains), frozenset(slot.routed.values()))
+                self.known[name] = Pool(
+                    name,
+                    frozenset(slot.domains),
+                    frozenset(slot.routed.values()),
+                    maintenance=slot.maintenance,
+                    page=slot.page,
+                )
                 self.owners |= dict.fromkeys(slot.routed, name)
             self.changes.note(name)
 
 
-def parse_live_table(slots: int, *, names: str, hosts: str, wildcards: str, servers: str) -> LiveTable:
-    """The table from HAProxy's own answers: three times `show map`, and `show servers state`."""
+def parse_live_table(
+    slots: int, *, names: str, hosts: str, wildcards: str, maintenance: str, servers: str
+) -> LiveTable:
+    """The table from HAProxy's own answers: four times `show map`, and `show servers state`."""
     live = LiveTable.serving(Layout(slots))
     for slot, pool in _map_lines(names):
         live.name(_slot(live, slot), pool)
@@ -148,9 +174,14 @@ def parse_live_table(slots: int, *, names: str, hosts: str, wildcards: str, serv
         live.point(domain, _slot(live, slot))
     for suffix, slot in _map_lines(wildcards):
         live.point(f"*.{suffix}", _slot(live, slot))
+    for slot, page in _map_lines(maintenance):
+        _slot(live, slot).maintenance = True
+        # Nobody's but ours: what is no page is put right by the next change.
+        with contextlib.suppress(ValueError):
+            _slot(live, slot).page = decode_page(page)
     _take_servers(live, servers)
     for unnamed in live.slots.values():
-        if unnamed.pool is None and (unnamed.domains or unnamed.routed):
+        if unnamed.pool is None and (unnamed.domains or unnamed.routed or unnamed.maintenance):
             live.name(unnamed, _UNNAMED + unnamed.name)
     live.refresh(live.pools)
     return live

@@ -56,14 +56,16 @@ class MemoryRouter:
         self._forget()
 
     def find_answer(self, host: str) -> tuple[int, Target | None]:
-        """Status and target that a request for `host` would get: 404 for an unknown one, 503 without targets."""
+        """Status and target that a request for `host` would get: 404 for an unknown one, 503 without targets
+        and in maintenance."""
         name = host.lower()
         labels = name.split(".")
         wildcards = (f"*.{'.'.join(labels[start:])}" for start in range(1, len(labels)))
         found = next((each for each in (name, *wildcards) if each in self._model.domains), None)
         if found is None:
             return 404, None
-        targets = sorted(self._model.pools[self._model.domains[found]].targets)
+        pool = self._model.pools[self._model.domains[found]]
+        targets = [] if pool.maintenance else sorted(pool.targets)
         return (200, targets[next(self._turn) % len(targets)]) if targets else (503, None)
 
     def set_in_work(self, target: str, requests: int) -> None:

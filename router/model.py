@@ -10,8 +10,10 @@ from router.diff import (
     DrainTarget,
     DropDomain,
     DropPool,
+    EndMaintenance,
     MoveTarget,
     PointDomain,
+    SetMaintenance,
     Step,
 )
 from router.types import Pool, Target
@@ -49,6 +51,10 @@ class TableModel:
                 self._drop_domain(domain)
                 self.domains[domain] = pool
                 self._set(replace(self.pools[pool], domains=self.pools[pool].domains | {domain}))
+            case SetMaintenance(pool, page):
+                self._set(replace(self.pools[pool], maintenance=True, page=page))
+            case EndMaintenance(pool):
+                self._set(replace(self.pools[pool], maintenance=False, page=""))
             case DropDomain(domain):
                 self._drop_domain(domain)
             case DrainTarget(pool, target_id):

@@ -14,6 +14,10 @@ class Target:
     port: int
 
 
+MAX_PAGE = 8 * 1024
+"""Bytes of a maintenance page: a proxy keeps it in memory and gives it out in one buffer."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """The targets of one process; several domains may lead to it. Requests are spread over all targets."""
@@ -24,6 +28,10 @@ class Pool:
     """Lower-case host names; `*.example.org` matches one or more labels in front."""
     targets: frozenset[Target]
     """Empty: the domains are known and answered with 503."""
+    maintenance: bool = False
+    """The router answers every new request itself, with 503; the targets stay, and are checked as before."""
+    page: str = ""
+    """HTML of that answer, `MAX_PAGE` bytes at most; empty: the router's own. Line breaks may become spaces."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +223,53 @@ async def test_domains_of_an_empty_pool_are_known_and_answered_with_503(driven: 
     assert await driven.visit("foo.example.org") == (503, None)
 
 
+@pytest.mark.parametrize("page", ["", "<h1>Zurück um 8 %1 {a|b} #</h1> <script>1;</script>" + "x" * 8000])
+async def test_pool_in_maintenance_is_answered_for_and_keeps_its_targets(
+    driven: Driven, targets: Targets, page: str
+) -> None:
+    other = pool("bar/app", "bar.example.org", targets[1])
+    normal = pool("foo/app", "foo.example.org *.foo.example.org", targets[0])
+    closed = replace(normal, maintenance=True, page=page)
+    await driven.router.apply([normal, other])
+    driven.commands.clear()
+    await driven.router.apply([closed, other])
+    assert len(driven.commands) == 1
+    assert (await driven.router.table()).pools == {"foo/app": closed, "bar/app": other}
+    assert await driven.visit("foo.example.org") == (503, None)
+    assert await driven.visit("x.foo.example.org") == (503, None)
+    assert await driven.visit("bar.example.org") == (200, targets[1].id)
+    if driven.port is not None:
+        answer = await get(driven.port, "foo.example.org")
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.body == page if page else "Down for maintenance" in answer.body
+    # While it is on, targets may come and go, as in a deploy, and the page may change.
+    deployed = replace(closed, targets=frozenset({targets[2]}), page="<p>soon</p>")
+    await driven.router.apply([deployed, other])
+    assert (await driven.router.table()).pools["foo/app"] == deployed
+    assert await driven.visit("foo.example.org") == (503, None)
+    opened = replace(deployed, maintenance=False, page="")
+    await driven.router.apply([opened, other])
+    assert (await driven.router.table()).pools["foo/app"] == opened
+    assert await driven.visit("foo.example.org") == (200, targets[2].id)
+
+
+async def test_pool_may_begin_and_end_in_maintenance(driven: Driven, targets: Targets) -> None:
+    closed = replace(pool("foo/app", "foo.example.org", targets[0]), maintenance=True)
+    await driven.router.apply([closed])
+    assert await driven.visit("foo.example.org") == (503, None)
+    await driven.router.apply([])
+    assert await driven.visit("foo.example.org") == (404, None)
+    await driven.router.apply([pool("bar/app", "foo.example.org", targets[1])])
+    await driven.router.remove(targets[0].id)
+    await driven.router.apply([pool("baz/app", "baz.example.org", targets[2]), *(await pools_of(driven))])
+    assert await driven.visit("foo.example.org") == (200, targets[1].id)
+    assert await driven.visit("baz.example.org") == (200, targets[2].id)
+
+
+async def pools_of(driven: Driven) -> Sequence[Pool]:
+    return tuple((await driven.router.table()).pools.values())
+
+
 async def test_pool_that_leaves_is_unknown_and_its_targets_drain(driven: Driven, targets: Targets) -> None:
     await driven.router.apply([pool("foo/app", "foo.example.org", targets[0])])
     await driven.router.apply([])
@@ -318,6 +365,30 @@ async def haproxy(folder: Path) -> AsyncIterator[Driven]:
 
 def master_pid(folder: Path) -> int:
     return int((folder / "haproxy.pid").read_text())
+
+
+@pytest.mark.real
+async def test_maintenance_lets_requests_in_work_end_and_survives_a_killed_proxy(
+    haproxy: Driven, folder: Path
+) -> None:
+    assert haproxy.port
+    slow = WebServer("slow-1")
+    async with slow.listening() as target:
+        normal = pool("foo/app", "foo.example.org", target)
+        closed = replace(normal, maintenance=True, page="<p>soon</p>")
+        await haproxy.router.apply([normal])
+        request = asyncio.create_task(get(haproxy.port, "foo.example.org", "/slow"))
+        await slow.working.wait()
+        await haproxy.router.apply([closed])
+        assert await haproxy.visit("foo.example.org") == (503, None)
+        slow.release.set()
+        assert (await request).body == "slow-1"
+        await haproxy.router.close()
+        os.kill(master_pid(folder), signal.SIGKILL)
+        await haproxy.router.start()
+        assert (await haproxy.router.table()).pools == {"foo/app": closed}
+        answer = await get(haproxy.port, "foo.example.org")
+        assert (answer.status, answer.body) == (503, "<p>soon</p>")
 
 
 @pytest.mark.real

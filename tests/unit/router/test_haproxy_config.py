@@ -30,13 +30,23 @@ def test_files_hold_the_whole_table(tmp_path: Path) -> None:
     assert files["hosts.map"] == "foo.example.org pool-2\n"
     assert files["wildcards.map"] == "foo.example.org pool-2\n"
     assert files["names.map"] == "pool-2 foo/app\n"
+    assert files["maintenance.map"] == ""
     assert files["haproxy.cfg"].endswith(
-        "\nbackend pool-1\n"
-        "backend pool-2\n"
+        "\nbackend pool-1 from pools\n"
+        "backend pool-2 from pools\n"
         "    server foo-app-1-web-1 127.0.0.1:4001\n"
         "    server foo-app-1-web-2 [::1]:4002\n"
-        "backend pool-3\n"
+        "backend pool-3 from pools\n"
     )
+
+
+def test_maintenance_is_written_too(tmp_path: Path) -> None:
+    pools = {
+        "pool-1": Pool("a/app", frozenset(), frozenset(), maintenance=True),
+        "pool-2": Pool("b/app", frozenset(), frozenset(), maintenance=True, page="<p>"),
+    }
+    files = config(tmp_path).render(Layout(2, pools), Identity("0123456789ab", 3, 7))
+    assert files["maintenance.map"] == "pool-1 -\npool-2 PHA-\n"
 
 
 def test_identity_is_read_back_from_what_was_rendered(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from router.base import RouterError
 from router.haproxy_process import parse_info
-from router.haproxy_table import Layout, LiveTable, parse_live_table, parse_requests_in_work
+from router.haproxy_table import Layout, LiveTable, encode_page, parse_live_table, parse_requests_in_work
 from router.types import Pool, Target
 
 SERVERS = """1
@@ -16,9 +16,15 @@ SERVERS = """1
 
 
 def parsed(
-    *, names: str = "0x1 pool-1 foo/app", hosts: str = "0x2 foo.org pool-1", wildcards: str = ""
+    *,
+    names: str = "0x1 pool-1 foo/app",
+    hosts: str = "0x2 foo.org pool-1",
+    wildcards: str = "",
+    maintenance: str = "",
 ) -> LiveTable:
-    return parse_live_table(2, names=names, hosts=hosts, wildcards=wildcards, servers=SERVERS)
+    return parse_live_table(
+        2, names=names, hosts=hosts, wildcards=wildcards, maintenance=maintenance, servers=SERVERS
+    )
 
 
 def test_servers_in_service_are_routed_even_when_a_check_finds_them_down() -> None:
@@ -40,6 +46,12 @@ def test_what_serves_without_a_name_is_shown_so_that_it_can_be_taken_back() -> N
     live = parsed(names="", hosts="0x2 foo.org pool-1")
     assert set(live.known) == {"?pool-1"}
     assert live.known["?pool-1"].domains == {"foo.org"}
+
+
+@pytest.mark.parametrize("page", ["", "<p>Später</p>"])
+def test_maintenance_is_read_back_with_its_page(page: str) -> None:
+    known = parsed(maintenance=f"0x4 pool-1 {encode_page(page)}").known["foo/app"]
+    assert (known.maintenance, known.page) == (True, page)
 
 
 def test_backend_of_somebody_else_is_an_error() -> None:
