@@ -42,9 +42,21 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
     "Processes": (
         Verb("ps", "ps:ps", "Show what runs.", ("ps:list", "ps:report")),
         Verb("ps:scale", "ps:scale", "Show or set how many instances of each process type run.", ("scale",)),
-        Verb("ps:restart", "ps:restart", "Replace all instances by fresh ones.", ("restart",)),
-        Verb("ps:stop", "ps:stop", "Stop all instances; the app stays as it is otherwise.", ("stop",)),
-        Verb("ps:start", "ps:start", "Start a stopped app again.", ("start",)),
+        Verb(
+            "ps:restart",
+            "ps:restart",
+            "Replace all instances, those of one type, or one, by fresh ones.",
+            ("restart",),
+        ),
+        Verb("ps:stop", "ps:stop", "Stop all instances, those of one type, or one.", ("stop",)),
+        Verb("ps:start", "ps:start", "Start again what was stopped.", ("start",)),
+        Verb("maintenance", "maintenance:show", "Show whether an app is in maintenance."),
+        Verb(
+            "maintenance:on",
+            "maintenance:on",
+            "Answer an app's requests with a page, while it goes on running.",
+        ),
+        Verb("maintenance:off", "maintenance:off", "Let an app answer its requests again."),
         Verb("logs", "logs:logs", "Print what the app's processes print."),
     ),
     "Releases and builds": (

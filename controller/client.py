@@ -191,14 +191,22 @@ class Client:
         """Process type to "2", "+1" or "-1"."""
         return await self._send(ServiceInfo, "PATCH", f"{_service(address)}/scale", {"changes": changes})
 
-    async def restart(self, address: Address) -> Version:
-        return await self._send(Version, "POST", f"{_service(address)}/restart")
+    async def restart(self, address: Address, process: str | None = None) -> Version:
+        """All instances, or those of a process type (`web`), or one (`web.1`, or its id)."""
+        return await self._send(Version, "POST", _about(f"{_service(address)}/restart", process))
 
-    async def stop(self, address: Address) -> ServiceInfo:
-        return await self._send(ServiceInfo, "POST", f"{_service(address)}/stop")
+    async def stop(self, address: Address, process: str | None = None) -> ServiceInfo:
+        """`process` as in `restart`. What was stopped stays so until it is started, or (one) a new version comes."""
+        return await self._send(ServiceInfo, "POST", _about(f"{_service(address)}/stop", process))
 
-    async def start(self, address: Address) -> ServiceInfo:
-        return await self._send(ServiceInfo, "POST", f"{_service(address)}/start")
+    async def start(self, address: Address, process: str | None = None) -> ServiceInfo:
+        """None undoes every stop."""
+        return await self._send(ServiceInfo, "POST", _about(f"{_service(address)}/start", process))
+
+    async def set_maintenance(self, address: Address, on: bool, *, page: str = "") -> ServiceInfo:
+        """While it is on, the router answers with 503 and `page` (HTML of at most 8 KiB; empty: its own one)."""
+        body = {"on": on, "page": page}
+        return await self._send(ServiceInfo, "PUT", f"{_service(address)}/maintenance", body)
 
     async def instances(self, address: Address) -> Sequence[Instance]:
         """Of the service, or of the process type that the address names."""
@@ -508,6 +516,10 @@ def _deployment(name: str) -> str:
 
 def _service(address: Address) -> str:
     return f"{_deployment(address.deployment)}/services/{check_name(address.service, 'service name')}"
+
+
+def _about(path: str, process: str | None) -> str:
+    return path if process is None else f"{path}?process={quote(process, safe='')}"
 
 
 def _build(build: str) -> str:

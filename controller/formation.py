@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from controller.names import parse_instance_id
 from controller.types import ArtifactKind, RunKind, Service, Version
 
 UNNAMED = ""
@@ -26,6 +27,29 @@ def process_commands(version: Version) -> Mapping[str, str]:
     if version.definition.command and set(commands) <= {UNNAMED}:
         commands[UNNAMED] = version.definition.command
     return commands
+
+
+def withdrawn_of(service: Service, version: int, process_type: str) -> frozenset[str]:
+    """Ids of single instances of that version and type that were stopped."""
+    if not service.withdrawn:
+        return frozenset()
+    return frozenset(
+        each
+        for each in service.withdrawn
+        if (parse_instance_id(service.deployment, service.name, each) or ())[:2] == (version, process_type)
+    )
+
+
+def due_processes(service: Service, version: Version) -> Mapping[str, int]:
+    """Every process type to how many instances should run now: without what was stopped, type or single one."""
+    if service.stopped:
+        return dict.fromkeys(process_commands(version), 0)
+    return {
+        kind: 0
+        if kind in service.stopped_types
+        else max(0, quantity - len(withdrawn_of(service, version.number, kind)))
+        for kind, quantity in wanted_processes(service, version).items()
+    }
 
 
 def wanted_processes(service: Service, version: Version) -> Mapping[str, int]:

@@ -103,6 +103,16 @@ def parse_address(text: str) -> Address:
     )
 
 
+_INSTANCE_ID = re.compile(r"([0-9]+)-(?:(.+)-)?([0-9]+)")
+
+
+def parse_instance_id(deployment: str, service: str, text: str) -> tuple[int, str, int] | None:
+    """Version, process type and number of an instance of that service; None when it is no id of such a one."""
+    prefix = f"{deployment}-{service}-"
+    match = _INSTANCE_ID.fullmatch(text.removeprefix(prefix)) if text.startswith(prefix) else None
+    return (int(match[1]), match[2] or "", int(match[3])) if match else None
+
+
 def instance_id(deployment: str, service: str, version: int, process_type: str, number: int) -> str:
     """The name of one running copy; an unnamed process type ("") leaves its part out."""
     middle = f"{process_type}-" if process_type else ""

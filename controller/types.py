@@ -143,6 +143,21 @@ class Rollout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one instance may take. In a definition None means not said (what holds for all types, else the
+    server's default), and 0 means no limit; for an instance None means no limit."""
+
+    cpu: float | None = None
+    """Cores: 0.5 is half of one."""
+    memory: int | None = None
+    """Bytes, of all its processes together."""
+    pids: int | None = None
+    """Processes and threads at a time."""
+    nofile: int | None = None
+    """Open files of each of its processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Definition:
     """What somebody wants of a service. A change makes a version; the same again makes none."""
 
@@ -160,6 +175,8 @@ class Definition:
     """A shell line that runs in a new version's code before its release command; the version fails with it."""
     postdeploy: str | None = None
     """A shell line that runs once the version is live. When it fails, that is told and undoes nothing."""
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By process type; "" for those of all types."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Unknown keys, kept as they came, for plugins to claim."""
 
@@ -175,6 +192,15 @@ class Deployment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Raise:
+    """Somebody asked for more instances of a process type."""
+
+    at: datetime
+    reason: str
+    """In words: "scaled up to 3"."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """The desired state of one service."""
 
@@ -187,7 +213,20 @@ class Service:
     """Process type to number of instances; a missing `web` (or unnamed type) means 1, others 0."""
     domains: tuple[str, ...] = ()
     """Domains added by people, beside the default one that the server derives."""
+    raised: Mapping[str, Raise] = field(default_factory=dict)
+    """Process type to when and how more of it were last asked for: why instances start soon after."""
     stopped: bool = False
+    stopped_types: tuple[str, ...] = ()
+    """Process types of which nothing shall run for now; their scale is kept."""
+    withdrawn: tuple[str, ...] = ()
+    """Ids of single instances that were stopped: nothing takes their place until they are started, the type
+    is scaled, or there is a new version."""
+    replacing: tuple[str, ...] = ()
+    """Ids of instances that go as soon as another one is healthy in their place; cleared once they are gone."""
+    maintenance: bool = False
+    """The router answers requests itself, with 503, while instances go on running."""
+    maintenance_page: str = ""
+    """HTML that it answers with; empty: its own page."""
     generation: int = 1
     """Raised by a restart: instances of an older generation are replaced."""
     current: int | None = None
@@ -301,6 +340,8 @@ class InstanceState(StrEnum):
     RUNNING = "running"
     CRASHED = "crashed"
     """It exited by itself; its backend starts it again with back-off."""
+    CRASH_LOOPING = "crash-looping"
+    """It keeps exiting soon after each start. It takes no requests until it has stayed up for a while."""
     STOPPING = "stopping"
     STOPPED = "stopped"
     EXITED = "exited"
@@ -325,6 +366,8 @@ class Instance:
     port: int | None = None
     started_at: datetime | None = None
     restarts: int = 0
+    next_start_at: datetime | None = None
+    """When it is due to be started again; None while its process is there."""
     detail: str = ""
     """In words, what a person should know ("exited with status 1")."""
     once: bool = False

@@ -25,6 +25,8 @@ class ServiceInfo:
     """Instances that run now."""
     rollout: str | None = None
     """What the rollout that is under way does, or waits for, in words; None where none is."""
+    due: int = 0
+    """Instances that should run now: those of `process_types` without what was stopped."""
     staged: tuple[str, ...] = ()
     """Names of variables that were changed without a version: the next version has them."""
 

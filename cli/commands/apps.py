@@ -13,7 +13,7 @@ from cli.output import timestamp
 from cli.rollout import RELEASED_BY
 from controller.errors import Conflict
 from controller.names import DEFAULT_SERVICE, Address, parse_address
-from controller.types import Instance, InstanceState
+from controller.types import Instance, InstanceState, Service
 from controller.views import ServiceInfo
 
 UNNAMED_SHOWN = "web"
@@ -137,6 +137,7 @@ async def info(context: Context, *, address: Address) -> None:
             ("version", version_text(found)),
             ("last failure", service.rollout_failure),
             ("processes", scale_text(found.process_types)),
+            ("stopped", stopped_text(service)),
             ("running", found.running),
             ("urls", "\n".join(found.urls)),
             ("push to", await push_url(context, address)),
@@ -214,10 +215,18 @@ def state_of(info: ServiceInfo) -> str:
         return "not deployed"
     if service.generation != service.current_generation:
         return "restarting"
-    wanted = sum(info.process_types.values())
-    if info.running < wanted:
-        return f"{info.running} of {wanted} running"
-    return "running" if wanted else "scaled to zero"
+    if service.maintenance:
+        return "in maintenance"
+    if info.running < info.due:
+        return f"{info.running} of {info.due} running"
+    if info.due:
+        return "running"
+    return "stopped" if any(info.process_types.values()) else "scaled to zero"
+
+
+def stopped_text(service: Service) -> str:
+    """Process types and single instances that were stopped."""
+    return " ".join((*(each or UNNAMED_SHOWN for each in service.stopped_types), *service.withdrawn))
 
 
 def version_text(info: ServiceInfo) -> str:

@@ -1,10 +1,11 @@
 """Processes: how many run, and starting, stopping, replacing them."""
 
 import re
+from dataclasses import replace
 
 import click
 
-from cli.commands.apps import UNNAMED_SHOWN, scale_text
+from cli.commands.apps import UNNAMED_SHOWN, scale_text, stopped_text
 from cli.context import Context
 from cli.grammar import app_command
 from cli.output import timestamp
@@ -40,13 +41,15 @@ async def ps(context: Context, *, address: Address) -> None:
     )
     if not rows:
         context.output.detail(_nothing_runs(info))
+    elif stopped := stopped_text(info.service):
+        context.output.note(f"Stopped: {stopped}. `ps:start` starts what was stopped.")
     context.output.data(instances)
 
 
 def _nothing_runs(info: ServiceInfo) -> str:
     if info.held is not None:
         return f"Nothing runs. It is held: {info.held}"
-    if info.service.stopped:
+    if info.service.stopped or (stopped_text(info.service) and not info.due):
         return "Nothing runs: it was stopped. `ps:start` starts it again."
     return f"Nothing runs. Wanted: {scale_text(info.process_types) or 'nothing'}."
 
@@ -60,8 +63,9 @@ def process_name(instance: Instance) -> str:
 @click.argument("changes", nargs=-1, metavar="[TYPE=N]...")
 @detach_option
 async def scale(context: Context, *, address: Address, changes: tuple[str, ...], detach: bool) -> None:
-    """TYPE=N sets the number, TYPE+N and TYPE-N change it. Without any it prints the scale in the form
-    that it takes. A service without named process types has one, which is called web here."""
+    """TYPE=N sets the number; TYPE+N and TYPE-N change it (TYPE=+N and TYPE=-N too: web=-1 is one fewer).
+    Without any it prints the scale in the form that it takes. A service without named process types has
+    one, which is called web here."""
     if not changes:
         info = await context.client.service(address)
     else:
@@ -91,29 +95,54 @@ def read_change(text: str) -> tuple[str, str]:
     return match["type"], match["set"] or match["by"]
 
 
-@app_command(example="moor ps:restart -a foo")
+process_argument = click.argument("process", required=False, metavar="[TYPE|INSTANCE]")
+
+
+@app_command(example="moor ps:restart -a foo\nmoor ps:restart -a foo web\nmoor ps:restart -a foo web.1")
+@process_argument
 @detach_option
-async def restart(context: Context, *, address: Address, detach: bool) -> None:
-    """New instances take over before the old ones stop."""
-    context.output.step(f"Restarting {address}")
-    await context.client.restart(address)
+async def restart(context: Context, *, address: Address, process: str | None, detach: bool) -> None:
+    """New instances take over before the old ones stop: of the whole app, of one process type, or one
+    instance, named as `ps` and logs name it. Where no healthy one comes up, the old one stays."""
+    process = _meant(address, process)
+    context.output.step(f"Restarting {_shown(address, process)}")
+    await context.client.restart(address, process)
     await _settled(context, address, "Restarted", detach=detach)
 
 
-@app_command(example="moor ps:stop -a foo")
+@app_command(example="moor ps:stop -a foo\nmoor ps:stop -a foo worker\nmoor ps:stop -a foo web.2")
+@process_argument
 @detach_option
-async def stop(context: Context, *, address: Address, detach: bool) -> None:
-    context.output.step(f"Stopping {address}")
-    await context.client.stop(address)
+async def stop(context: Context, *, address: Address, process: str | None, detach: bool) -> None:
+    """A process type stays stopped until it is started; a single instance until it is started, its type is
+    scaled, or a new version comes."""
+    process = _meant(address, process)
+    context.output.step(f"Stopping {_shown(address, process)}")
+    await context.client.stop(address, process)
     await _settled(context, address, "Stopped", detach=detach)
 
 
-@app_command(example="moor ps:start -a foo")
+@app_command(example="moor ps:start -a foo\nmoor ps:start -a foo worker\nmoor ps:start -a foo web.2")
+@process_argument
 @detach_option
-async def start(context: Context, *, address: Address, detach: bool) -> None:
-    context.output.step(f"Starting {address}")
-    await context.client.start(address)
+async def start(context: Context, *, address: Address, process: str | None, detach: bool) -> None:
+    """Without a type or an instance it starts all that was stopped."""
+    process = _meant(address, process)
+    context.output.step(f"Starting {_shown(address, process)}")
+    await context.client.start(address, process)
     await _settled(context, address, "Started", detach=detach)
+
+
+def _meant(address: Address, process: str | None) -> str | None:
+    """`foo:web` says it too."""
+    if process is not None and address.process_type is not None:
+        raise InvalidInput("process", f"{address} names a process type already: leave {process!r} out.")
+    return process if process is not None else address.process_type
+
+
+def _shown(address: Address, process: str | None) -> str:
+    app = replace(address, process_type=None)
+    return f"{app} {process}" if process else str(app)
 
 
 async def _settled(context: Context, address: Address, done: str, *, detach: bool) -> None:

@@ -22,7 +22,7 @@ POLL = 0.1
 
 ROLLOUT = frozenset({"version.created", "service.restart", "service.started"})
 """Kinds of events with which a rollout begins, so that an older one's failure no longer counts."""
-ASKED = ROLLOUT | {"service.scaled", "service.stopped", "domains.changed"}
+ASKED = ROLLOUT | {"service.scaled", "service.stopped", "service.maintenance", "domains.changed"}
 """Kinds of events that tell what was asked for: with the newest of them begins what a service is busy with."""
 
 GIVEN_UP = (VersionStatus.FAILED, VersionStatus.CANCELED)

@@ -9,7 +9,7 @@ from controller.difference import HIDDEN
 from controller.domains import default_domain, domains_of
 from controller.environment import shared_env
 from controller.errors import InvalidInput, Refused
-from controller.formation import wanted_processes
+from controller.formation import due_processes, wanted_processes
 from controller.names import Address, check_name
 from controller.operations.access import Actor, shown_service, shown_version
 from controller.operations.definition import changed_definition, changed_env
@@ -272,6 +272,7 @@ class ServiceOperations:
             held=self._held(service),
             staged=staged_names(service, wanted),
             rollout=rollout_text(self._runtime, service),
+            due=sum(due_processes(service, wanted).values()) if wanted else 0,
             running=sum(
                 each.state is InstanceState.RUNNING
                 for each in self._runtime.instances(service.deployment, service.name)

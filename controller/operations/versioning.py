@@ -128,6 +128,8 @@ def _written(
             definition=version.definition,
             latest=version.number,
             target=version.number,
+            withdrawn=(),
+            replacing=(),
             rollout_started_at=cause.now,
             rollout_failure="",
         )

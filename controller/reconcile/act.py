@@ -9,9 +9,11 @@ from controller.backends.base import Backend, BackendError, SupportsLogs
 from controller.reconcile.act_runs import RunActor
 from controller.reconcile.actions import (
     Action,
+    ClearWishes,
     EndRun,
     ForgetRun,
     GiveUp,
+    KeepReplaced,
     NoteRun,
     Promote,
     Route,
@@ -91,6 +93,8 @@ class Actor:
                 await self._promote(action)
             case GiveUp():
                 await self._give_up(action)
+            case KeepReplaced() | ClearWishes():
+                await self._end_wishes(action)
             case Stop():
                 self._begin_stop(action)
             case StartRun():
@@ -220,6 +224,35 @@ class Actor:
                 text=f"{'Restart' if restart else f'v{action.version}'} {action.status}, {stays}: {action.reason}",
                 data={"version": action.version, "reason": action.reason, "log": list(lines)},
             )
+
+        await self._state.transact(decide)
+
+    async def _end_wishes(self, action: KeepReplaced | ClearWishes) -> None:
+        def decide() -> Iterator[Put | Delete | EventDraft]:
+            service = self._state.service(*action.key)
+            if service is None:
+                return
+            replaced = set(action.instances) & set(service.replacing)
+            changed = replace(
+                service,
+                replacing=tuple(each for each in service.replacing if each not in action.instances),
+                withdrawn=tuple(each for each in service.withdrawn if each not in action.instances),
+            )
+            failed = isinstance(action, KeepReplaced)
+            if failed and replaced:
+                changed = replace(changed, rollout_failure=action.reason)
+            if changed == service:
+                return
+            yield put(changed)
+            if replaced:
+                stay = f"{', '.join(sorted(replaced))} stay{'s' * (len(replaced) == 1)}"
+                yield EventDraft(
+                    kind="service.restart-failed" if failed else "service.restarted",
+                    deployment=service.deployment,
+                    service=service.name,
+                    text=f"Restart failed, {stay}: {action.reason}" if failed else action.reason,
+                    data={"instances": sorted(replaced), "reason": action.reason},
+                )
 
         await self._state.transact(decide)
 

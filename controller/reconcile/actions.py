@@ -62,6 +62,24 @@ class GiveUp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepReplaced:
+    """Nothing healthy came up in place of these instances: they stay."""
+
+    key: Key
+    instances: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearWishes:
+    """What was wished for these single instances is fulfilled, or they belong to an older version."""
+
+    key: Key
+    instances: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartRun:
     """Start a one-off, this once. Its record is written first, where there is none yet."""
 
@@ -102,7 +120,19 @@ class ForgetRun:
     reason: str
 
 
-Action = Start | Stop | Route | Promote | GiveUp | StartRun | EndRun | NoteRun | ForgetRun
+Action = (
+    Start
+    | Stop
+    | Route
+    | Promote
+    | GiveUp
+    | KeepReplaced
+    | ClearWishes
+    | StartRun
+    | EndRun
+    | NoteRun
+    | ForgetRun
+)
 
 
 @dataclass(frozen=True)

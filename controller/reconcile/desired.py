@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.environment import environment
-from controller.formation import process_commands, wanted_processes
+from controller.formation import due_processes, process_commands
 from controller.types import HealthCheck, Service, Version
 
 Key = tuple[str, str]
@@ -33,6 +33,10 @@ class Release:
     version: Version
     generation: int
     groups: tuple[ProcessGroup, ...]
+    withdrawn: frozenset[str] = frozenset()
+    """Ids of single instances that were stopped: `quantity` is without them."""
+    replacing: frozenset[str] = frozenset()
+    """Ids of instances that go as soon as another one is ready in their place."""
 
     @property
     def health(self) -> HealthCheck:
@@ -80,6 +84,12 @@ def _release(
     commands = process_commands(version)
     groups = tuple(
         ProcessGroup(process_type=kind, quantity=quantity, command=commands[kind], env=env)
-        for kind, quantity in sorted(wanted_processes(service, version).items())
+        for kind, quantity in sorted(due_processes(service, version).items())
     )
-    return Release(version=version, generation=generation, groups=groups)
+    return Release(
+        version=version,
+        generation=generation,
+        groups=groups,
+        withdrawn=frozenset(service.withdrawn),
+        replacing=frozenset(service.replacing),
+    )

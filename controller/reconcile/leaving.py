@@ -29,14 +29,14 @@ def leave(
         if busy and now - since < timedelta(seconds=timing.drain_timeout):
             drains.append(f"{each.id} finishes {busy} request{'s' * (busy != 1)}")
             continue
-        reason = _leave_reason(desired, each)
+        reason = _leave_reason(desired, each, ready=each.id in observed.ready)
         if busy:
             reason += f"; {busy} requests were not done after {timing.drain_timeout:g} s"
         stops.append(Stop(key=desired.key, instance=each.id, grace=timing.stop_grace, reason=reason))
     return stops, drains
 
 
-def _leave_reason(desired: DesiredService, instance: Instance) -> str:
+def _leave_reason(desired: DesiredService, instance: Instance, *, ready: bool) -> str:
     goal = desired.goal
     if goal is None:
         return "the service is stopped" if desired.service.stopped else "no version of it is wanted"
@@ -44,4 +44,11 @@ def _leave_reason(desired: DesiredService, instance: Instance) -> str:
         return f"v{goal.version.number} serves in its place"
     if instance.generation != goal.generation:
         return "restarted"
-    return f"{instance.process_type or 'the service'} was scaled down"
+    kind = instance.process_type or "the service"
+    if instance.id in goal.withdrawn:
+        return "it was stopped"
+    if instance.id in goal.replacing:
+        return "restarted"
+    if instance.process_type in desired.service.stopped_types:
+        return f"{kind} was stopped"
+    return f"{kind} was scaled down" if ready else f"it is not healthy, and {kind} has enough without it"

@@ -12,6 +12,7 @@ from controller.reconcile.actions import Action, Plan, Promote, Route, Stop
 from controller.reconcile.desired import DesiredService, Key, Release
 from controller.reconcile.leaving import leave
 from controller.reconcile.observed import ObservedService
+from controller.reconcile.replacing import conclude
 from controller.reconcile.routing import route
 from controller.reconcile.selection import instances_of, not_ready, wanted_of
 from controller.reconcile.starting import missing
@@ -28,7 +29,11 @@ def plan_service(desired: DesiredService, observed: ObservedService, now: dateti
         given_up = verdict(desired.key, goal, of_goal, observed, now, timing)
         if given_up:
             return Plan((given_up,))
-    starts = tuple(missing(desired, of_goal, observed))
+    else:
+        concluded = conclude(desired, of_goal, observed, now, timing)
+        if concluded:
+            return Plan((concluded,))
+    starts = tuple(missing(desired, of_goal, observed, now))
     healthy = goal is not None and not starts and not list(not_ready(goal, of_goal, observed))
     shown = goal if healthy or not desired.rolling else serving
     routing = route(desired, shown, observed)

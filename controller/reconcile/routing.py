@@ -4,6 +4,7 @@ from controller.reconcile.actions import Route
 from controller.reconcile.desired import DesiredService, Key, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.selection import wanted_of
+from controller.types import InstanceState
 from router.types import Pool, Target
 
 
@@ -22,6 +23,8 @@ def route(desired: DesiredService, shown: Release | None, observed: ObservedServ
             name=pool_name(desired.key),
             domains=desired.domains,
             targets=_targets(shown, observed),
+            maintenance=desired.service.maintenance,
+            page=desired.service.maintenance_page if desired.service.maintenance else "",
         )
     if pool == observed.pool:
         return None
@@ -42,6 +45,7 @@ def _targets(shown: Release | None, observed: ObservedService) -> frozenset[Targ
     ready = wanted & observed.ready
     if not ready:
         routed = {target.id for target in observed.pool.targets} & places.keys() if observed.pool else set()
+        routed -= {each.id for each in observed.instances if each.state is InstanceState.CRASH_LOOPING}
         ready = (routed & observed.ready) or (routed & wanted)
     return frozenset(places[each] for each in ready)
 
@@ -51,10 +55,14 @@ def _route_reason(
 ) -> str:
     if pool is None:
         return "nothing has ever served"
+    if before is not None and pool.maintenance != before.maintenance:
+        return f"maintenance is {'on' if pool.maintenance else 'off'}"
     if before is not None and pool.targets == before.targets:
-        return "its domains changed"
+        return "its domains changed" if pool.domains != before.domains else "the maintenance page changed"
     if shown is None:
         return "stopped" if desired.service.stopped else "nothing is left that could serve"
+    if not pool.targets and not any(each.serves_requests and each.quantity for each in shown.groups):
+        return "nothing of it that takes requests shall run"
     if not pool.targets:
         return f"no instance of v{shown.version.number} is ready"
     return f"v{shown.version.number} serves with {len(pool.targets)} instance{'s' * (len(pool.targets) != 1)}"

@@ -8,7 +8,7 @@ from controller.types import Instance, InstanceState
 
 
 def instances_of(release: Release | None, observed: ObservedService) -> list[Instance]:
-    """The instances of that version and generation, in order, but for those on their way out."""
+    """The instances of that version and generation, in order, but for those on their way out or withdrawn."""
     if release is None:
         return []
     return sorted(
@@ -17,6 +17,7 @@ def instances_of(release: Release | None, observed: ObservedService) -> list[Ins
             for each in observed.instances
             if (each.version, each.generation) == (release.version.number, release.generation)
             and each.id not in observed.stopping
+            and each.id not in release.withdrawn
             and each.state not in (InstanceState.STOPPING, InstanceState.STOPPED)
         ),
         key=lambda each: (each.process_type, each.number),
@@ -28,19 +29,27 @@ def of_type(instances: Iterable[Instance], group: ProcessGroup) -> list[Instance
 
 
 def wanted_of(release: Release | None, observed: ObservedService) -> Iterator[Instance]:
-    """Those of a release's instances that its quantities keep: ready ones first, then low numbers."""
+    """Those of a release's instances that its quantities keep: ready ones first, then low numbers.
+
+    One that is being replaced is kept for as long as too few of the others are ready.
+    """
+    if release is None:
+        return
     instances = instances_of(release, observed)
-    for group in release.groups if release else ():
+    for group in release.groups:
         ranked = sorted(
             of_type(instances, group), key=lambda each: (each.id not in observed.ready, each.number)
         )
-        yield from ranked[: group.quantity]
+        staying = [each for each in ranked if each.id not in release.replacing][: group.quantity]
+        lacking = group.quantity - sum(each.id in observed.ready for each in staying)
+        yield from staying
+        yield from [each for each in ranked if each.id in release.replacing][: max(lacking, 0)]
 
 
 def not_ready(goal: Release, of_goal: Sequence[Instance], observed: ObservedService) -> Iterator[Instance]:
     """The instances that the goal still needs to become ready."""
     for group in goal.groups:
-        mine = of_type(of_goal, group)
+        mine = [each for each in of_type(of_goal, group) if each.id not in goal.replacing]
         ready = sum(each.id in observed.ready for each in mine)
         lacking = group.quantity - ready
         yield from [each for each in mine if each.id not in observed.ready][: max(lacking, 0)]

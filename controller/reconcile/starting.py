@@ -1,6 +1,7 @@
 """Which instances are to be started, and how each is run. Pure."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 from controller.backends.base import InstanceSpec
 from controller.names import instance_id
@@ -10,25 +11,39 @@ from controller.reconcile.observed import ObservedService
 from controller.reconcile.selection import of_type
 from controller.types import Instance, Service
 
+SOON = timedelta(minutes=1)
+"""For how long after somebody asked for more instances that is why some start."""
+
 
 def missing(
-    desired: DesiredService, of_goal: Sequence[Instance], observed: ObservedService
+    desired: DesiredService, of_goal: Sequence[Instance], observed: ObservedService, now: datetime
 ) -> Iterator[Start]:
     goal = desired.goal
     if goal is None:
         return
-    if desired.rolling:
-        reason = f"v{goal.version.number}, {goal.version.reason}"
-        if desired.serving is not None and desired.serving.version.number == goal.version.number:
-            reason = "restart"
-    else:
-        reason = "fewer run than are wanted"
-    taken = {each.id for each in observed.instances}
+    taken = {each.id for each in observed.instances} | goal.withdrawn
     for group in goal.groups:
-        lacking = group.quantity - len(of_type(of_goal, group))
+        there = of_type(of_goal, group)
+        replaced = sorted(each.id for each in there if each.id in goal.replacing)
+        lacking = group.quantity - len(there) + len(replaced)
+        reason = _reason(desired, goal, group, replaced, now)
         for number in _free_numbers(desired.service, goal, group, taken, lacking):
             spec = _spec(desired.service, goal, group, number)
             yield Start(key=desired.key, spec=spec, reason=reason)
+
+
+def _reason(
+    desired: DesiredService, goal: Release, group: ProcessGroup, replaced: Sequence[str], now: datetime
+) -> str:
+    if desired.rolling:
+        restarts = desired.serving is not None and desired.serving.version.number == goal.version.number
+        return "restart" if restarts else f"v{goal.version.number}, {goal.version.reason}"
+    if replaced:
+        return f"restart of {', '.join(replaced)}"
+    raised = desired.service.raised.get(group.process_type)
+    if raised is not None and now - raised.at < SOON:
+        return f"{group.process_type or 'the service'} was {raised.reason}"
+    return "fewer run than are wanted"
 
 
 def _free_numbers(

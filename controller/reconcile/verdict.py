@@ -20,8 +20,24 @@ def verdict(
     timing: Timing,
 ) -> GiveUp | None:
     """Whether the goal has shown that it will not become healthy."""
-    waiting = list(not_ready(goal, of_goal, observed))
-    crashed = [each for each in waiting if each.state is InstanceState.CRASHED or each.restarts]
+    reason, told = failure_of(goal, list(not_ready(goal, of_goal, observed)), observed, now, timing)
+    if not reason:
+        return None
+    return GiveUp(
+        key=key,
+        version=goal.version.number,
+        generation=goal.generation,
+        instances=tuple(each.id for each in told),
+        reason=reason,
+    )
+
+
+def failure_of(
+    goal: Release, waiting: Sequence[Instance], observed: ObservedService, now: datetime, timing: Timing
+) -> tuple[str, Sequence[Instance]]:
+    """Why those that are waited for will not become healthy, and which of them tell more; "" while they may."""
+    down = (InstanceState.CRASHED, InstanceState.CRASH_LOOPING)
+    crashed = [each for each in waiting if each.state in down or each.restarts]
     limit = timing.health_timeout if goal.health.timeout is None else goal.health.timeout
     late = [
         each for each in waiting if now - observed.probed_since.get(each.id, now) > timedelta(seconds=limit)
@@ -36,12 +52,4 @@ def verdict(
         first, told = late[0], late
         probe = observed.probes.get(first.id, "no probe has ended")
         reason = f"{first.id} was not healthy after {limit:g} s: {probe}"
-    if not reason:
-        return None
-    return GiveUp(
-        key=key,
-        version=goal.version.number,
-        generation=goal.generation,
-        instances=tuple(each.id for each in told),
-        reason=reason,
-    )
+    return reason, told

@@ -133,6 +133,7 @@ class FakeClient:
             domains=domains,
             urls=tuple(f"http://{each}:8080/" for each in domains),
             process_types=dict(service.scale) if has_version else {},
+            due=sum(service.scale.values()) if has_version and not service.stopped else 0,
             held=None if has_version else "no code yet",
             staged=self.staged_ if has_version else (),
             running=0 if service.stopped else len(self.instances_.get(key, ())),
@@ -279,19 +280,28 @@ class FakeClient:
         self.services_[key] = replace(service, scale=scale)
         return self._info(self.services_[key])
 
-    async def restart(self, address: Address) -> Version:
-        self.calls.append(("restart", address))
+    async def restart(self, address: Address, process: str | None = None) -> Version:
+        self.calls.append(("restart", address, process))
         self._get(address)
         return self.versions_[address.deployment, address.service][-1]
 
-    async def stop(self, address: Address) -> ServiceInfo:
+    async def stop(self, address: Address, process: str | None = None) -> ServiceInfo:
+        self.calls.append(("stop", address, process))
         key = (address.deployment, address.service)
-        self.services_[key] = replace(self._get(address), stopped=True)
+        changes = {"stopped": True} if process is None else {"stopped_types": (process,)}
+        self.services_[key] = replace(self._get(address), **changes)
         return self._info(self.services_[key])
 
-    async def start(self, address: Address) -> ServiceInfo:
+    async def start(self, address: Address, process: str | None = None) -> ServiceInfo:
+        self.calls.append(("start", address, process))
         key = (address.deployment, address.service)
-        self.services_[key] = replace(self._get(address), stopped=False)
+        self.services_[key] = replace(self._get(address), stopped=False, stopped_types=())
+        return self._info(self.services_[key])
+
+    async def set_maintenance(self, address: Address, on: bool, *, page: str = "") -> ServiceInfo:
+        self.calls.append(("maintenance", address, on, page))
+        key = (address.deployment, address.service)
+        self.services_[key] = replace(self._get(address), maintenance=on, maintenance_page=page)
         return self._info(self.services_[key])
 
     async def instances(self, address: Address) -> Sequence[Instance]:

@@ -54,9 +54,9 @@ async def test_in_a_folder_with_a_remote_all_words_are_arguments() -> None:
 
 
 async def test_a_verb_without_other_words_takes_one_as_the_app_even_in_a_folder() -> None:
-    result = await local(remote=BARE)("ps:restart", "foo")
+    result = await local(remote=BARE)("apps:info", "foo")
     assert result.status == 0
-    assert "Restarting foo" in result.out
+    assert "app:         foo" in result.out
 
 
 async def test_another_remote_can_be_asked_for() -> None:

@@ -64,7 +64,7 @@ async def test_an_unknown_option_is_told_with_the_usage_and_the_way_to_help() ->
     lines = result.err.splitlines()
     assert result.status == 2
     assert "--detach" in lines[0]
-    assert lines[1] == " !     Usage: moor ps:restart [APP] [OPTIONS]"
+    assert lines[1] == " !     Usage: moor ps:restart [-a APP] [OPTIONS] [TYPE|INSTANCE]"
     assert lines[2] == " !     `moor help ps:restart` tells more."
 
 

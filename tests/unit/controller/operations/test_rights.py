@@ -13,7 +13,7 @@ from controller.operations.access import Actor
 from controller.operations.operations import Operations
 from controller.state import put
 from controller.types import BuildStatus, Deployment, Right, User
-from tests.factories import slug
+from tests.factories import instance, slug
 from tests.unit.controller.world import ADMIN, FOO, World
 
 Call = Callable[[Operations, Actor, str], Any]
@@ -47,6 +47,12 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "processes.restart": (Right.OPERATE, lambda ops, who, _: ops.processes.restart(who, FOO)),
     "processes.stop": (Right.OPERATE, lambda ops, who, _: ops.processes.stop(who, FOO)),
     "processes.start": (Right.OPERATE, lambda ops, who, _: ops.processes.start(who, FOO)),
+    "processes.stop type": (Right.OPERATE, lambda ops, who, _: ops.processes.stop(who, FOO, "web")),
+    "processes.start type": (Right.OPERATE, lambda ops, who, _: ops.processes.start(who, FOO, "web")),
+    "processes.set_maintenance": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.processes.set_maintenance(who, FOO, True),
+    ),
     "instances.list": (Right.VIEW, lambda ops, who, _: ops.instances.list(who, FOO)),
     "instances.logs": (Right.VIEW, lambda ops, who, _: ops.instances.logs(who, FOO)),
     "domains.list": (Right.VIEW, lambda ops, who, _: ops.domains.list(who, FOO)),
@@ -123,6 +129,7 @@ async def prepare(world: World) -> str:
     await world.operations.services.define(ADMIN, FOO, canary)
     await world.user("sam")
     world.runtime.backend = Logs()
+    world.runtime.running = [instance(2)]
     return (await world.operations.builds.open(ADMIN, FOO, commit=None)).id
 
 

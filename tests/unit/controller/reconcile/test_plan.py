@@ -3,24 +3,30 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from controller.reconcile.actions import GiveUp, Promote, Route, Start, Stop
+from controller.reconcile.actions import ClearWishes, GiveUp, KeepReplaced, Promote, Route, Start, Stop
 from controller.reconcile.desired import DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_orphans, plan_service
 from controller.reconcile.timing import Timing
-from controller.types import Definition, HealthCheck, InstanceState
+from controller.types import Definition, HealthCheck, InstanceState, Raise
 from router.types import Pool, Target
 from tests.factories import NOW, instance, service, version
 
 DOMAINS = frozenset({"foo.localhost"})
 
 
-def release(number=1, generation=1, **quantities):
+def release(number=1, generation=1, *, withdrawn=(), replacing=(), **quantities):
     groups = tuple(
         ProcessGroup(process_type=kind, quantity=quantity, command=f"run {kind}", env={})
         for kind, quantity in (quantities or {"web": 1}).items()
     )
-    return Release(version=version(number), generation=generation, groups=groups)
+    return Release(
+        version=version(number),
+        generation=generation,
+        groups=groups,
+        withdrawn=frozenset(each.id for each in withdrawn),
+        replacing=frozenset(each.id for each in replacing),
+    )
 
 
 def desired(goal=None, serving=None, **changes):
@@ -258,3 +264,112 @@ def test_settled_service_needs_nothing():
     made = plan(desired(goal=release(1), serving=release(1)), look(only, routed=[only]))
     assert made.actions == ()
     assert made.pending is None
+
+
+def settled(serves, **changes):
+    return desired(goal=serves, serving=serves, **changes)
+
+
+def test_instance_is_replaced_by_another_one_before_it_goes():
+    old, other, new = instance(1, 1), instance(1, 2), instance(1, 3)
+    wanted = settled(release(1, web=2, replacing=[old]))
+    first = plan(wanted, look(old, other, routed=[old, other]))
+    assert [(each.spec.id, each.reason) for each in first.actions] == [(new.id, f"restart of {old.id}")]
+    waits = plan(wanted, look(old, other, new, ready=[old, other], routed=[old, other]))
+    assert waits.actions == ()
+    assert waits.waiting == f"{new.id} is not healthy yet"
+    routed = plan(wanted, look(old, other, new, routed=[old, other]))
+    assert [each.pool for each in routed.actions] == [pool(other, new)]
+    stops = plan(wanted, look(old, other, new, routed=[other, new], draining={old.id: 0}))
+    assert [(each.instance, each.reason) for each in stops.actions] == [(old.id, "restarted")]
+    done = plan(wanted, look(other, new, routed=[other, new]))
+    assert done.actions == (
+        ClearWishes(key=("foo", "app"), instances=(old.id,), reason=f"Restarted {old.id}"),
+    )
+
+
+def test_instance_stays_when_nothing_healthy_comes_up_in_its_place():
+    old = instance(1, 1)
+    broken = instance(1, 2, state=InstanceState.CRASHED, detail="exited with status 1")
+    wanted = settled(release(1, replacing=[old]))
+    made = plan(wanted, look(old, broken, ready=[old], routed=[old]))
+    reason = f"{broken.id} exited with status 1 before it was healthy"
+    assert made.actions == (KeepReplaced(key=("foo", "app"), instances=(old.id,), reason=reason),)
+    after = plan(settled(release(1)), look(old, broken, ready=[old], routed=[old]))
+    assert [each.instance for each in after.actions] == [broken.id]
+    assert after.actions[0].reason == "it is not healthy, and web has enough without it"
+
+
+def test_substitute_that_is_late_leaves_the_old_one():
+    old, late = instance(1, 1), instance(1, 2)
+    seen = look(old, late, ready=[old], routed=[old], probed_since={late.id: NOW})
+    wanted = settled(release(1, replacing=[old]))
+    assert plan(wanted, seen, NOW + timedelta(seconds=59)).actions == ()
+    made = plan(wanted, seen, NOW + timedelta(seconds=61))
+    assert isinstance(made.actions[0], KeepReplaced)
+    assert "not healthy after 60 s" in made.actions[0].reason
+
+
+def test_instance_that_does_not_run_well_is_kept_too_until_another_one_does():
+    old, new = instance(1, 1, state=InstanceState.CRASH_LOOPING), instance(1, 2)
+    wanted = settled(release(1, replacing=[old]))
+    assert plan(wanted, look(old, new, ready=[], routed=[])).actions == ()
+    made = plan(wanted, look(old, new, ready=[new], routed=[new]))
+    assert [each.instance for each in made.actions] == [old.id]
+
+
+def test_single_instance_that_was_stopped_leaves_and_nothing_takes_its_place():
+    one, two = instance(1, 1), instance(1, 2)
+    wanted = settled(release(1, web=1, withdrawn=[two]))
+    first = plan(wanted, look(one, two, routed=[one, two]))
+    assert [each.pool for each in first.actions] == [pool(one)]
+    second = plan(wanted, look(one, two, routed=[one]))
+    assert [(each.instance, each.reason) for each in second.actions] == [(two.id, "it was stopped")]
+    assert plan(wanted, look(one, routed=[one])).pending is None
+
+
+def test_name_of_a_stopped_instance_is_kept_for_it():
+    one, two = instance(1, 1), instance(1, 2)
+    more = plan(settled(release(1, web=2, withdrawn=[two])), look(one, routed=[one]))
+    assert [each.spec.number for each in more.actions] == [3]
+    back = plan(settled(release(1, web=2)), look(one, routed=[one]))
+    assert [each.spec.number for each in back.actions] == [2]
+
+
+def test_wish_of_an_older_version_is_cleared():
+    made = plan(settled(release(2, withdrawn=[instance(1, 2)])), look(instance(2), routed=[instance(2)]))
+    assert [type(each) for each in made.actions] == [ClearWishes]
+
+
+def test_stopped_type_leaves_while_the_others_stay():
+    web, worker = instance(1), instance(1, process_type="worker")
+    wanted = settled(release(1, web=1, worker=0), stopped_types=("worker",))
+    made = plan(wanted, look(web, worker, routed=[web]))
+    assert [(each.instance, each.reason) for each in made.actions] == [(worker.id, "worker was stopped")]
+
+
+def test_start_says_that_more_were_asked_for_while_that_is_why():
+    one = instance(1)
+    raised = {"web": Raise(at=NOW, reason="scaled up to 2")}
+    wanted = settled(release(1, web=2), raised=raised)
+    assert plan(wanted, look(one, routed=[one])).actions[0].reason == "web was scaled up to 2"
+    later = plan(wanted, look(one, routed=[one]), NOW + timedelta(minutes=2))
+    assert later.actions[0].reason == "fewer run than are wanted"
+
+
+def test_crash_looping_instance_is_out_of_the_routing_even_as_the_last_one():
+    only = instance(1, state=InstanceState.CRASH_LOOPING)
+    made = plan(settled(release(1)), look(only, ready=[], routed=[only]))
+    assert [each.pool for each in made.actions] == [pool()]
+    assert made.actions[0].reason == "no instance of v1 is ready"
+
+
+def test_maintenance_is_routed_and_keeps_the_targets():
+    only = instance(1)
+    wanted = settled(release(1), maintenance=True, maintenance_page="<p>soon</p>")
+    made = plan(wanted, look(only, routed=[only]))
+    closed = replace(pool(only), maintenance=True, page="<p>soon</p>")
+    assert made.actions == (Route(key=("foo", "app"), pool=closed, reason="maintenance is on"),)
+    assert plan(wanted, replace(look(only), pool=closed)).pending is None
+    off = plan(settled(release(1)), replace(look(only), pool=closed))
+    assert off.actions[0].reason == "maintenance is off"

@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from controller.reconcile.actions import GiveUp, Promote, Route, Start, Stop
+from controller.formation import withdrawn_of
+from controller.reconcile.actions import ClearWishes, GiveUp, KeepReplaced, Promote, Route, Start, Stop
 from controller.reconcile.desired import DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_service
@@ -39,16 +40,33 @@ class World(RuleBasedStateMachine):
         number = self.service.latest + 1
         if breaks:
             self.broken.add(number)
-        self.service = replace(self.service, latest=number, target=number)
+        self.service = replace(self.service, latest=number, target=number, withdrawn=(), replacing=())
 
     @precondition(lambda self: self.service.target is not None)
     @rule()
     def restart(self):
-        self.service = replace(self.service, generation=self.service.generation + 1)
+        generation = self.service.generation + 1
+        self.service = replace(self.service, generation=generation, withdrawn=(), replacing=())
 
     @rule(quantity=st.integers(0, 4))
     def scale(self, quantity):
         self.web = quantity
+        self.service = replace(self.service, withdrawn=())
+
+    @precondition(lambda self: self.is_settled() and self.instances)
+    @rule(data=st.data(), what=st.sampled_from(["withdrawn", "replacing"]))
+    def stop_or_restart_one(self, data, what):
+        name = data.draw(st.sampled_from(sorted(self.instances)))
+        each = self.instances[name]
+        if (each.version, each.generation) == (self.service.current, self.service.current_generation):
+            others = "replacing" if what == "withdrawn" else "withdrawn"
+            kept = tuple(each for each in getattr(self.service, others) if each != name)
+            wishes = tuple({*getattr(self.service, what), name})
+            self.service = replace(self.service, **{what: wishes, others: kept})
+
+    @rule()
+    def start_what_was_stopped(self):
+        self.service = replace(self.service, withdrawn=())
 
     @rule(stopped=st.booleans())
     def stop_or_start(self, stopped):
@@ -91,6 +109,14 @@ class World(RuleBasedStateMachine):
             self.requests_end()
             self.step()
 
+    def is_settled(self):
+        now = (self.service.current, self.service.current_generation)
+        return not self.service.stopped and now == (self.service.target, self.service.generation)
+
+    def due(self, number):
+        """How many shall run: the scale without single ones that were stopped."""
+        return max(0, self.web - len(withdrawn_of(self.service, number, "web")))
+
     # -- acting
 
     def plan(self):
@@ -110,8 +136,14 @@ class World(RuleBasedStateMachine):
         return plan_service(desired, observed, NOW, Timing())
 
     def release(self, number, generation):
-        group = ProcessGroup(process_type="web", quantity=self.web, command="run", env={})
-        return Release(version=version(number), generation=generation, groups=(group,))
+        group = ProcessGroup(process_type="web", quantity=self.due(number), command="run", env={})
+        return Release(
+            version=version(number),
+            generation=generation,
+            groups=(group,),
+            withdrawn=frozenset(self.service.withdrawn),
+            replacing=frozenset(self.service.replacing),
+        )
 
     def step(self):
         made = self.plan()
@@ -148,7 +180,9 @@ class World(RuleBasedStateMachine):
                 after = {each.id for each in pool.targets} if pool else set()
                 assert after <= self.ready | before, "newly routed to what is not ready"
                 if not self.service.stopped and self.service.target is not None:
-                    assert len(after) >= min(len(before & self.ready), self.web), "fewer serve than could"
+                    could = (before & self.ready) - set(self.service.withdrawn)
+                    due = self.due(self.service.target)
+                    assert len(after) >= min(len(could), due), "fewer serve than could"
                 for left in before - after:
                     if left in self.instances:
                         self.draining[left] = 1
@@ -157,6 +191,12 @@ class World(RuleBasedStateMachine):
                 self.pool = pool
             case Promote(version=number, generation=generation):
                 self.service = replace(self.service, current=number, current_generation=generation)
+            case KeepReplaced(instances=names) | ClearWishes(instances=names):
+                self.service = replace(
+                    self.service,
+                    replacing=tuple(each for each in self.service.replacing if each not in names),
+                    withdrawn=tuple(each for each in self.service.withdrawn if each not in names),
+                )
             case GiveUp():
                 self.service = replace(
                     self.service, target=self.service.current, generation=self.service.current_generation
@@ -187,7 +227,11 @@ class World(RuleBasedStateMachine):
             twin.step()
         else:
             raise AssertionError(f"never settles: {before}")
-        wanted = 0 if twin.service.stopped or twin.service.target is None else twin.web
+        wanted = twin.due(twin.service.target)
+        if twin.service.stopped or twin.service.target is None:
+            wanted = 0
+        else:
+            assert not twin.service.replacing or twin.crashes_for_ever()
         assert len(twin.instances) == wanted
         assert {each.version for each in twin.instances.values()} <= {twin.service.current}
         if twin.service.current is not None and not twin.crashes_for_ever():
