@@ -63,6 +63,10 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("releases", "releases:releases", "List an app's versions, newest first.", ("releases:list",)),
         Verb("releases:info", "releases:info", "Show one version."),
         Verb("rollback", "releases:rollback", "Release an older version's code and config again."),
+        Verb(
+            "deploys", "deploys:deploys", "List what is on its way: builds and rollouts.", ("deploys:list",)
+        ),
+        Verb("deploy:cancel", "deploys:cancel", "End the deploy that is under way."),
         Verb("builds", "builds:builds", "List an app's builds, newest first.", ("builds:list",)),
         Verb("builds:info", "builds:info", "Show one build."),
         Verb("builds:output", "builds:output", "Print the log of a build."),

@@ -34,6 +34,7 @@ from controller.types import (
 )
 from controller.views import (
     Change,
+    Deploy,
     RolloutStep,
     ServiceInfo,
     SharedChange,
@@ -267,6 +268,17 @@ class Client:
         """
         async for step in self._stream(RolloutStep, f"{_service(address)}/rollout", version=number):
             yield step
+
+    # Deploys
+
+    async def deploys(self, address: Address | None = None) -> Sequence[Deploy]:
+        """What is on its way: rollouts, running builds, then queued ones in the order they came."""
+        where = {"deployment": address.deployment, "service": address.service} if address else {}
+        return await self._get(list[Deploy], "/v1/deploys", **where)
+
+    async def cancel_deploy(self, address: Address) -> Deploy:
+        """End the one that is furthest on: running build, rollout, queued build. Raises Refused where none is."""
+        return await self._send(Deploy, "POST", f"{_service(address)}/deploy/cancel")
 
     # Domains
 

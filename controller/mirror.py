@@ -15,6 +15,8 @@ Record = Deployment | Service | Version | Build | Run | User | SshKey | Token
 """What is kept, one store key each."""
 
 R = TypeVar("R")
+_UNDER_WAY = ("", "under way")
+"""The group of builds that have yet to end; no deployment has an empty name."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -161,8 +163,8 @@ class Mirror:
         self._deployments = _Table(Deployment)
         self._services = _Table(Service, lambda each: [(each.deployment,)])
         self._versions = _Table(Version, lambda each: [(each.deployment, each.service)])
-        self._builds = _Table(Build, lambda each: [(each.deployment,), (each.deployment, each.service)])
         self._runs = _Table(Run, lambda each: [(each.deployment, each.service)])
+        self._builds = _Table(Build, _groups_of_build)
         self._users = _Table(User)
         self._keys = _Table(SshKey, lambda each: [(each.user,)])
         self._tokens = _Table(Token, lambda each: [(each.user,)])
@@ -225,6 +227,10 @@ class Mirror:
             key=lambda each: (each.created_at or _LONG_AGO, each.number, each.kind),
             reverse=True,
         )
+
+    def builds_under_way(self) -> Sequence[Build]:
+        """Of all services, in the order in which they were opened."""
+        return sorted(self._builds.all(*_UNDER_WAY), key=_opened)
 
     def user(self, name: str) -> User | None:
         return self._users.get(f"users/{name}")
@@ -305,6 +311,11 @@ class Mirror:
             self._journal.drop(int(key.partition("/")[2]))
         else:
             self._journal.add(from_json(Event, value))
+
+
+def _groups_of_build(build: Build) -> Sequence[tuple[str, ...]]:
+    groups: list[tuple[str, ...]] = [(build.deployment,), (build.deployment, build.service)]
+    return [*groups, _UNDER_WAY] if build.status.under_way else groups
 
 
 def _opened(build: Build) -> tuple[datetime, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -87,6 +88,34 @@ class VersionDiff:
     compared_with: int | None
     """None: with nothing, as no older version is there."""
     differences: tuple[Difference, ...]
+
+
+class DeployState(StrEnum):
+    """How far one is; those furthest on come first."""
+
+    ROLLING_OUT = "rolling-out"
+    BUILDING = "building"
+    QUEUED = "queued"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploy:
+    """Something on its way to serve: a build, or the rollout of a version."""
+
+    deployment: str
+    service: str
+    state: DeployState
+    build: str | None = None
+    """The build's id; None for a rollout."""
+    version: int | None = None
+    """The version that is rolled out, or restarted; None for a build."""
+    actor: str = ""
+    reason: str = ""
+    """In words, why it was begun."""
+    since: datetime | None = None
+    """When it began to be in this state."""
+    doing: str = ""
+    """In words, what it does now or waits for."""
 
 
 class VariableSource(StrEnum):

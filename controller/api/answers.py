@@ -27,6 +27,7 @@ from controller.types import (
 )
 from controller.views import (
     Change,
+    Deploy,
     RolloutStep,
     ServiceInfo,
     SharedChange,
@@ -38,6 +39,7 @@ from controller.views import (
 MODELS = (
     Build,
     Change,
+    Deploy,
     Deployment,
     Event,
     Instance,

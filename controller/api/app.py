@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from controller.api import (
     builds,
     deployments,
+    deploys,
     domains,
     events,
     keys,
@@ -63,6 +64,7 @@ def create_app(
         versions.routes(operations.versions, operations.rollouts, keep_alive=keep_alive),
         domains.routes(operations.domains),
         builds.routes(operations.builds),
+        deploys.routes(operations.deploys),
         users.routes(operations.users),
         keys.routes(operations.keys),
         tokens.routes(operations.credentials),

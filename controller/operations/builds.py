@@ -200,10 +200,9 @@ class BuildOperations:
         """At the start of the server: builds that were under way when it died are over."""
 
         def decide() -> Iterator[Put | EventDraft]:
-            for each in self._state.builds():
-                if each.status.under_way:
-                    why = f"the server stopped while it {_DOES[each.status]}"
-                    yield from _closed(each, BuildStatus.ABANDONED, why, self._clock())
+            for each in self._state.builds_under_way():
+                why = f"the server stopped while it {_DOES[each.status]}"
+                yield from _closed(each, BuildStatus.ABANDONED, why, self._clock())
 
         await self._state.transact(decide)
         await self.sweep_logs()

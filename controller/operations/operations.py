@@ -8,6 +8,7 @@ from controller.config import Settings
 from controller.operations.builds import BuildOperations
 from controller.operations.credentials import CredentialOperations, Sessions
 from controller.operations.deployments import DeploymentOperations
+from controller.operations.deploys import DeployOperations
 from controller.operations.domains import DomainOperations
 from controller.operations.instances import InstanceOperations
 from controller.operations.journal import JournalOperations
@@ -43,6 +44,7 @@ class Operations:
     versions: VersionOperations
     rollouts: RolloutOperations
     builds: BuildOperations
+    deploys: DeployOperations
     users: UserOperations
     keys: KeyOperations
     credentials: CredentialOperations
@@ -83,6 +85,7 @@ def make_operations(
 
     removal = Removal(state, runtime, clean)
     credentials = CredentialOperations(state, sessions, clock=clock)
+    rollouts = RolloutOperations(state, runtime, renew=credentials.renew, clock=clock)
     return Operations(
         server=ServerOperations(runtime, doorplate, domain=settings.domain),
         deployments=DeploymentOperations(state, removal, clock=clock),
@@ -100,8 +103,9 @@ def make_operations(
         instances=InstanceOperations(state, runtime, renew=credentials.renew),
         domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),
         versions=VersionOperations(state, runtime, clock=clock),
-        rollouts=RolloutOperations(state, runtime, renew=credentials.renew, clock=clock),
+        rollouts=rollouts,
         builds=builds,
+        deploys=DeployOperations(state, runtime, builds, rollouts),
         users=UserOperations(state, clock=clock),
         keys=KeyOperations(state, clock=clock),
         credentials=credentials,

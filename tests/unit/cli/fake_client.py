@@ -28,6 +28,8 @@ from controller.types import (
 )
 from controller.views import (
     Change,
+    Deploy,
+    DeployState,
     RolloutStep,
     ServiceInfo,
     SharedChange,
@@ -95,6 +97,26 @@ class FakeClient:
                 started_at=NOW,
                 finished_at=NOW,
             )
+        ]
+        self.deploys_ = [
+            Deploy(
+                deployment="foo",
+                service="app",
+                state=DeployState.BUILDING,
+                build="b3",
+                actor="bob",
+                reason="push of 3333333 to main",
+                doing="Python app detected",
+            ),
+            Deploy(
+                deployment="foo",
+                service="app",
+                state=DeployState.QUEUED,
+                build="b4",
+                actor="ann",
+                reason="push of 4444444 to main",
+                doing="Waiting for bob's push of 3333333 to main, under way since 12:00:00 UTC",
+            ),
         ]
         self.logs_ = [
             LogLine(
@@ -358,6 +380,12 @@ class FakeClient:
             self.services_[key] = replace(self.services_[key], current=number)
         self.versions_[key] = [ended if each.number == number else each for each in self.versions_[key]]
         yield RolloutStep(text=f"v{number} is done", done=True, version=ended, failure=self.broken_rollout)
+
+    async def deploys(self, address: Address | None = None) -> Sequence[Deploy]:
+        return self.deploys_
+
+    async def cancel_deploy(self, address: Address) -> Deploy:
+        return self.deploys_[0]
 
     async def domains(self, address: Address) -> Sequence[str]:
         return self._info(self._get(address)).domains

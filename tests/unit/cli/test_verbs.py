@@ -45,6 +45,8 @@ CASES = {
     "releases": ["releases", "-a", "foo"],
     "releases:info": ["releases:info", "-a", "foo", "v2"],
     "rollback": ["rollback", "-a", "foo", "v1"],
+    "deploys": ["deploys"],
+    "deploy:cancel": ["deploy:cancel", "-a", "foo"],
     "builds": ["builds", "-a", "foo"],
     "builds:info": ["builds:info", "-a", "foo"],
     "builds:output": ["builds:output", "-a", "foo", "b2"],

@@ -82,6 +82,8 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "builds.touch": (Right.DEPLOY, lambda ops, who, build: ops.builds.touch(who, build)),
     "builds.append_log": (Right.DEPLOY, lambda ops, who, build: ops.builds.append_log(who, build, ["x"])),
     "builds.close": (Right.DEPLOY, lambda ops, who, build: ops.builds.close(who, build, BuildStatus.FAILED)),
+    "deploys.list": (Right.VIEW, lambda ops, who, _: ops.deploys.list(who, deployment="foo")),
+    "deploys.cancel": (Right.DEPLOY, lambda ops, who, _: ops.deploys.cancel(who, FOO)),
     "builds.cancel": (Right.DEPLOY, lambda ops, who, build: ops.builds.cancel(who, build)),
     "users.grant": (Right.MANAGE, lambda ops, who, _: ops.users.grant(who, "sam", "foo", Right.VIEW)),
     "journal.list": (Right.VIEW, lambda ops, who, _: ops.journal.list(who, deployment="foo")),
