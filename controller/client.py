@@ -25,6 +25,7 @@ from controller.types import (
     Event,
     Instance,
     LogLine,
+    LogSource,
     Right,
     Service,
     SshKey,
@@ -299,18 +300,31 @@ class Client:
         self,
         address: Address,
         *,
-        lines: int = 100,
-        follow: bool = False,
+        sources: Sequence[LogSource] = (),
+        process: str | None = None,
         instance: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        text: str = "",
+        lines: int | None = None,
+        follow: bool = False,
     ) -> AsyncIterator[LogLine]:
-        """The last lines, then (with `follow`) new ones; of the process type that the address names, if any."""
+        """Lines of the past by time, then (with `follow`) new ones; of the process type that the address names, if any.
+
+        No `sources`: all of them. `process`: `web` or `web.1`. `since`, `until`: `10m` or a moment in ISO 8601.
+        `text`: that is in the line, `*` stands for anything. `lines`: the last so many; None: 100, or all with `since`.
+        """
         stream = self._stream(
             LogLine,
             f"{_service(address)}/logs",
+            source=",".join(sources) or None,
+            process=process or address.process_type,
+            instance=instance,
+            since=since,
+            until=until,
+            text=text or None,
             lines=lines,
             follow=str(follow).lower(),
-            instance=instance,
-            process=address.process_type,
         )
         async for line in stream:
             yield line

@@ -462,8 +462,13 @@ class Event:
 
 class LogSource(StrEnum):
     APP = "app"
+    """What instances print."""
     BUILD = "build"
+    """What builds print."""
+    ROUTER = "router"
+    """Requests, and what the router answered them with."""
     SYSTEM = "system"
+    """What the server did with the service, and what it noticed of its instances."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -473,7 +478,7 @@ class LogLine:
     time: datetime
     source: LogSource
     instance: str
-    """Instance id, or build id."""
+    """Id of an instance or a build; empty where it concerns none (no instance was there for a request)."""
     process: str
-    """`web.1`, or the build id."""
+    """`web.1`; the build id; `web` of a request that no instance took; `deploy` and such of the server's own."""
     text: str

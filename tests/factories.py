@@ -11,6 +11,8 @@ from controller.types import (
     Deployment,
     Instance,
     InstanceState,
+    LogLine,
+    LogSource,
     Run,
     RunKind,
     Service,
@@ -77,3 +79,8 @@ def run(number: int = 1, kind: RunKind = RunKind.RUN, **changes: Any) -> Run:
     } | changes
     name = f"foo-app-{values['version']}-{kind}-{number}"
     return Run(id=name, deployment="foo", service="app", kind=kind, number=number, **values)
+
+
+def log_line(text: str = "hello", **changes: Any) -> LogLine:
+    line = LogLine(time=NOW, source=LogSource.APP, instance="foo-app-1-web-1", process="web.1", text=text)
+    return replace(line, **changes)

@@ -1,56 +1,105 @@
-"""Logs: what the processes of an app print."""
-
-from dataclasses import replace
+"""Logs: what an app prints, is built with, is asked, and what the server does with it."""
 
 import click
 
-from cli.commands.apps import UNNAMED_SHOWN
-from cli.commands.ps import process_name
 from cli.context import Context, opened
 from cli.grammar import app_command
 from cli.output import timestamp
-from controller.errors import NotFound
+from controller.errors import InvalidInput
 from controller.names import Address, check_process_type
+from controller.types import LogSource
+
+SOURCES = ", ".join(LogSource)
 
 
-@app_command(example="moor logs -a foo -t\nmoor logs -a foo -n 20 -p web.1")
+def _sources(
+    _ctx: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
+) -> tuple[LogSource, ...]:
+    words = [word.strip() for each in given for word in each.split(",") if word.strip()]
+    try:
+        return tuple(LogSource(word) for word in words)
+    except ValueError as error:
+        raise click.BadParameter(f"choose of {SOURCES}, several with commas.") from error
+
+
+@app_command(
+    example="moor logs -a foo -t\n"
+    "moor logs -a foo -n 20 -p web.1\n"
+    "moor logs -a foo --source app,router --since 10m --grep timeout\n"
+    "moor logs -a foo --instance foo-app-12-web-1"
+)
 @click.option("-t", "--tail", "-f", "--follow", "follow", is_flag=True, help="Go on printing as lines come.")
 @click.option(
     "-n",
     "--num",
     "lines",
     type=click.IntRange(0, 10_000),
-    default=100,
-    show_default=True,
-    help="How many lines of the past.",
+    help="How many lines of the past.  [default: 100, or all with --since]",
+)
+@click.option(
+    "-s",
+    "--source",
+    "sources",
+    metavar="SOURCE",
+    multiple=True,
+    callback=_sources,
+    help=f"Only of these sources, several with commas: {SOURCES}.",
 )
 @click.option(
     "-p", "--ps", "process", metavar="PROCESS", help="Only this process type (web) or process (web.1)."
 )
-async def logs(context: Context, *, address: Address, follow: bool, lines: int, process: str | None) -> None:
+@click.option(
+    "-i", "--instance", metavar="ID", help="Only this instance, running or gone (foo-app-12-web-1), or build."
+)
+@click.option("--since", metavar="TIME", help="From then on: 10m or 2d ago, or 2026-11-22T08:00 (UTC).")
+@click.option("--until", metavar="TIME", help="Up to then.")
+@click.option(
+    "-g",
+    "--grep",
+    "text",
+    metavar="TEXT",
+    default="",
+    help="Only lines with this text; * stands for anything.",
+)
+async def logs(
+    context: Context,
+    *,
+    address: Address,
+    follow: bool,
+    lines: int | None,
+    sources: tuple[LogSource, ...],
+    process: str | None,
+    instance: str | None,
+    since: str | None,
+    until: str | None,
+    text: str,
+) -> None:
     """Over SSH `logs foo -t` ends when the terminal closes."""
     output = context.output
-    instance = None
     if process is not None:
-        address, instance = await _selected(context, address, process)
-    async with opened(context.client.logs(address, lines=lines, follow=follow, instance=instance)) as stream:
+        _check_process(process)
+    found = context.client.logs(
+        address,
+        sources=sources,
+        process=process,
+        instance=instance,
+        since=since,
+        until=until,
+        text=text,
+        lines=lines,
+        follow=follow,
+    )
+    async with opened(found) as stream:
         async for line in stream:
             output.line(f"{timestamp(line.time)} {line.source.value}[{line.process}]: {line.text}")
             output.record(line)
             await output.drain()
 
 
-async def _selected(context: Context, address: Address, process: str) -> tuple[Address, str | None]:
-    """Where `web` or `web.1` is to be asked for: the address with its process type, and an instance's id."""
-    process_type, dot, _ = process.partition(".")
+def _check_process(process: str) -> None:
+    process_type, dot, number = process.partition(".")
     check_process_type(process_type)
-    instances = await context.client.instances(address)
-    if dot:
-        matching = [each for each in instances if process_name(each) == process]
-        if not matching:
-            known = ", ".join(sorted({process_name(each) for each in instances})) or "nothing"
-            raise NotFound(f"{address} has no process {process} now; what runs: {known}.")
-        return address, max(matching, key=lambda each: (each.version, each.generation)).id
-    if process_type == UNNAMED_SHOWN and any(not each.process_type for each in instances):
-        return address, None  # it has no other process type
-    return replace(address, process_type=process_type), None
+    if dot and not number.isdecimal():
+        raise InvalidInput(
+            "process", f"{process!a} is no process: write a type (web) or one process (web.1)."
+        )

@@ -12,6 +12,7 @@ from controller.api import (
     domains,
     events,
     keys,
+    logs,
     problems,
     processes,
     secrets,
@@ -58,9 +59,8 @@ def create_app(
         server.routes(operations.server),
         deployments.routes(operations.deployments, operations.shared),
         services.routes(operations.services),
-        processes.routes(
-            operations.processes, operations.instances, operations.services, keep_alive=keep_alive
-        ),
+        processes.routes(operations.processes, operations.instances, operations.services),
+        logs.routes(operations.logs, keep_alive=keep_alive),
         versions.routes(operations.versions, operations.rollouts, keep_alive=keep_alive),
         domains.routes(operations.domains),
         builds.routes(operations.builds),

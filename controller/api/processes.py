@@ -10,11 +10,10 @@ from controller.api.answers import answers, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
 from controller.api.paths import SERVICE, At
-from controller.api.streams import MEDIA_TYPE, NdjsonStream
 from controller.operations.instances import InstanceOperations
 from controller.operations.processes import ProcessOperations
 from controller.operations.services import ServiceOperations
-from controller.types import Instance, LogLine, Version
+from controller.types import Instance, Version
 from controller.views import ServiceInfo
 
 ProcessType = Annotated[str | None, Query(description="Only this process type.", examples=["web"])]
@@ -44,11 +43,7 @@ class Maintenance(Body):
 
 
 def routes(
-    processes: ProcessOperations,
-    instances: InstanceOperations,
-    services: ServiceOperations,
-    *,
-    keep_alive: float,
+    processes: ProcessOperations, instances: InstanceOperations, services: ServiceOperations
 ) -> APIRouter:
     router = APIRouter(tags=["processes"])
     changed = answers(ServiceInfo, 403, 404)
@@ -86,26 +81,5 @@ def routes(
     async def index(asker: Asker, at: At, process: ProcessType = None) -> Response:
         """What runs, as of a moment ago."""
         return respond(instances.list(asker, replace(at, process_type=process)))
-
-    @router.get(
-        f"{SERVICE}/logs",
-        summary="Read what instances print",
-        status_code=200,
-        response_class=NdjsonStream,
-        responses=answers(LogLine, 404, 409, media=MEDIA_TYPE),
-    )
-    async def logs(
-        asker: Asker,
-        at: At,
-        lines: Annotated[int, Query(description="Lines of the past.", ge=0)] = 100,
-        follow: Annotated[bool, Query(description="Go on with what comes.")] = False,
-        instance: Annotated[str | None, Query(description="Only this instance's.")] = None,
-        process: ProcessType = None,
-    ) -> Response:
-        """One JSON object a line. Blank lines are signs of life; `{"problem": …}` is an error on the way."""
-        found = instances.logs(
-            asker, replace(at, process_type=process), lines=lines, follow=follow, instance=instance
-        )
-        return NdjsonStream(found, keep_alive=keep_alive)
 
     return router

@@ -4,11 +4,12 @@ Every call is idempotent. What a backend is told about an instance it gives back
 after the controller was killed and started again, so that instances are adopted by their labels.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from controller.types import Artifact, Instance, LogLine
+from controller.logs.query import LogQuery, LogStream
+from controller.types import Artifact, Instance
 
 
 class BackendError(Exception):
@@ -82,21 +83,12 @@ class Backend(Protocol):
 
 @runtime_checkable
 class SupportsLogs(Protocol):
-    """Keeps what instances print."""
+    """Keeps what instances print, and what it notices of them."""
 
-    def logs(
-        self,
-        *,
-        deployment: str,
-        service: str,
-        process_type: str | None = None,
-        instance: str | None = None,
-        lines: int = 100,
-        follow: bool = False,
-    ) -> AsyncIterator[LogLine]:
-        """The last `lines` lines over all matching instances in order of time, then (with `follow`) new ones.
+    def logs(self, query: LogQuery) -> LogStream:
+        """The lines of matching instances, also of those that are gone: of sources `app` and `system`.
 
-        Instances that appear later join in. The iterator may be closed at any moment.
+        Instances that appear later join in while it is followed.
         """
 
 

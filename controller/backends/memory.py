@@ -5,13 +5,13 @@ answer, crash, be out of reach) can be switched on, so that a loop can be tried 
 """
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from controller.backends.base import BackendError, InstanceSpec, Observation
 from controller.backends.labels import process_name, to_instance, to_labels
+from controller.logs.query import LogQuery, LogStream
 from controller.types import Instance, InstanceState, LogLine, LogSource
 from router.changelog import ChangeLog
 
@@ -67,6 +67,39 @@ class _Running:
     """As it was last observed."""
 
 
+class _Printed:
+    """What instances were told to print."""
+
+    def __init__(self, query: LogQuery, lines: list[LogLine], more: asyncio.Event) -> None:
+        self._query = query
+        self._lines = lines
+        self._more = more
+        self._read = 0
+
+    async def past(self) -> AsyncGenerator[LogLine, None]:
+        found = self._fresh()
+        skipped = 0 if self._query.lines is None else max(0, len(found) - self._query.lines)
+        for line in found[skipped:]:
+            yield line
+
+    async def following(self) -> AsyncGenerator[LogLine, None]:
+        while True:
+            for line in self._fresh():
+                yield line
+            while self._read == len(self._lines):
+                self._more.clear()
+                await self._more.wait()
+
+    def _fresh(self) -> list[LogLine]:
+        first, self._read = self._read, len(self._lines)
+        prefix = f"{self._query.deployment}-{self._query.service}-"
+        return [
+            each
+            for each in self._lines[first : self._read]
+            if each.instance.startswith(prefix) and self._query.accepts(each)
+        ]
+
+
 class MemoryBackend:
     """Implements Backend, SupportsLogs and SupportsShutdown."""
 
@@ -120,35 +153,8 @@ class MemoryBackend:
         for name in list(self.world.instances):
             await self.stop(name, grace=0)
 
-    async def logs(
-        self,
-        *,
-        deployment: str,
-        service: str,
-        process_type: str | None = None,
-        instance: str | None = None,
-        lines: int = 100,
-        follow: bool = False,
-    ) -> AsyncIterator[LogLine]:
-        prefix = f"{deployment}-{service}-"
-        position, limit = 0, lines
-        while True:
-            first, position = position, len(self.world.lines)
-            found = [
-                each
-                for each in self.world.lines[first:position]
-                if each.instance.startswith(prefix)
-                and instance in (None, each.instance)
-                and process_type in (None, each.process.rpartition(".")[0])
-            ]
-            for line in found[max(0, len(found) - limit) :]:
-                yield line
-            limit = sys.maxsize
-            if not follow:
-                return
-            while position == len(self.world.lines):
-                self._printed.clear()
-                await self._printed.wait()
+    def logs(self, query: LogQuery) -> LogStream:
+        return _Printed(query, self.world.lines, self._printed)
 
     # Switches for tests
 

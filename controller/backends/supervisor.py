@@ -6,7 +6,7 @@ where it does not run (first use, reboot, killed), the next call starts it, and 
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 from controller.backends.base import BackendError, InstanceSpec, Observation
 from controller.backends.keeper.client import KeeperClient
 from controller.backends.labels import to_instance, to_labels
-from controller.backends.logs import Selection, read_logs
-from controller.types import Instance, InstanceState, LogLine
+from controller.backends.logs import instance_logs
+from controller.logs.query import LogQuery, LogStream
+from controller.types import Instance, InstanceState
 
 Prepare = Callable[[InstanceSpec], Awaitable[Path]]
 """Returns the folder with the unpacked artifact; may raise BackendError."""
@@ -76,24 +77,8 @@ class SupervisorBackend:
             raise BackendError("Some instances do not end, not even by SIGKILL.") from error
         await self._keeper.end()
 
-    def logs(
-        self,
-        *,
-        deployment: str,
-        service: str,
-        process_type: str | None = None,
-        instance: str | None = None,
-        lines: int = 100,
-        follow: bool = False,
-    ) -> AsyncIterator[LogLine]:
-        selection = Selection(
-            folder=self._logs / deployment / service,
-            deployment=deployment,
-            service=service,
-            process_type=process_type,
-            instance=instance,
-        )
-        return read_logs(selection, lines=lines, follow=follow)
+    def logs(self, query: LogQuery) -> LogStream:
+        return instance_logs(self._logs / query.deployment / query.service, query)
 
     def _request(self, spec: InstanceSpec, folder: Path) -> dict[str, Any]:
         """What `keeper.program.Request` parses."""

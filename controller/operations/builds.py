@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from controller.errors import Conflict, InvalidInput, NotFound, Refused
+from controller.logs.builds import BuildLogs
 from controller.names import Address
 from controller.operations.access import Actor
 from controller.operations.artifacts import check_artifact, check_commit
@@ -26,18 +27,13 @@ MAX_TEXT = 200
 MAX_ERROR = 2000
 """Characters that tell why a build failed; the log has the rest."""
 
-MAX_LOG = 16 * 1024**2
-"""Bytes of one build's log; what comes after that is left out, and said to be."""
-
-CUT = b"[this log is full; the rest of the output was left out]\n"
-
 
 class BuildOperations:
     def __init__(self, state: State, *, folder: Path, keep: int, clock: Callable[[], datetime]) -> None:
         """`folder` holds the logs, `<build id>.log`; it is made when missing. `keep`: how many ended builds
         each service keeps, with their logs."""
         self._state = state
-        self._folder = folder
+        self._logs = BuildLogs(folder)
         self._keep = max(keep, 1)
         self._clock = clock
         self._heard: dict[str, datetime] = {}
@@ -92,7 +88,7 @@ class BuildOperations:
 
         await self._state.transact(decide)
         self._heard[opened.id] = now
-        await asyncio.to_thread(self._remove_logs, [each.id for each in forgotten])
+        await asyncio.to_thread(self._logs.remove, [each.id for each in forgotten])
         return opened
 
     async def touch(
@@ -138,7 +134,7 @@ class BuildOperations:
         """Raises Conflict once the build has ended."""
         self._check_under_way(self.get(asker, build, Right.DEPLOY))
         self._heard[build] = self._clock()
-        await asyncio.to_thread(self._append, build, lines)
+        await asyncio.to_thread(self._logs.append, build, lines, self._clock())
 
     async def close(
         self,
@@ -194,7 +190,7 @@ class BuildOperations:
     async def log(self, asker: Actor, build: str) -> str:
         """What it printed so far."""
         found = self.get(asker, build)
-        return await asyncio.to_thread(self._read, found.id)
+        return await asyncio.to_thread(self._logs.read, found.id)
 
     async def abandon(self) -> None:
         """At the start of the server: builds that were under way when it died are over."""
@@ -209,38 +205,13 @@ class BuildOperations:
 
     async def sweep_logs(self) -> None:
         """Remove the logs of builds that are no longer known."""
-        logs = await asyncio.to_thread(lambda: [path.stem for path in self._folder.glob("*.log")])
+        logs = await asyncio.to_thread(self._logs.known)
         gone = [each for each in logs if self._state.build(each) is None]
-        await asyncio.to_thread(self._remove_logs, gone)
+        await asyncio.to_thread(self._logs.remove, gone)
 
     def _check_under_way(self, build: Build) -> None:
         if not build.status.under_way:
             raise Conflict(f"Build {build.id} has ended: it {_ENDED[build.status]}.")
-
-    # Files. Only ids that the state knows get here, so they are safe in a path.
-
-    def _path(self, build: str) -> Path:
-        return self._folder / f"{build}.log"
-
-    def _append(self, build: str, lines: Sequence[str]) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        text = "".join(f"{line}\n" for line in lines).encode(errors="replace")
-        with self._path(build).open("ab") as file:
-            room = MAX_LOG - file.tell()
-            if len(text) <= room:
-                file.write(text)
-            elif room >= 0:
-                file.write(text[:room] + b"\n" + CUT)
-
-    def _read(self, build: str) -> str:
-        try:
-            return self._path(build).read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
-
-    def _remove_logs(self, builds: Iterable[str]) -> None:
-        for each in builds:
-            self._path(each).unlink(missing_ok=True)
 
 
 _DOES = {BuildStatus.QUEUED: "waited", BuildStatus.RUNNING: "ran"}

@@ -13,6 +13,7 @@ from controller.operations.domains import DomainOperations
 from controller.operations.instances import InstanceOperations
 from controller.operations.journal import JournalOperations
 from controller.operations.keys import KeyOperations
+from controller.operations.logs import LogOperations
 from controller.operations.processes import ProcessOperations
 from controller.operations.removal import Cleanup, Removal
 from controller.operations.rollouts import RolloutOperations
@@ -40,6 +41,7 @@ class Operations:
     shared: SharedConfigOperations
     processes: ProcessOperations
     instances: InstanceOperations
+    logs: LogOperations
     domains: DomainOperations
     versions: VersionOperations
     rollouts: RolloutOperations
@@ -100,7 +102,15 @@ def make_operations(
         ),
         shared=SharedConfigOperations(state, runtime, clock=clock),
         processes=ProcessOperations(state, runtime, clock=clock),
-        instances=InstanceOperations(state, runtime, renew=credentials.renew),
+        instances=InstanceOperations(state, runtime),
+        logs=LogOperations(
+            state,
+            runtime,
+            builds=settings.folders.builds,
+            logs=settings.folders.logs,
+            renew=credentials.renew,
+            clock=clock,
+        ),
         domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),
         versions=VersionOperations(state, runtime, clock=clock),
         rollouts=rollouts,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from controller.backends.base import Backend, BackendError, SupportsLogs
+from controller.logs.query import LogQuery
 from controller.reconcile.act_runs import RunActor
 from controller.reconcile.actions import (
     Action,
@@ -263,9 +264,13 @@ class Actor:
         deployment, service = action.key
         try:
             async with asyncio.timeout(5):
-                async for line in self._backend.logs(
-                    deployment=deployment, service=service, instance=action.instances[0], lines=FAILURE_LINES
-                ):
+                query = LogQuery(
+                    deployment=deployment,
+                    service=service,
+                    instance=action.instances[0],
+                    lines=FAILURE_LINES,
+                )
+                async for line in self._backend.logs(query).past():
                     lines.append(line.text)
         except (BackendError, TimeoutError) as error:
             log.warning(
@@ -277,15 +282,18 @@ class Actor:
 def _draft(action: Action) -> EventDraft | None:
     """The journal entry for an action that is about to be performed; None where its outcome is told instead."""
     deployment, service = action.key
+    data = {}
     match action:
         case Start(spec=spec, reason=reason):
             kind, text = "instance.start", f"Starting {spec.id}: {reason}"
+            data = {"instance": spec.id}
         case Stop(instance=instance, reason=reason):
             kind, text = "instance.stop", f"Stopping {instance}: {reason}"
+            data = {"instance": instance}
         case Route(reason=reason):
             kind, text = "route.changed", f"Routing: {reason}"
         case EndRun(run=run, reason=reason):
             kind, text = "run.stop", f"Ending {run.process}: {reason}"
         case _:
             return None
-    return EventDraft(kind=kind, deployment=deployment, service=service, text=text)
+    return EventDraft(kind=kind, deployment=deployment, service=service, text=text, data=data)

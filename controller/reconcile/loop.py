@@ -343,7 +343,13 @@ class Reconciler:
                 told[each.id], kind = self._health_word(each, before.get(each.id, ""))
                 if told[each.id] != before.get(each.id, ""):
                     drafts.append(
-                        EventDraft(kind=kind, deployment=key[0], service=key[1], text=told[each.id])
+                        EventDraft(
+                            kind=kind,
+                            deployment=key[0],
+                            service=key[1],
+                            text=told[each.id],
+                            data={"instance": each.id},
+                        )
                     )
             if told:
                 self._told[key] = told

@@ -23,6 +23,7 @@ from controller.backends.keeper import client as keeper_client
 from controller.backends.keeper.processes import Census, Family, read_process
 from controller.backends.memory import Behaviour, MemoryBackend, MemoryWorld
 from controller.backends.supervisor import SupervisorBackend
+from controller.logs.query import LogQuery, Pattern, read
 from controller.types import Artifact, ArtifactKind, Instance, InstanceState, LogLine, LogSource
 
 UID = 42001
@@ -344,8 +345,8 @@ async def test_shutdown_leaves_nothing(rig: Rig) -> None:
 
 async def lines_of(backend: Backend, **changes: Any) -> list[LogLine]:
     assert isinstance(backend, SupportsLogs)
-    found = backend.logs(deployment="foo", service="app", **changes)
-    return [each async for each in found if each.source is LogSource.APP]
+    query = LogQuery(deployment="foo", service="app", **changes)
+    return [each async for each in backend.logs(query).past() if each.source is LogSource.APP]
 
 
 async def test_lines_of_all_instances_come_in_order_and_by_filter(rig: Rig) -> None:
@@ -362,11 +363,17 @@ async def test_lines_of_all_instances_come_in_order_and_by_filter(rig: Rig) -> N
         await eventually(kept)
     assert [each.text for each in await lines_of(backend)] == [f"line {each}" for each in range(6)]
     assert [each.text for each in await lines_of(backend, lines=2)] == ["line 4", "line 5"]
+    assert [each.text for each in await lines_of(backend, lines=None)][:2] == ["line 0", "line 1"]
+    assert [each.text for each in await lines_of(backend, pattern=Pattern("LINE*3"))] == ["line 3"]
+    assert await lines_of(backend, sources=frozenset({LogSource.ROUTER})) == []
+    third = (await lines_of(backend))[3].time
+    assert [each.text for each in await lines_of(backend, since=third)] == ["line 3", "line 4", "line 5"]
+    assert [each.text for each in await lines_of(backend, until=third)] == ["line 0", "line 1", "line 2"]
     assert await lines_of(backend, lines=0) == []
-    assert {each.process for each in await lines_of(backend, process_type="worker")} == {"worker.1"}
+    assert {each.process for each in await lines_of(backend, process="worker")} == {"worker.1"}
     assert {each.instance for each in await lines_of(backend, instance=web.id)} == {web.id}
     await backend.stop(web.id, grace=5)
-    assert len(await lines_of(backend, process_type="web")) == 3, "lines outlive their instance"
+    assert len(await lines_of(backend, process="web.1")) == 3, "lines outlive their instance"
 
 
 async def test_following_sees_new_lines_and_new_instances(rig: Rig) -> None:
@@ -379,7 +386,8 @@ async def test_following_sees_new_lines_and_new_instances(rig: Rig) -> None:
 
     await eventually(kept)
     got: list[str] = []
-    follow = backend.logs(deployment="foo", service="app", follow=True)
+    assert isinstance(backend, SupportsLogs)
+    follow = read(backend.logs(LogQuery(deployment="foo", service="app")), follow=True)
     async with asyncio.timeout(15), aclosing(follow) as lines:  # type: ignore[type-var]
         async for line in lines:
             if line.source is not LogSource.APP:
@@ -822,11 +830,12 @@ async def test_whatever_is_printed_is_kept_as_lines(real: SupervisorRig) -> None
     await backend.start(spec(command="exec python3 prints.py"))
 
     async def exited() -> bool:
-        found = backend.logs(deployment="foo", service="app")
+        found = backend.logs(LogQuery(deployment="foo", service="app")).past()
         return any(each.source is LogSource.SYSTEM for each in [line async for line in found])
 
     await eventually(exited)
-    all_lines = [each async for each in backend.logs(deployment="foo", service="app", lines=1000)]
+    query = LogQuery(deployment="foo", service="app", lines=1000)
+    all_lines = [each async for each in backend.logs(query).past()]
     texts = [each.text for each in all_lines][: [each.source for each in all_lines].index(LogSource.SYSTEM)]
     assert texts[:5] == ["out", "err", "partial", "\ufffd\0binary", ""]
     assert "".join(texts[5:-1]) == "z" * 1_000_000

@@ -403,9 +403,30 @@ class FakeClient:
         return self._info(self.services_[key]).domains
 
     async def logs(
-        self, address: Address, *, lines: int = 100, follow: bool = False, instance: str | None = None
+        self,
+        address: Address,
+        *,
+        sources: Sequence[LogSource] = (),
+        process: str | None = None,
+        instance: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        text: str = "",
+        lines: int | None = None,
+        follow: bool = False,
     ) -> AsyncIterator[LogLine]:
-        self.calls.append(("logs", address, lines, follow, instance))
+        asked = {
+            "sources": sources,
+            "process": process,
+            "instance": instance,
+            "since": since,
+            "until": until,
+            "text": text,
+            "lines": lines,
+            "follow": follow,
+        }
+        given = {name: value for name, value in asked.items() if value not in (None, "", (), False)}
+        self.calls.append(("logs", address, given))
         self._get(address)
         for each in self.logs_:
             yield each

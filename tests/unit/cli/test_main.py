@@ -244,30 +244,30 @@ async def test_config_words_must_be_pairs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("process", "address", "instance"),
+    ("words", "asked"),
     [
-        (None, Address("foo"), None),
-        ("worker", Address("foo", process_type="worker"), None),
-        ("worker.1", Address("foo"), "foo-app-2-worker-1"),
+        ([], {}),
+        (["-n", "5", "-p", "web.1"], {"lines": 5, "process": "web.1"}),
+        (["--source", "app,router", "-s", "build"], {"sources": ("app", "router", "build")}),
+        (["--instance", "foo-app-1-web-1"], {"instance": "foo-app-1-web-1"}),
+        (["--since", "10m", "--until", "2026-11-22T08:00"], {"since": "10m", "until": "2026-11-22T08:00"}),
+        (["--grep", "time*out", "-t"], {"text": "time*out", "follow": True}),
     ],
 )
-async def test_logs_of_one_process(process: str | None, address: Address, instance: str | None) -> None:
+async def test_logs_are_asked_for_as_the_options_say(words: list[str], asked: dict[str, Any]) -> None:
     call = ssh()
-    await call("logs", "foo", "-n", "5", *(["-p", process] if process else []))
-    assert call.client.calls == [("logs", address, 5, False, instance)]
+    await call("logs", "foo", *words)
+    assert call.client.calls == [("logs", Address("foo"), asked)]
 
 
-async def test_logs_of_a_process_that_does_not_run_name_those_that_do() -> None:
-    result = await ssh()("logs", "foo", "-p", "web.9")
-    assert result.status == 1
-    assert "web.1, web.2, worker.1" in result.err
+@pytest.mark.parametrize("words", [["-s", "apps"], ["-n", "-1"], ["-n", "10001"]])
+async def test_options_of_logs_that_are_off_are_refused(words: list[str]) -> None:
+    assert (await ssh()("logs", "foo", *words)).status == 2
 
 
-async def test_web_is_the_unnamed_process_type_of_a_service_that_has_no_other() -> None:
-    call = ssh()
-    await call("set-service", "bare", "company/redis")
-    await call("logs", "bare/redis", "-p", "web")
-    assert call.client.calls[-1] == ("logs", Address("bare", "redis"), 100, False, None)
+@pytest.mark.parametrize("process", ["web.x", "web.", "w b", "../x"])
+async def test_what_is_no_process_is_refused(process: str) -> None:
+    assert (await ssh()("logs", "foo", "-p", process)).status == 1
 
 
 async def test_logs_with_json_are_one_document_a_line() -> None:

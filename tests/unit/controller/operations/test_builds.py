@@ -3,6 +3,7 @@
 import pytest
 
 from controller.errors import Conflict, InvalidInput, NotFound, Refused
+from controller.logs import builds as logs
 from controller.operations import builds as module
 from controller.types import BuildStatus
 from tests.factories import slug
@@ -121,13 +122,13 @@ async def test_logs_of_a_destroyed_service_go_with_it(world: World):
 
 
 async def test_a_log_that_is_full_says_so_once(world: World, monkeypatch):
-    monkeypatch.setattr(module, "MAX_LOG", 10)
+    monkeypatch.setattr(logs, "MAX_BYTES", 2 * len("2026-01-01T00:00:00.000000Z build abcd\n"))
     await world.app()
     ops = world.operations.builds
     build = await ops.open(ADMIN, FOO, commit=None)
     for _ in range(4):
         await ops.append_log(ADMIN, build.id, ["abcd"])
-    assert await ops.log(ADMIN, build.id) == f"abcd\nabcd\n\n{module.CUT.decode()}"
+    assert await ops.log(ADMIN, build.id) == f"abcd\nabcd\n{logs.CUT}\n"
 
 
 @pytest.mark.parametrize("odd", ["", "../../etc/passwd", "x", "\0"])

@@ -8,12 +8,13 @@ import pytest
 
 from controller.difference import HIDDEN
 from controller.errors import Forbidden, NotFound
+from controller.logs.query import LogQuery
 from controller.names import Address
 from controller.operations.access import Actor
 from controller.operations.operations import Operations
 from controller.state import put
-from controller.types import BuildStatus, Deployment, Right, User
-from tests.factories import instance, slug
+from controller.types import BuildStatus, Deployment, LogLine, LogSource, Right, User
+from tests.factories import instance, log_line, slug
 from tests.unit.controller.world import ADMIN, FOO, World
 
 Call = Callable[[Operations, Actor, str], Any]
@@ -54,7 +55,7 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         lambda ops, who, _: ops.processes.set_maintenance(who, FOO, True),
     ),
     "instances.list": (Right.VIEW, lambda ops, who, _: ops.instances.list(who, FOO)),
-    "instances.logs": (Right.VIEW, lambda ops, who, _: ops.instances.logs(who, FOO)),
+    "logs.read": (Right.VIEW, lambda ops, who, _: ops.logs.read(who, FOO)),
     "domains.list": (Right.VIEW, lambda ops, who, _: ops.domains.list(who, FOO)),
     "domains.change": (Right.OPERATE, lambda ops, who, _: ops.domains.change(who, FOO, add=["www.x.org"])),
     "versions.list": (Right.VIEW, lambda ops, who, _: ops.versions.list(who, FOO)),
@@ -116,8 +117,8 @@ FOR_EVERYBODY = {
 
 
 class Logs:
-    def logs(self, **_: Any) -> str:
-        return "lines"
+    def logs(self, query: LogQuery) -> object:
+        return object()
 
 
 async def prepare(world: World) -> str:
@@ -266,19 +267,27 @@ async def test_following_logs_ends_with_the_right_to(world: World):
     class Endless:
         closed = False
 
-        async def logs(self, **_: Any) -> AsyncIterator[str]:
+        def logs(self, query: LogQuery) -> "Endless":
+            return self
+
+        async def past(self) -> AsyncIterator[LogLine]:
+            for each in ():
+                yield each
+
+        async def following(self) -> AsyncIterator[LogLine]:
             try:
                 while True:
-                    yield "line"
+                    yield log_line("line")
             finally:
                 Endless.closed = True
 
     await world.app()
     world.runtime.backend = Endless()
     robin = await world.user("robin", foo=Right.VIEW)
-    lines = world.operations.instances.logs(robin, FOO, follow=True)
-    assert await anext(lines) == "line"
+    lines = world.operations.logs.read(robin, FOO, sources=[LogSource.APP], follow=True)
+    assert (await anext(lines)).text == "line"
     await world.operations.users.grant(ADMIN, "robin", "foo", None)
     with pytest.raises(NotFound):
-        await anext(lines)
+        while True:
+            await anext(lines)
     assert Endless.closed

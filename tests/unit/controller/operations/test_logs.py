@@ -1,0 +1,97 @@
+"""The logs of a service: its journal and builds among what its instances print."""
+
+import asyncio
+
+import pytest
+
+from controller.errors import NotFound
+from controller.names import Address
+from controller.operations.operations import Operations
+from controller.state import EventDraft
+from controller.types import LogSource, Right
+from tests.unit.controller.world import ADMIN, FOO, World
+
+
+async def logged(operations: Operations, address: Address = FOO, **asked: object) -> list[tuple[str, str]]:
+    lines = operations.logs.read(ADMIN, address, **asked)  # type: ignore[arg-type]
+    return [(f"{each.source}[{each.process}]", each.text) async for each in lines]
+
+
+async def test_journal_of_the_service_is_part_of_its_logs(world: World) -> None:
+    await world.app()
+    await world.push()
+    await world.live()
+    await world.state.commit(
+        events=[
+            EventDraft(
+                kind="instance.crashed",
+                deployment="foo",
+                service="app",
+                text="foo-app-1-web-2 exited with status 1",
+                data={"instance": "foo-app-1-web-2"},
+            )
+        ]
+    )
+    found = await logged(world.operations, sources=[LogSource.SYSTEM])
+    assert ("system[deploy]", "v1 serves") in found
+    assert found[-1] == ("system[web.2]", "foo-app-1-web-2 exited with status 1")
+    assert await logged(world.operations, instance="foo-app-1-web-2") == found[-1:]
+    assert await logged(world.operations, process="web") == found[-1:]
+    assert await logged(world.operations, lines=1) == found[-1:]
+    assert await logged(world.operations, text="SERVES") == [("system[deploy]", "v1 serves")]
+
+
+async def test_journal_of_an_older_app_of_the_same_name_is_not_part_of_them(world: World) -> None:
+    await world.app()
+    await world.push()
+    await world.live()
+    await world.operations.deployments.destroy(ADMIN, "foo")
+    await world.operations.removal.idle()
+    await world.app()
+    assert not [text for _, text in await logged(world.operations) if "serves" in text]
+
+
+async def test_followed_journal_goes_on_where_the_past_ended(world: World) -> None:
+    await world.app()
+    await world.push()
+    robin = await world.user("robin", foo=Right.VIEW)
+    lines = world.operations.logs.read(robin, FOO, sources=[LogSource.SYSTEM], lines=1, follow=True)
+    async with asyncio.timeout(5):
+        await anext(lines)
+        await world.live()
+        assert (await anext(lines)).text == "v1 serves"
+
+
+# Builds
+
+
+async def test_lines_of_builds_are_merged_by_their_times(world: World) -> None:
+    await world.app()
+    build = await world.operations.builds.open(ADMIN, FOO, commit=None)
+    await world.operations.builds.append_log(ADMIN, build.id, ["-----> one", "two\nlines"])
+    found = await logged(world.operations, sources=[LogSource.BUILD])
+    assert found == [(f"build[{build.id}]", text) for text in ("-----> one", "two", "lines")]
+    assert await logged(world.operations, instance=build.id, text="one") == found[:1]
+    assert await world.operations.builds.log(ADMIN, build.id) == "-----> one\ntwo\nlines\n"
+
+
+async def test_log_of_a_build_that_an_older_release_kept_is_read(world: World) -> None:
+    await world.app()
+    build = await world.operations.builds.open(ADMIN, FOO, commit=None)
+    folder = world.settings.folders.builds
+    folder.mkdir(exist_ok=True)
+    (folder / f"{build.id}.log").write_text("-----> one\ntwo\n")
+    lines = world.operations.logs.read(ADMIN, FOO, sources=[LogSource.BUILD])
+    assert [(each.text, each.time) async for each in lines] == [
+        ("-----> one", build.started_at),
+        ("two", build.started_at),
+    ]
+    assert await world.operations.builds.log(ADMIN, build.id) == "-----> one\ntwo\n"
+
+
+async def test_build_of_another_service_can_not_be_asked_for(world: World) -> None:
+    await world.app()
+    await world.app("bar")
+    build = await world.operations.builds.open(ADMIN, Address("bar"), commit=None)
+    with pytest.raises(NotFound, match="never had an instance"):
+        world.operations.logs.read(ADMIN, FOO, instance=build.id)
