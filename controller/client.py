@@ -4,12 +4,13 @@ Every call raises the errors of `controller.errors`, rebuilt from the server's p
 Unavailable when the server can't be reached. Addresses are `controller.names.Address`.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -54,6 +55,12 @@ KEPT_OPEN = 2.0
 BATCH = 256 * 1024
 """Characters of one request with log lines: JSON makes up to six bytes of one, and the server takes 2 MiB."""
 
+PAGE = 500
+"""Items of a list that are asked for at once."""
+PATIENCE, RECONNECT = 60.0, 1.0
+"""Seconds that a lost stream of events is tried again, and between two attempts."""
+
+Param = str | int | Sequence[str] | None
 T = TypeVar("T")
 
 
@@ -105,7 +112,7 @@ class Client:
     # Deployments and services
 
     async def deployments(self) -> Sequence[Deployment]:
-        return await self._get(list[Deployment], "/v1/deployments")
+        return await self._list(Deployment, "/v1/deployments")
 
     async def create_deployment(self, name: str) -> Deployment:
         """Also makes nothing else: a service comes with its first push or `set_service`. Raises Conflict."""
@@ -117,7 +124,7 @@ class Client:
 
     async def services(self, deployment: str | None = None) -> Sequence[ServiceInfo]:
         """All that the user may view, of one deployment or of all."""
-        return await self._get(list[ServiceInfo], "/v1/services", deployment=deployment)
+        return await self._list(ServiceInfo, "/v1/services", deployment=deployment)
 
     async def service(self, address: Address) -> ServiceInfo:
         return await self._get(ServiceInfo, _service(address))
@@ -212,13 +219,13 @@ class Client:
 
     async def instances(self, address: Address) -> Sequence[Instance]:
         """Of the service, or of the process type that the address names."""
-        return await self._get(list[Instance], f"{_service(address)}/instances", process=address.process_type)
+        return await self._list(Instance, f"{_service(address)}/instances", process=address.process_type)
 
     # Versions
 
-    async def versions(self, address: Address) -> Sequence[Version]:
-        """Newest first."""
-        return await self._get(list[Version], f"{_service(address)}/versions")
+    async def versions(self, address: Address, *, limit: int | None = None) -> Sequence[Version]:
+        """Newest first; the newest `limit`, or all that are kept."""
+        return await self._list(Version, f"{_service(address)}/versions", limit)
 
     async def version(self, address: Address, number: int) -> Version:
         return await self._get(Version, f"{_service(address)}/versions/{number:d}")
@@ -354,9 +361,9 @@ class Client:
         body = {"status": status, "error": error, "artifact": artifact}
         return await self._send(Build, "POST", f"{_build(build)}/close", body)
 
-    async def builds(self, address: Address) -> Sequence[Build]:
-        """Newest first."""
-        return await self._get(list[Build], f"{_service(address)}/builds")
+    async def builds(self, address: Address, *, limit: int | None = None) -> Sequence[Build]:
+        """Newest first; the newest `limit`, or all that are kept."""
+        return await self._list(Build, f"{_service(address)}/builds", limit)
 
     async def build(self, build: str) -> Build:
         return await self._get(Build, _build(build))
@@ -372,7 +379,7 @@ class Client:
 
     async def users(self) -> Sequence[User]:
         """All for an admin; else oneself, and who has rights on what one manages."""
-        return await self._get(list[User], "/v1/users")
+        return await self._list(User, "/v1/users")
 
     async def create_user(self, name: str, *, admin: bool = False) -> User:
         return await self._send(User, "POST", "/v1/users", {"name": name, "admin": admin})
@@ -390,7 +397,7 @@ class Client:
 
     async def keys(self) -> Sequence[SshKey]:
         """All for an admin, else one's own."""
-        return await self._get(list[SshKey], "/v1/keys")
+        return await self._list(SshKey, "/v1/keys")
 
     async def add_key(self, name: str, public_key: str, *, user: str | None = None) -> SshKey:
         """None: the asker's own. An admin may name anybody; a new user is made by that (without rights)."""
@@ -402,7 +409,7 @@ class Client:
 
     async def tokens(self) -> Sequence[Token]:
         """All for an admin, else one's own. Their secrets are kept nowhere."""
-        return await self._get(list[Token], "/v1/tokens")
+        return await self._list(Token, "/v1/tokens")
 
     async def create_token(
         self,
@@ -427,14 +434,95 @@ class Client:
     async def remove_token(self, token_id: str) -> None:
         await self._request("DELETE", f"/v1/tokens/{quote(check_title(token_id, 'token id'), safe='')}")
 
-    async def events(self, *, deployment: str | None = None, limit: int = 100) -> Sequence[Event]:
-        """The newest `limit`, oldest first."""
-        return await self._get(list[Event], "/v1/events", deployment=deployment, limit=limit)
+    async def events(
+        self,
+        *,
+        deployment: str | None = None,
+        service: str | None = None,
+        kinds: Sequence[str] = (),
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Sequence[Event]:
+        """The newest `limit`, oldest first; with `after` the next `limit` behind that revision.
+
+        `kinds` such as `version.live`, or `version` for all that begin so.
+        """
+        pages = self._pages(
+            Event, "/v1/events", limit, deployment=deployment, service=service, kind=kinds, after=after
+        )
+        if after is not None:
+            return [event async for page in pages for event in page]
+        found: list[Event] = []
+        async for page in pages:  # each one is older
+            found[:0] = page
+        return found
+
+    async def follow_events(
+        self,
+        *,
+        deployment: str | None = None,
+        service: str | None = None,
+        kinds: Sequence[str] = (),
+        after: int | None = None,
+        past: int = 0,
+    ) -> AsyncIterator[Event]:
+        """Events as they happen: with those since `after`, or with the newest `past` to begin with.
+
+        A lost connection is made again from where it broke off. Raises Unavailable once that has failed for a minute.
+        An event of the kind `journal.trimmed` stands for those that are no longer kept.
+        """
+        now = asyncio.get_running_loop().time
+        there: float | None = None
+
+        def seen() -> None:
+            nonlocal there
+            there = now()
+
+        while True:
+            stream = self._stream(
+                Event,
+                "/v1/events",
+                seen,
+                deployment=deployment,
+                service=service,
+                kind=kinds,
+                after=after,
+                limit=past if past and after is None else None,
+            )
+            try:
+                async with aclosing(stream):
+                    async for event in stream:
+                        after = event.revision
+                        seen()
+                        yield event
+            except Unavailable:
+                # Not before there is a place to go on from: what came meanwhile would be missing.
+                if after is None or there is None or now() - there > PATIENCE:
+                    raise
+            await asyncio.sleep(RECONNECT)
 
     # The way there
 
-    async def _get(self, kind: type[T], path: str, **params: str | int | None) -> T:
+    async def _get(self, kind: type[T], path: str, /, **params: Param) -> T:
         return self._decoded(kind, await self._request("GET", path, params=params))
+
+    async def _pages(
+        self, kind: type[T], path: str, limit: int | None = None, /, **params: Param
+    ) -> AsyncIterator[list[T]]:
+        """Page after page of a list, up to `limit` items in all (None: all that there are)."""
+        left, following = limit, f"{path}?{_query({**params, 'limit': min(limit or PAGE, PAGE)})}"
+        while following:
+            answer = await self._answer("GET", following)
+            page: list[T] = self._decoded(list[kind], answer.content)  # type: ignore[valid-type]
+            yield page if left is None else page[:left]
+            left = None if left is None else left - len(page)
+            following = "" if left is not None and left <= 0 else answer.links.get("next", {}).get("url", "")
+
+    async def _list(
+        self, kind: type[T], path: str, limit: int | None = None, /, **params: Param
+    ) -> Sequence[T]:
+        """A list in all of its pages, up to `limit` items."""
+        return [item async for page in self._pages(kind, path, limit, **params) for item in page]
 
     async def _send(self, kind: type[T], method: str, path: str, body: object = None) -> T:
         return self._decoded(kind, await self._request(method, path, body))
@@ -445,27 +533,34 @@ class Client:
         path: str,
         body: object = None,
         *,
-        params: Mapping[str, str | int | None] | None = None,
+        params: Mapping[str, Param] | None = None,
     ) -> bytes:
+        return (await self._answer(method, f"{path}?{_query(params)}" if params else path, body)).content
+
+    async def _answer(self, method: str, url: str, body: object = None) -> httpx.Response:
         with self._told_in_our_words():
             answer = await self._http.request(
                 method,
-                path,
+                url,
                 content=None if body is None else wire.encode(body),
                 headers={} if body is None else {"Content-Type": "application/json"},
-                params=_given(params or {}),
             )
         if answer.is_success:
-            return answer.content
+            return answer
         raise self._error(answer.status_code, answer.headers, answer.content)
 
-    async def _stream(self, kind: type[T], path: str, **params: str | int | None) -> AsyncIterator[T]:
+    async def _stream(
+        self, kind: type[T], path: str, opened: Callable[[], None] | None = None, /, **params: Param
+    ) -> AsyncGenerator[T, None]:
         """Values of an NDJSON answer. Blank lines are signs of life; a problem may end it."""
         timeout = httpx.Timeout(self._timeout, connect=CONNECT_TIMEOUT, read=SILENCE_TIMEOUT)
         with self._told_in_our_words():
-            async with self._http.stream("GET", path, params=_given(params), timeout=timeout) as answer:
+            url, headers = f"{path}?{_query(params)}", {"Accept": "application/x-ndjson"}
+            async with self._http.stream("GET", url, headers=headers, timeout=timeout) as answer:
                 if not answer.is_success:
                     raise self._error(answer.status_code, answer.headers, await answer.aread())
+                if opened is not None:
+                    opened()
                 async for line in _lines(answer):
                     if line.startswith(b'{"problem":'):
                         raise error_of(self._decoded(dict[str, Problem], line)["problem"])
@@ -532,8 +627,10 @@ def _batches(lines: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _given(params: Mapping[str, str | int | None]) -> dict[str, str | int]:
-    return {name: value for name, value in params.items() if value is not None}
+def _query(params: Mapping[str, Param]) -> str:
+    """`a=1&b=2`: None is left out, a sequence is repeated."""
+    given = {name: value for name, value in params.items() if value is not None}
+    return urlencode(given, doseq=True)
 
 
 def _deployment(name: str) -> str:

@@ -4,6 +4,7 @@ the next item may be cancelled (a time limit, a keep-alive) and taken up again."
 import asyncio
 from collections import deque
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 from typing import Self
 
 from controller.bell import Bell
@@ -46,6 +47,23 @@ class Changes:
         return touched
 
 
+TRIMMED = "journal.trimmed"
+"""Kind of the event that stands for those that are no longer kept. It is in no journal itself."""
+
+
+def trimmed(mirror: Mirror, after: int) -> Event:
+    """What is told in place of the events behind `after` that are gone."""
+    last = mirror.trimmed_events
+    oldest = next(mirror.later_events(), None)
+    return Event(
+        revision=last,
+        time=oldest.time if oldest else datetime.now(UTC),
+        kind=TRIMMED,
+        text=f"events {after + 1} to {last} are no longer kept: what happened then is not told here",
+        data={"first": after + 1, "last": last},
+    )
+
+
 class Events:
     """The journal as it grows: see `State.follow_events`."""
 
@@ -69,6 +87,8 @@ class Events:
             if self._mirror.last_event <= self._after:
                 await self._bell.wait()
                 continue
+            if self._after < self._mirror.trimmed_events:
+                self._ready.append(trimmed(self._mirror, self._after))
             self._ready.extend(self._mirror.events(self._deployment, self._service, after=self._after))
             self._after = self._mirror.last_event
         return self._ready.popleft()

@@ -123,6 +123,11 @@ class Journal:
     def last(self) -> int:
         return self._events[-1].revision if self._events else self._floor
 
+    @property
+    def trimmed(self) -> int:
+        # They are numbered without gaps, and an older process may have dropped some.
+        return self._events[0].revision - 1 if self._events else self._floor
+
     def add(self, event: Event) -> None:
         """Take it in, unless it is there already or was dropped before."""
         position = self._position(event.revision)
@@ -150,6 +155,13 @@ class Journal:
                 found.append(event)
         found.reverse()
         return found
+
+    def backwards(self, *, after: int, before: int | None) -> Iterator[Event]:
+        end = len(self._events) if before is None else self._position(before - 1)
+        return (self._events[index] for index in range(end - 1, self._position(after) - 1, -1))
+
+    def forwards(self, *, after: int) -> Iterator[Event]:
+        return (self._events[index] for index in range(self._position(after), len(self._events)))
 
     def _position(self, revision: int) -> int:
         """How many have this revision or a lower one."""
@@ -265,6 +277,19 @@ class Mirror:
     ) -> Sequence[Event]:
         """The newest `limit` (None: all kept) with a revision above `after`, oldest first."""
         return self._journal.select(deployment, service, after=after, limit=limit)
+
+    def earlier_events(self, *, after: int = 0, before: int | None = None) -> Iterator[Event]:
+        """Newest first, one by one: for whoever looks for a few. Not to be kept over an `await`."""
+        return self._journal.backwards(after=after, before=before)
+
+    def later_events(self, *, after: int = 0) -> Iterator[Event]:
+        """Oldest first, one by one. Not to be kept over an `await`."""
+        return self._journal.forwards(after=after)
+
+    @property
+    def trimmed_events(self) -> int:
+        """Revision of the newest event that is no longer kept; 0 when all of them are."""
+        return self._journal.trimmed
 
     @property
     def last_event(self) -> int:

@@ -285,7 +285,8 @@ class State(Mirror):
     ) -> AsyncIterator[Event]:
         """Events with a revision above `after` (None: from now on), in order, until `close`.
 
-        A reader so slow that the journal was trimmed meanwhile misses the oldest. Waiting for the
+        Where the journal was trimmed before they were read, an event of the kind `journal.trimmed` stands for
+        those that are missing. Waiting for the
         next event may be cancelled and resumed.
         """
         return Events(self, self._bell, deployment, service, self.last_event if after is None else after)

@@ -15,7 +15,7 @@ from controller.types import Build
 @app_command(example="moor builds -a foo")
 @click.option("-n", "--num", "limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 async def builds(context: Context, *, address: Address, limit: int) -> None:
-    found = (await context.client.builds(address))[:limit]
+    found = await context.client.builds(address, limit=limit)
     context.output.title(f"{address} builds")
     context.output.table(
         ("build", "status", "commit", "by", "opened", "seconds", "what"),

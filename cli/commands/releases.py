@@ -17,7 +17,7 @@ from controller.wire import encode, to_json
 @app_command(example="moor releases -a foo")
 @click.option("-n", "--num", "limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 async def releases(context: Context, *, address: Address, limit: int) -> None:
-    versions = (await context.client.versions(address))[:limit]
+    versions = await context.client.versions(address, limit=limit)
     context.output.title(f"{address} releases")
     context.output.table(
         ("version", "status", "commit", "by", "when", "what", "changes"),

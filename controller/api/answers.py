@@ -63,6 +63,14 @@ JSON = "application/json"
 EVERYWHERE = (401, 408, 413, 422, 429, 500, 503)
 """Statuses that any route may answer with."""
 
+LINK = {
+    "Link": {
+        "description": '`<…>; rel="next"` where there is more: the path of the next page.',
+        "schema": {"type": "string"},
+    }
+}
+"""Headers of a list in pages."""
+
 _REF = "#/components/schemas/{name}"
 
 
@@ -111,6 +119,8 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
         for operation in methods.values():
             if path not in OPEN:
                 operation["security"] = [{"token": []}]
+            if any(each["name"] == "cursor" for each in operation.get("parameters", ())):
+                operation["responses"]["200"]["headers"] = LINK
     return document
 
 

@@ -24,7 +24,7 @@ from controller.api import (
 )
 from controller.api.answers import EVERYWHERE, documented_problems, openapi_of
 from controller.api.auth import Gate
-from controller.api.limits import BodyLimit, FailedLogins
+from controller.api.limits import BodyLimit, FailedLogins, OpenStreams
 from controller.operations.operations import Operations
 
 DESCRIPTION = """
@@ -51,6 +51,7 @@ def create_app(
         responses=documented_problems(*EVERYWHERE),
         redirect_slashes=False,  # a path that is off is told so, like any other
     )
+    app.state.streams = OpenStreams()
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, credentials=operations.credentials, failures=failures or FailedLogins())
@@ -68,7 +69,7 @@ def create_app(
         users.routes(operations.users),
         keys.routes(operations.keys),
         tokens.routes(operations.credentials),
-        events.routes(operations.journal),
+        events.routes(operations.journal, keep_alive=keep_alive),
         secrets.routes(operations.secrets),
     ):
         app.include_router(router)

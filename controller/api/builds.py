@@ -7,6 +7,7 @@ from starlette.responses import PlainTextResponse, Response
 from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
+from controller.api.pages import InWindow, paged
 from controller.api.paths import SERVICE, At
 from controller.operations.builds import BuildOperations
 from controller.types import Artifact, Build, BuildStatus
@@ -40,9 +41,10 @@ def routes(builds: BuildOperations) -> APIRouter:
     router = APIRouter(tags=["builds"])
 
     @router.get(f"{SERVICE}/builds", summary="List builds", responses=answers(list[Build], 404))
-    async def index(asker: Asker, at: At) -> Response:
+    async def index(asker: Asker, at: At, window: InWindow) -> Response:
         """Newest first."""
-        return respond(builds.list(asker, at))
+        # Their ids sort by time.
+        return paged(window, builds.list(asker, at), lambda each: (each.id,), newest_first=True)
 
     @router.post(
         f"{SERVICE}/builds",

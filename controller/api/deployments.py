@@ -5,6 +5,7 @@ from starlette.responses import Response
 from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
+from controller.api.pages import InWindow, paged
 from controller.api.paths import DEPLOYMENT, DEPLOYMENTS, InDeployment
 from controller.operations.deployments import DeploymentOperations
 from controller.operations.shared import SharedConfigOperations
@@ -25,9 +26,9 @@ def routes(deployments: DeploymentOperations, shared: SharedConfigOperations) ->
     router = APIRouter(tags=["deployments"])
 
     @router.get(DEPLOYMENTS, summary="List deployments", responses=answers(list[Deployment]))
-    async def index(asker: Asker) -> Response:
+    async def index(asker: Asker, window: InWindow) -> Response:
         """Those that the asker may view, sorted by name."""
-        return respond(deployments.list(asker))
+        return paged(window, deployments.list(asker), lambda each: (each.name,))
 
     @router.post(
         DEPLOYMENTS, summary="Make one", status_code=201, responses=answers(Deployment, 403, 409, status=201)

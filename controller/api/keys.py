@@ -7,6 +7,7 @@ from starlette.responses import Response
 from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
+from controller.api.pages import InWindow, paged
 from controller.operations.keys import KeyOperations
 from controller.types import SshKey
 
@@ -21,9 +22,9 @@ def routes(keys: KeyOperations) -> APIRouter:
     router = APIRouter(tags=["keys"])
 
     @router.get("/v1/keys", summary="List SSH keys", responses=answers(list[SshKey]))
-    async def index(asker: Asker) -> Response:
+    async def index(asker: Asker, window: InWindow) -> Response:
         """All for an admin, else one's own."""
-        return respond(keys.list(asker))
+        return paged(window, keys.list(asker), lambda each: (each.user, each.name, each.fingerprint))
 
     @router.post(
         "/v1/keys", summary="Add one", status_code=201, responses=answers(SshKey, 403, 409, status=201)

@@ -2,21 +2,22 @@
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.api.problems import answer
-from controller.errors import InvalidInput
+from controller.errors import InvalidInput, Throttled
 from controller.problem import Problem, problem
 
 MAX_BODY = 2 * 1024**2
 """Bytes of a request's body; the largest that the client sends are batches of a build's log."""
-
-
 BODY_TIMEOUT = 60.0
 """Seconds that a request's body may take to arrive."""
+MAX_STREAMS, MAX_STREAMS_OF_ONE = 400, 100
+"""Followed logs, events and rollouts at once, in all and of one user."""
 
 
 class BodyLimit:
@@ -78,6 +79,29 @@ class _Unacceptable(BaseException):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+
+
+class OpenStreams:
+    """Answers that go on for as long as their reader likes: bounded, in all and for one user."""
+
+    def __init__(self, total: int = MAX_STREAMS, of_one: int = MAX_STREAMS_OF_ONE) -> None:
+        self._total = total
+        self._of_one = of_one
+        self._open = Counter[str]()
+
+    @contextmanager
+    def take(self, user: str) -> Iterator[None]:
+        """A place while the block lasts; raises Throttled where there is none."""
+        if self._open[user] >= self._of_one:
+            raise Throttled(f"{user} follows {self._of_one} things at once already: end some of it first.")
+        if self._open.total() >= self._total:
+            raise Throttled("The server is busy with as many streams as it takes: try again in a moment.")
+        self._open[user] += 1
+        try:
+            yield
+        finally:
+            self._open[user] -= 1
+            self._open += Counter()  # forget those who have none
 
 
 class FailedLogins:

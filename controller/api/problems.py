@@ -3,12 +3,15 @@
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
 
 from controller import wire
 from controller.errors import (
@@ -29,10 +32,15 @@ log = logging.getLogger(__name__)
 
 def install(app: FastAPI) -> None:
     """Make `app` answer every error as a problem."""
-    app.add_exception_handler(MooringError, _on_error)
-    app.add_exception_handler(StoreError, _on_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    handlers: Mapping[type[Exception], Any] = {  # they serve requests and websockets, which has no type
+        MooringError: _on_error,
+        StoreError: _on_error,
+        RequestValidationError: _on_validation_error,
+        WebSocketRequestValidationError: _on_validation_error,
+        HTTPException: _on_http_exception,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
     app.add_middleware(Faults)
 
 
@@ -86,17 +94,33 @@ def told(error: Exception) -> Problem:
     )
 
 
-async def _on_error(_: Request, error: Exception) -> Response:
-    return answer(told(error))
+async def _on_error(connection: HTTPConnection, error: Exception) -> Response | None:
+    return await _tell(connection, told(error))
 
 
-async def _on_validation_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _tell(connection: HTTPConnection, problem: Problem) -> Response | None:
+    """The response to send; a websocket is told, and closed, here."""
+    if not isinstance(connection, WebSocket):
+        return answer(problem)
+    if connection.application_state is WebSocketState.CONNECTING:
+        await connection.send_denial_response(answer(problem))
+    elif connection.application_state is WebSocketState.CONNECTED:
+        await connection.send_text(wire.encode({"problem": problem}).decode())
+        await connection.close(1008 if problem.status < 500 else 1011)
+    return None
+
+
+async def _on_validation_error(connection: HTTPConnection, error: Exception) -> Response | None:
+    assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
+    return await _tell(connection, problem_of(_off_input(error)))
+
+
+def _off_input(error: RequestValidationError | WebSocketRequestValidationError) -> InvalidInput:
     first = error.errors()[0]
     field = _field(first["loc"])
     if first["type"] == "json_invalid":
-        return answer(problem_of(InvalidInput("body", "The request's body is no valid JSON.")))
-    return answer(problem_of(InvalidInput(field, f"{field}: {first['msg']}.")))
+        return InvalidInput("body", "The request's body is no valid JSON.")
+    return InvalidInput(field, f"{field}: {first['msg']}.")
 
 
 def _field(location: Sequence[str | int]) -> str:

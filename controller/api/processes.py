@@ -9,6 +9,7 @@ from starlette.responses import Response
 from controller.api.answers import answers, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
+from controller.api.pages import InWindow, paged
 from controller.api.paths import SERVICE, At
 from controller.operations.instances import InstanceOperations
 from controller.operations.processes import ProcessOperations
@@ -78,8 +79,9 @@ def routes(
         return respond(services.get(asker, at))
 
     @router.get(f"{SERVICE}/instances", summary="List instances", responses=answers(list[Instance], 404))
-    async def index(asker: Asker, at: At, process: ProcessType = None) -> Response:
+    async def index(asker: Asker, at: At, window: InWindow, process: ProcessType = None) -> Response:
         """What runs, as of a moment ago."""
-        return respond(instances.list(asker, replace(at, process_type=process)))
+        found = instances.list(asker, replace(at, process_type=process))
+        return paged(window, found, lambda each: (each.process_type, each.number, each.id))
 
     return router

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
+from controller.api.pages import InWindow, Page
 from controller.api.paths import SERVICE, SERVICES, At, InDeployment
 from controller.names import Address, check_name
 from controller.operations.services import ServiceOperations
@@ -47,9 +48,16 @@ def routes(services: ServiceOperations) -> APIRouter:
     router = APIRouter(tags=["services"])
 
     @router.get("/v1/services", summary="List services", responses=answers(list[ServiceInfo], 404))
-    async def index(asker: Asker, deployment: Annotated[str | None, Query()] = None) -> Response:
+    async def index(
+        asker: Asker,
+        window: InWindow,
+        deployment: Annotated[
+            str | None, Query(description="Only of this deployment.", examples=["foo"])
+        ] = None,
+    ) -> Response:
         """All that the asker may view, of one deployment or of all."""
-        return respond(services.list(asker, deployment))
+        page = Page[Service](window, lambda each: (each.deployment, each.name))
+        return page.respond(services.list(asker, deployment, select=page.take))
 
     @router.post(SERVICES, summary="Make sure there is one", responses=answers(ServiceInfo, 403, 404, 409))
     async def ensure(asker: Asker, deployment: InDeployment, body: ServiceToEnsure) -> Response:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
+from controller.api.pages import InWindow, paged
 from controller.operations.credentials import CredentialOperations
 from controller.types import Right, Token
 
@@ -36,9 +37,9 @@ def routes(credentials: CredentialOperations) -> APIRouter:
     router = APIRouter(tags=["tokens"])
 
     @router.get("/v1/tokens", summary="List API tokens", responses=answers(list[Token]))
-    async def index(asker: Asker) -> Response:
+    async def index(asker: Asker, window: InWindow) -> Response:
         """All for an admin, else one's own. Secrets are kept nowhere, and their hashes are not shown."""
-        return respond(_shown(credentials.list(asker)))
+        return paged(window, _shown(credentials.list(asker)), lambda each: (each.user, each.id))
 
     @router.post(
         "/v1/tokens",

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
+from controller.api.pages import InWindow, paged
 from controller.api.paths import InDeployment
 from controller.operations.users import UserOperations
 from controller.types import Right, User
@@ -29,9 +30,9 @@ def routes(users: UserOperations) -> APIRouter:
     router = APIRouter(tags=["users"])
 
     @router.get("/v1/users", summary="List users", responses=answers(list[User]))
-    async def index(asker: Asker) -> Response:
+    async def index(asker: Asker, window: InWindow) -> Response:
         """All for an admin; else oneself, and who has rights on what one manages."""
-        return respond(users.list(asker))
+        return paged(window, users.list(asker), lambda each: (each.name,))
 
     @router.post(
         "/v1/users", summary="Make one", status_code=201, responses=answers(User, 403, 409, status=201)

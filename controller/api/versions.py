@@ -7,6 +7,7 @@ from starlette.responses import Response
 from controller.api.answers import answers, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
+from controller.api.pages import InWindow, paged
 from controller.api.paths import SERVICE, At
 from controller.api.streams import MEDIA_TYPE, NdjsonStream
 from controller.operations.rollouts import RolloutOperations
@@ -34,9 +35,9 @@ def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_ali
     router = APIRouter(tags=["versions"])
 
     @router.get(f"{SERVICE}/versions", summary="List versions", responses=answers(list[Version], 404))
-    async def index(asker: Asker, at: At) -> Response:
+    async def index(asker: Asker, at: At, window: InWindow) -> Response:
         """Newest first."""
-        return respond(versions.list(asker, at))
+        return paged(window, versions.list(asker, at), lambda each: (each.number,), newest_first=True)
 
     @router.post(f"{SERVICE}/versions", summary="Release new code", responses=answers(Change, 403, 404, 409))
     async def release(asker: Asker, at: At, body: Release) -> Response:

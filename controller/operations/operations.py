@@ -119,7 +119,7 @@ def make_operations(
         users=UserOperations(state, clock=clock),
         keys=KeyOperations(state, clock=clock),
         credentials=credentials,
-        journal=JournalOperations(state),
+        journal=JournalOperations(state, renew=credentials.renew),
         secrets=SecretOperations(state, vault),
         removal=removal,
     )

@@ -56,15 +56,22 @@ class ServiceOperations:
         self._first_uid = first_uid
         self._clock = clock
 
-    def list(self, asker: Actor, deployment: str | None = None) -> Sequence[ServiceInfo]:
-        """All that the asker may view, of one deployment or of all."""
+    def list(
+        self,
+        asker: Actor,
+        deployment: str | None = None,
+        *,
+        select: Callable[[Sequence[Service]], Sequence[Service]] = lambda found: found,
+    ) -> Sequence[ServiceInfo]:
+        """All that the asker may view, of one deployment or of all.
+
+        `select` chooses among them before more is found out about each.
+        """
         if deployment is not None:
             get_deployment(self._state, asker, deployment, Right.VIEW)
-        return [
-            self._info(asker, each)
-            for each in self._state.services(deployment)
-            if asker.may(each.deployment, Right.VIEW)
-        ]
+        found = self._state.services(deployment)
+        visible = [each for each in found if asker.may(each.deployment, Right.VIEW)]
+        return [self._info(asker, each) for each in select(visible)]
 
     def get(self, asker: Actor, address: Address) -> ServiceInfo:
         return self._info(asker, get_service(self._state, asker, address, Right.VIEW))

@@ -330,9 +330,9 @@ class FakeClient:
         self._get(address)
         return self.instances_.get((address.deployment, address.service), [])
 
-    async def versions(self, address: Address) -> Sequence[Version]:
+    async def versions(self, address: Address, *, limit: int | None = None) -> Sequence[Version]:
         self._get(address)
-        return self.versions_.get((address.deployment, address.service), [])[::-1]
+        return self.versions_.get((address.deployment, address.service), [])[::-1][:limit]
 
     async def version(self, address: Address, number: int) -> Version:
         for each in await self.versions(address):
@@ -431,11 +431,11 @@ class FakeClient:
         for each in self.logs_:
             yield each
 
-    async def builds(self, address: Address) -> Sequence[Build]:
+    async def builds(self, address: Address, *, limit: int | None = None) -> Sequence[Build]:
         self._get(address)
         return [
             x for x in self.builds_ if (x.deployment, x.service) == (address.deployment, address.service)
-        ][::-1]
+        ][::-1][:limit]
 
     async def build(self, build: str) -> Build:
         for each in self.builds_:
@@ -506,8 +506,29 @@ class FakeClient:
         if token_id != "t1":
             raise NotFound(f"There is no token {token_id}.")
 
-    async def events(self, *, deployment: str | None = None, limit: int = 100) -> Sequence[Event]:
-        self.calls.append(("events", deployment, limit))
+    async def follow_events(
+        self,
+        *,
+        deployment: str | None = None,
+        service: str | None = None,
+        kinds: Sequence[str] = (),
+        after: int | None = None,
+        past: int = 0,
+    ) -> AsyncIterator[Event]:
+        self.calls.append(("follow_events", deployment, service, kinds, after, past))
+        for each in await self.events():
+            yield each
+
+    async def events(
+        self,
+        *,
+        deployment: str | None = None,
+        service: str | None = None,
+        kinds: Sequence[str] = (),
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Sequence[Event]:
+        self.calls.append(("events", deployment, service, kinds, after, limit))
         return [
             Event(
                 revision=7,

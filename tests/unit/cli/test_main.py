@@ -346,7 +346,24 @@ async def test_events_can_be_of_one_deployment_but_never_of_the_folder() -> None
     call = local(remote="ssh://deploy@h:1/foo.git")
     await call("events")
     await call("events", "bare", "-n", "3")
-    assert call.client.calls == [("events", None, 100), ("events", "bare", 3)]
+    await call("events", "bare/api", "--after", "7", "--kind", "build", "--kind", "version.live")
+    assert call.client.calls == [
+        ("events", None, None, (), None, 100),
+        ("events", "bare", None, (), None, 3),
+        ("events", "bare", "api", ("build", "version.live"), 7, 100),
+    ]
+
+
+async def test_followed_events_are_printed_one_by_one():
+    for words, past, after in (([], 10, None), (["-n", "3"], 3, None), (["--after", "5"], 0, 5)):
+        call = ssh()
+        done = await call("events", "foo", "--follow", *words)
+        assert (
+            done.out == "2026-01-01T12:00:00Z  version.live        foo               ann       v2 is live\n"
+        )
+        assert call.client.calls[0] == ("follow_events", "foo", None, (), after, past)
+    records = (await ssh()("events", "-f", "--json")).out.splitlines()
+    assert [json.loads(each)["revision"] for each in records] == [7]
 
 
 def environment(**values: str) -> Mapping[str, str]:

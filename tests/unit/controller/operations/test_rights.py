@@ -11,12 +11,14 @@ from controller.errors import Forbidden, NotFound
 from controller.logs.query import LogQuery
 from controller.names import Address
 from controller.operations.access import Actor
+from controller.operations.journal import Wanted
 from controller.operations.operations import Operations
 from controller.state import put
 from controller.types import BuildStatus, Deployment, LogLine, LogSource, Right, User
 from tests.factories import instance, log_line, slug
 from tests.unit.controller.world import ADMIN, FOO, World
 
+OF_FOO = Wanted(deployment="foo")
 Call = Callable[[Operations, Actor, str], Any]
 
 NEEDS: dict[str, tuple[Right, Call]] = {
@@ -87,7 +89,9 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "deploys.cancel": (Right.DEPLOY, lambda ops, who, _: ops.deploys.cancel(who, FOO)),
     "builds.cancel": (Right.DEPLOY, lambda ops, who, build: ops.builds.cancel(who, build)),
     "users.grant": (Right.MANAGE, lambda ops, who, _: ops.users.grant(who, "sam", "foo", Right.VIEW)),
-    "journal.list": (Right.VIEW, lambda ops, who, _: ops.journal.list(who, deployment="foo")),
+    "journal.list": (Right.VIEW, lambda ops, who, _: ops.journal.list(who, OF_FOO)),
+    "journal.since": (Right.VIEW, lambda ops, who, _: ops.journal.since(who, OF_FOO, after=0)),
+    "journal.follow": (Right.VIEW, lambda ops, who, _: ops.journal.follow(who, OF_FOO)),
 }
 FOR_ADMINS: dict[str, Call] = {
     "deployments.create": lambda ops, who, _: ops.deployments.create(who, "new"),
@@ -246,7 +250,7 @@ async def test_values_of_config_are_hidden_from_those_who_may_only_view(world: W
     version = world.operations.versions.get(viewer, FOO, 1)
     assert world.operations.services.get(viewer, FOO).service.definition.env == {"KEY": HIDDEN}
     assert (version.definition.env, version.globals) == ({"KEY": HIDDEN}, {"Env": {"SHARED": HIDDEN}})
-    assert "secret" not in repr(world.operations.journal.list(viewer, deployment="foo"))
+    assert "secret" not in repr(world.operations.journal.list(viewer, OF_FOO))
     assert {each.value for each in world.operations.services.environment(viewer, FOO)} == {HIDDEN}
     deployer = await world.user("sam", foo=Right.DEPLOY)
     assert world.operations.services.config(deployer, FOO) == {"KEY": "secret"}
