@@ -10,8 +10,8 @@ from controller.client import Client
 from tests.unit.controller.world import ADMIN, FOO, World
 
 SERVICE = "/v1/deployments/{deployment}/services/{service}"
-WHOLE = {f"{SERVICE}/domains", f"{SERVICE}/environment"}
-"""Lists that are answered whole: what they hold belongs together."""
+WHOLE = {f"{SERVICE}/domains", f"{SERVICE}/environment", "/v1/deploys"}
+"""Lists that are answered whole: what they hold belongs together, and is little."""
 
 
 def lists(app: FastAPI) -> list[tuple[str, dict[str, Any]]]:
