@@ -22,6 +22,18 @@ def goal_of(service: Service) -> tuple[int | None, int]:
     return service.target, service.generation
 
 
+def goal_text(service: Service) -> str:
+    """What is wanted, in words: `v3`, or `the restart of v3`."""
+    return f"the restart of v{service.target}" if is_restart(service) else f"v{service.target}"
+
+
+def paused_text(service: Service) -> str:
+    """What somebody has to decide while the rollout is held."""
+    return (
+        f"the rollout of {goal_text(service)} is paused: deploy:resume lets it go on, deploy:cancel ends it"
+    )
+
+
 def is_canary(service: Service, target: Version | None) -> bool:
     """Whether the rollout is that of a canary which nobody has promoted. `target`: the version wanted.
 

@@ -12,7 +12,7 @@ from controller.operations.following import while_allowed
 from controller.operations.lookup import address_of, find_wanted, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
-from controller.rollout import goal_of, is_canary, is_restart, is_rolling, returned
+from controller.rollout import goal_of, goal_text, is_canary, is_restart, is_rolling, returned
 from controller.state import EventDraft, Put, State, put
 from controller.types import Event, Right, Service, Version, VersionStatus
 from controller.views import RolloutStep
@@ -52,7 +52,7 @@ class RolloutOperations:
             self._check_canary(service, target)
             version, generation = target.number, service.generation
             yield put(replace(service, promoted=(version, generation)))
-            yield _event(asker, service, "rollout.promoted", f"{_what(service)} was promoted")
+            yield _event(asker, service, "rollout.promoted", f"{goal_text(service)} was promoted")
 
         return await self._steer(asker, address, decide)
 
@@ -79,7 +79,7 @@ class RolloutOperations:
         def decide(service: Service, target: Version) -> Iterator[Put | EventDraft]:
             if not service.paused:
                 yield put(replace(service, paused=True))
-                text = f"the rollout of {_what(service)} was paused by {asker.name}"
+                text = f"the rollout of {goal_text(service)} was paused by {asker.name}"
                 yield _event(asker, service, "rollout.paused", text)
 
         return await self._steer(asker, address, decide)
@@ -90,7 +90,7 @@ class RolloutOperations:
         def decide(service: Service, target: Version) -> Iterator[Put | EventDraft]:
             if service.paused:
                 yield put(replace(service, paused=False, rollout_started_at=self._clock()))
-                text = f"the rollout of {_what(service)} was resumed by {asker.name}"
+                text = f"the rollout of {goal_text(service)} was resumed by {asker.name}"
                 yield _event(asker, service, "rollout.resumed", text)
 
         return await self._steer(asker, address, decide)
@@ -121,7 +121,7 @@ class RolloutOperations:
     def _check_canary(self, service: Service, target: Version) -> None:
         if not is_canary(service, target):
             raise Refused(
-                f"The rollout of {_what(service)} is not that of a canary which waits for a decision: "
+                f"The rollout of {goal_text(service)} is not that of a canary which waits for a decision: "
                 "deploy:cancel ends it, and it needs no word to go on."
             )
 
@@ -135,7 +135,7 @@ class RolloutOperations:
             yield put(replace(target, status=VersionStatus.CANCELED, failure=why))
         stays = f"v{service.current} stays" if service.current else "nothing serves"
         kind = "service.restart-canceled" if is_restart(service) else "version.canceled"
-        yield _event(asker, service, kind, f"{_what(service)} ends, {stays}: {why}")
+        yield _event(asker, service, kind, f"{goal_text(service)} ends, {stays}: {why}")
 
     def follow(self, asker: Actor, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
         """The rollout of that version from its start until it has ended, as `Client.follow` tells.
@@ -248,7 +248,9 @@ def rollout_text(runtime: Runtime, service: Service) -> str | None:
     if not is_rolling(service):
         return None
     held = _hold(runtime, service)
-    return held or f"{_what(service)}: {runtime.pending(service.deployment, service.name) or 'on its way'}"
+    return (
+        held or f"{goal_text(service)}: {runtime.pending(service.deployment, service.name) or 'on its way'}"
+    )
 
 
 def _hold(runtime: Runtime, service: Service) -> str | None:
@@ -256,14 +258,8 @@ def _hold(runtime: Runtime, service: Service) -> str | None:
     if service.stopped:
         return f"{address_of(service)} is stopped: v{service.target} comes up once it is started (ps:start)"
     if service.paused:
-        return (
-            f"the rollout of {_what(service)} is paused: deploy:resume lets it go on, deploy:cancel ends it"
-        )
+        return f"the rollout of {goal_text(service)} is paused: deploy:resume lets it go on, deploy:cancel ends it"
     return runtime.awaiting(service.deployment, service.name)
-
-
-def _what(service: Service) -> str:
-    return f"the restart of v{service.target}" if is_restart(service) else f"v{service.target}"
 
 
 def _event(asker: Actor, service: Service, kind: str, text: str) -> EventDraft:

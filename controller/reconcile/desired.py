@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controller.checks import check_of
 from controller.environment import environment
-from controller.formation import due_processes, process_commands
+from controller.formation import UNNAMED, due_processes, process_commands
 from controller.types import HealthCheck, Service, Version
 
 Key = tuple[str, str]
 """(deployment, service)"""
+ROUTED = ("web", UNNAMED)
+"""Process types that take requests; one may come in the other's place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class ProcessGroup:
     @property
     def serves_requests(self) -> bool:
         """`web`, and the unnamed type of a service without a Procfile, get a port and are routed to."""
-        return self.process_type in ("web", "")
+        return self.process_type in ROUTED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,9 @@ class Release:
     replacing: frozenset[str] = frozenset()
     """Ids of instances that go as soon as another one is ready in their place."""
 
-    @property
-    def health(self) -> HealthCheck:
-        return self.version.definition.health
+    def check(self, process_type: str) -> HealthCheck:
+        """What an instance of that type has to pass."""
+        return check_of(self.version.definition, process_type)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,18 @@ class DesiredService:
 
     @property
     def rolling(self) -> bool:
-        return self.goal is not None and self.goal != self.serving
+        """Whether the goal has yet to take over."""
+        return self.goal is not None and _identity(self.goal) != _identity(self.serving)
+
+    @property
+    def withdrawn(self) -> frozenset[str]:
+        """Ids of single instances that were stopped."""
+        return self.goal.withdrawn if self.goal else frozenset()
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody holds the rollout that is under way."""
+        return self.rolling and self.service.paused
 
 
 def desired_service(
@@ -93,3 +107,7 @@ def _release(
         withdrawn=frozenset(service.withdrawn),
         replacing=frozenset(service.replacing),
     )
+
+
+def _identity(release: Release | None) -> tuple[int, int] | None:
+    return (release.version.number, release.generation) if release else None

@@ -13,7 +13,6 @@ from controller.types import Instance
 def leave(
     desired: DesiredService,
     leaving: Sequence[Instance],
-    routed: set[str],
     observed: ObservedService,
     now: datetime,
     timing: Timing,
@@ -22,7 +21,7 @@ def leave(
     stops: list[Stop] = []
     drains: list[str] = []
     for each in leaving:
-        if each.id in routed:
+        if each.id in observed.routed:
             continue  # the route goes first; the next plan sees it out of the routing
         busy = observed.draining.get(each.id, 0)
         since = observed.draining_since.get(each.id, now)

@@ -378,7 +378,7 @@ class Reconciler:
 def _check(desired: DesiredService | None, instance: Instance) -> HealthCheck:
     for release in (desired.goal, desired.serving) if desired else ():
         if release is not None and release.version.number == instance.version:
-            return release.health
+            return release.check(instance.process_type)
     return HealthCheck()
 
 

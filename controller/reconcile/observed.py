@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from controller.types import Instance
 from router.types import Pool
@@ -26,5 +27,11 @@ class ObservedService:
     draining: Mapping[str, int] = field(default_factory=dict)
     """Id of an instance out of the routing, to the number of requests it still works on."""
     draining_since: Mapping[str, datetime] = field(default_factory=dict)
+
+    @cached_property
+    def routed(self) -> frozenset[str]:
+        """Ids of the targets that get requests."""
+        return frozenset(each.id for each in self.pool.targets) if self.pool else frozenset()
+
     start_failure: str = ""
     """Why the backend could not start an instance of the goal; empty when it could."""

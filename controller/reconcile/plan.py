@@ -9,51 +9,42 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from controller.reconcile.actions import Action, Plan, Promote, Route, Stop
+from controller.reconcile.course import Course, find_course
 from controller.reconcile.desired import DesiredService, Key, Release
 from controller.reconcile.leaving import leave
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.replacing import conclude
 from controller.reconcile.routing import route
-from controller.reconcile.selection import instances_of, not_ready, wanted_of
 from controller.reconcile.starting import missing
 from controller.reconcile.timing import Timing
-from controller.reconcile.verdict import verdict
-from controller.types import Instance
+from controller.reconcile.verdict import canary_deadline, verdict
+from controller.rollout import goal_text, paused_text
 
 
 def plan_service(desired: DesiredService, observed: ObservedService, now: datetime, timing: Timing) -> Plan:
     """The next steps for one service. An empty plan that waits for nothing means that it has settled."""
-    goal, serving = desired.goal, desired.serving
-    of_goal = instances_of(goal, observed)
-    if desired.rolling and goal is not None:
-        given_up = verdict(desired.key, goal, of_goal, observed, now, timing)
-        if given_up:
-            return Plan((given_up,))
-    else:
-        concluded = conclude(desired, of_goal, observed, now, timing)
-        if concluded:
-            return Plan((concluded,))
-    starts = tuple(missing(desired, of_goal, observed, now))
-    healthy = goal is not None and not starts and not list(not_ready(goal, of_goal, observed))
-    shown = goal if healthy or not desired.rolling else serving
-    routing = route(desired, shown, observed)
-    if desired.rolling and healthy and goal is not None and routing is None:
-        reason = f"v{goal.version.number} is healthy and serves"
-        return Plan(
-            (
-                Promote(
-                    key=desired.key, version=goal.version.number, generation=goal.generation, reason=reason
-                ),
-            )
-        )
-    keep = {each.id for release in (goal, serving) for each in wanted_of(release, observed)}
+    course = find_course(desired, observed)
+    given_up = verdict(desired, course, observed, now, timing)
+    if given_up is not None:
+        return Plan((given_up,))
+    concluded = None if desired.rolling else conclude(desired, course, observed, now, timing)
+    if concluded is not None:
+        return Plan((concluded,))
+    starts = tuple(missing(desired, course, observed, now))
+    routing = route(desired, course, observed)
+    if desired.goal is not None and course.complete and routing is None:
+        return Plan((_promote(desired.key, desired.goal),))
     leaving = [
-        each for each in observed.instances if each.id not in keep and each.id not in observed.stopping
+        each for each in observed.instances if each.id not in course.kept and each.id not in observed.stopping
     ]
-    routed = {target.id for target in observed.pool.targets} if observed.pool else set()
-    stops, drains = leave(desired, leaving, routed, observed, now, timing)
+    stops, drains = leave(desired, leaving, observed, now, timing)
     actions: tuple[Action, ...] = (*starts, *((routing,) if routing else ()), *stops)
-    return Plan(actions, _waiting(goal, of_goal, observed, drains))
+    return Plan(
+        actions,
+        _waiting(course, observed, drains),
+        _awaiting(desired, course),
+        again_at=canary_deadline(desired),
+    )
 
 
 def plan_orphans(key: Key, observed: ObservedService, now: datetime, timing: Timing) -> Plan:
@@ -69,15 +60,33 @@ def plan_orphans(key: Key, observed: ObservedService, now: datetime, timing: Tim
     return Plan(tuple(stops), "instances stop" if observed.stopping else None)
 
 
-def _waiting(
-    goal: Release | None, of_goal: Sequence[Instance], observed: ObservedService, drains: Sequence[str]
-) -> str | None:
-    if goal is not None:
-        for each in not_ready(goal, of_goal, observed):
-            probe = observed.probes.get(each.id)
-            return f"{each.id} is not healthy yet" + (f": {probe}" if probe else "")
+def _promote(key: Key, goal: Release) -> Promote:
+    number = goal.version.number
+    reason = f"v{number} is healthy and serves"
+    return Promote(key=key, version=number, generation=goal.generation, reason=reason)
+
+
+def _waiting(course: Course, observed: ObservedService, drains: Sequence[str]) -> str | None:
+    """What has to happen by itself."""
+    for each in (*course.unready, *course.unready_before):
+        probe = observed.probes.get(each.id)
+        return f"{each.id} is not healthy yet" + (f": {probe}" if probe else "")
     if drains:
         return drains[0]
     if observed.stopping:
         return f"{min(observed.stopping)} stops"
     return None
+
+
+def _awaiting(desired: DesiredService, course: Course) -> str | None:
+    """What somebody has to decide."""
+    if desired.paused:
+        return paused_text(desired.service)
+    if not course.canary:
+        return None
+    text = (
+        f"{goal_text(desired.service)} runs as a canary, {len(course.canary)} beside v{desired.service.current}: "
+        "deploy:promote lets it take over, deploy:abort ends it"
+    )
+    deadline = canary_deadline(desired)
+    return f"{text}, and so does the time at {deadline:%Y-%m-%d %H:%M} UTC" if deadline else text

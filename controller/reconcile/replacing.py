@@ -1,30 +1,25 @@
 """Single instances that are replaced or were stopped: when that is done, and when it comes to nothing. Pure."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from controller.names import parse_instance_id
 from controller.reconcile.actions import ClearWishes, KeepReplaced
+from controller.reconcile.course import Course
 from controller.reconcile.desired import DesiredService, Release
 from controller.reconcile.observed import ObservedService
-from controller.reconcile.selection import not_ready
+from controller.reconcile.selection import is_leaving
 from controller.reconcile.timing import Timing
 from controller.reconcile.verdict import failure_of
-from controller.types import Instance
 
 
 def conclude(
-    desired: DesiredService,
-    of_goal: Sequence[Instance],
-    observed: ObservedService,
-    now: datetime,
-    timing: Timing,
+    desired: DesiredService, course: Course, observed: ObservedService, now: datetime, timing: Timing
 ) -> ClearWishes | KeepReplaced | None:
     """What has become of the wishes for single instances; None while there is nothing to say."""
     goal = desired.goal
     if goal is None or not (goal.replacing or goal.withdrawn):
         return None
-    return _spent(desired, goal, observed) or _failed(desired, goal, of_goal, observed, now, timing)
+    return _spent(desired, goal, observed) or _failed(desired, goal, course, observed, now, timing)
 
 
 def _spent(desired: DesiredService, goal: Release, observed: ObservedService) -> ClearWishes | None:
@@ -48,16 +43,18 @@ def _spent(desired: DesiredService, goal: Release, observed: ObservedService) ->
 def _failed(
     desired: DesiredService,
     goal: Release,
-    of_goal: Sequence[Instance],
+    course: Course,
     observed: ObservedService,
     now: datetime,
     timing: Timing,
 ) -> KeepReplaced | None:
-    replaced = [each for each in of_goal if each.id in goal.replacing]
+    replaced = [
+        each for each in observed.instances if each.id in goal.replacing and not is_leaving(each, observed)
+    ]
     if not replaced:
         return None
     kinds = {each.process_type for each in replaced}
-    waiting = [each for each in not_ready(goal, of_goal, observed) if each.process_type in kinds]
+    waiting = [each for each in course.unready if each.process_type in kinds]
     reason, told = failure_of(goal, waiting, observed, now, timing)
     if not reason:
         return None

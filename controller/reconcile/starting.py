@@ -1,44 +1,43 @@
 """Which instances are to be started, and how each is run. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from controller.backends.base import InstanceSpec
 from controller.names import instance_id
 from controller.reconcile.actions import Start
+from controller.reconcile.course import Course
 from controller.reconcile.desired import DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
-from controller.reconcile.selection import of_type
-from controller.types import Instance, Service
+from controller.reconcile.selection import instances_of
+from controller.types import Service
 
 SOON = timedelta(minutes=1)
 """For how long after somebody asked for more instances that is why some start."""
 
 
 def missing(
-    desired: DesiredService, of_goal: Sequence[Instance], observed: ObservedService, now: datetime
+    desired: DesiredService, course: Course, observed: ObservedService, now: datetime
 ) -> Iterator[Start]:
-    goal = desired.goal
-    if goal is None:
-        return
-    taken = {each.id for each in observed.instances} | goal.withdrawn
-    for group in goal.groups:
-        there = of_type(of_goal, group)
-        replaced = sorted(each.id for each in there if each.id in goal.replacing)
-        lacking = group.quantity - len(there) + len(replaced)
-        reason = _reason(desired, goal, group, replaced, now)
-        for number in _free_numbers(desired.service, goal, group, taken, lacking):
-            spec = _spec(desired.service, goal, group, number)
-            yield Start(key=desired.key, spec=spec, reason=reason)
+    """The starts that are due, under names that nobody has or is to have again."""
+    for release, group, count in course.starts:
+        taken = {each.id for each in observed.instances} | release.withdrawn
+        reason = _reason(desired, release, group, observed, now)
+        for number in _free_numbers(desired.service, release, group, taken, count):
+            yield Start(key=desired.key, spec=_spec(desired.service, release, group, number), reason=reason)
 
 
 def _reason(
-    desired: DesiredService, goal: Release, group: ProcessGroup, replaced: Sequence[str], now: datetime
+    desired: DesiredService, release: Release, group: ProcessGroup, observed: ObservedService, now: datetime
 ) -> str:
-    if desired.rolling:
+    goal = desired.goal
+    if goal is not None and desired.rolling:
+        if release is not goal:
+            return f"v{release.version.number} is needed until v{goal.version.number} has taken over"
         restarts = desired.serving is not None and desired.serving.version.number == goal.version.number
         return "restart" if restarts else f"v{goal.version.number}, {goal.version.reason}"
-    if replaced:
+    there = instances_of(release, group.process_type, observed)
+    if replaced := sorted(each.id for each in there if each.id in release.replacing):
         return f"restart of {', '.join(replaced)}"
     raised = desired.service.raised.get(group.process_type)
     if raised is not None and now - raised.at < SOON:
