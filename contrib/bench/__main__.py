@@ -7,6 +7,8 @@ PARTS = {
     "receive": "(a) receiving a push, beside OpenSSH + git receive-pack",
     "deploys": "(b) push to live and (c) failed requests, beside a deploy hook by hand",
     "footprint": "(d) memory at rest and (e) the command's answer",
+    "changes": "failed requests through 20 of each kind of change",
+    "scale": "the loop and the API with 1,000 services and more",
     "routing": "(f) throughput, beside a hand-written HAProxy configuration",
 }
 

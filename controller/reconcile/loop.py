@@ -129,6 +129,10 @@ class Reconciler:
     def wake(self) -> None:
         self._awake.set()
 
+    def look_at_everything(self) -> None:
+        """At the next look, whatever backend and router could leave out."""
+        self._look_at_all = 0.0
+
     def _note_due(self, key: Key) -> None:
         self._due.add(key)
         self.wake()

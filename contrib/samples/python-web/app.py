@@ -1,9 +1,13 @@
-"""A web app without dependencies: greets, and says which version of itself it is."""
+"""A web app without dependencies: greets, and says which version of itself it is.
+
+/slow takes half a second, to see that a request that was begun is finished, whatever happens meanwhile.
+"""
 
 import os
 import signal
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,6 +19,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(0.5)
         body = f"{GREETING}\nThis is {VERSION}.\n".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
