@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from controller.logs.query import LogQuery, LogStream
-from controller.types import Artifact, Instance
+from controller.types import Artifact, Instance, Limits
 
 
 class BackendError(Exception):
@@ -39,6 +39,8 @@ class InstanceSpec:
     wants_port: bool = False
     uid: int | None = None
     """User and group id to run as; None: as the server does."""
+    limits: Limits = field(default_factory=Limits)
+    """None in it means no limit."""
     once: bool = False
     """Start it a single time, whatever becomes of it: once it has ended by itself it is observed as EXITED,
     with its exit code, until it is stopped. Also when the machine or the backend goes down meanwhile."""
@@ -90,6 +92,14 @@ class SupportsLogs(Protocol):
 
         Instances that appear later join in while it is followed.
         """
+
+
+@runtime_checkable
+class SupportsLimits(Protocol):
+    """Keeps instances within their limits, each in a way that depends on the machine."""
+
+    def limits(self) -> Mapping[str, str]:
+        """Each limit (cpu, memory, pids, nofile) to how it is kept, in words, as of the last look."""
 
 
 @runtime_checkable

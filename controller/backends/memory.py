@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from controller.backends.base import BackendError, InstanceSpec, Observation
+from controller.backends.keeper.endurance import Endurance
 from controller.backends.labels import process_name, to_instance, to_labels
 from controller.logs.query import LogQuery, LogStream
 from controller.types import Instance, InstanceState, LogLine, LogSource
@@ -18,7 +19,7 @@ from router.changelog import ChangeLog
 HOST = "local"
 FIRST_PORT, PORTS = 20000, 40000
 BACKOFF = timedelta(seconds=1)
-"""How long a crashed instance stays down."""
+"""How long a crashed instance stays down at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,9 @@ class _Running:
     restarts: int = 0
     crash: str = ""
     exit_code: int | None = None
+    endurance: Endurance = field(default_factory=Endurance)
+    next_start: datetime | None = None
+    """When it comes back, of one that crashed."""
     shown: Instance | None = None
     """As it was last observed."""
 
@@ -167,8 +171,7 @@ class MemoryBackend:
         running = self.world.instances[instance]
         if running.spec.once:
             raise ValueError(f"{instance} is started once: it exits")
-        running.crash = detail
-        running.started_at = self._now()
+        self._go_down(running, detail)
         self._look_at(running)
 
     def exit(self, instance: str, code: int) -> None:
@@ -201,7 +204,7 @@ class MemoryBackend:
         if spec.once:
             running.exit_code = 1 if behaviour.dies and behaviour.exits is None else behaviour.exits
         else:
-            running.crash = behaviour.dies
+            self._come_up(running)
         self.world.instances[spec.id] = running
         self.world.history.append(("start", spec.id))
         return running
@@ -240,20 +243,34 @@ class MemoryBackend:
             port=running.place[1] if running.place else None,
             started_at=running.started_at,
             restarts=running.restarts,
+            next_start_at=running.next_start,
         )
         if running.exit_code is not None:
             detail = f"exited with status {running.exit_code}"
             return replace(instance, detail=detail, exit_code=running.exit_code)
         return replace(instance, detail=running.crash)
 
-    @staticmethod
-    def _ended(running: _Running) -> InstanceState | None:
+    def _ended(self, running: _Running) -> InstanceState | None:
         if running.exit_code is not None:
             return InstanceState.EXITED
+        if running.endurance.loops(self._now().timestamp()):
+            return InstanceState.CRASH_LOOPING
         return InstanceState.CRASHED if running.crash else None
 
     def _revive(self, running: _Running) -> None:
-        if running.crash and self._now() >= running.started_at + BACKOFF:
+        if running.next_start is not None and self._now() >= running.next_start:
             running.restarts += 1
-            running.started_at = self._now()
-            running.crash = running.behaviour.dies
+            self._come_up(running)
+
+    def _come_up(self, running: _Running) -> None:
+        running.started_at, running.next_start, running.crash = self._now(), None, ""
+        running.endurance.began(running.started_at.timestamp())
+        if running.behaviour.dies:
+            self._go_down(running, running.behaviour.dies)
+
+    def _go_down(self, running: _Running, detail: str) -> None:
+        now = self._now()
+        running.crash = detail
+        running.endurance.ended(now.timestamp())
+        rest = timedelta(seconds=running.endurance.rests_until - now.timestamp())
+        running.next_start = now + max(rest, BACKOFF)

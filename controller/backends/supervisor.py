@@ -7,6 +7,7 @@ where it does not run (first use, reboot, killed), the next call starts it, and 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ SHUTDOWN_GRACE = 10.0
 """Seconds that instances get to end when the whole installation goes."""
 KILL_MARGIN = 10.0
 """Seconds after its grace in which an instance must be gone; SIGKILL needs some where the disk is slow."""
+LIMITS = ("cpu", "memory", "pids", "nofile")
 LONGEST_VALUE = 128 * 1024 - 1
 """Bytes of `NAME=value` that Linux takes in one piece."""
 
 
 class SupervisorBackend:
-    """Implements Backend, SupportsLogs and SupportsShutdown."""
+    """Implements Backend, SupportsLogs, SupportsLimits and SupportsShutdown."""
 
     def __init__(
         self,
@@ -40,8 +42,10 @@ class SupervisorBackend:
         prepare: Prepare,
         address: str = "127.0.0.1",
         ports: range = range(20000, 30000),
+        groups: bool = True,
     ) -> None:
-        self._keeper = KeeperClient(folder)
+        """`groups` False: limits are kept without the kernel's control groups, as far as that goes."""
+        self._keeper = KeeperClient(folder, groups=groups)
         self._logs = logs
         self._prepare = prepare
         self._address = address
@@ -53,7 +57,12 @@ class SupervisorBackend:
     async def start(self, spec: InstanceSpec) -> Instance:
         check_runnable(spec)
         folder = await self._prepare(spec)
+        if self._keeper.limits is None:
+            await self._keeper.observe()  # whether it knows limits decides what it is told
         return _instance(await self._keeper.start(self._request(spec, folder)))
+
+    def limits(self) -> Mapping[str, str]:
+        return self._keeper.limits or dict.fromkeys(LIMITS, "not kept")
 
     async def stop(self, instance: str, *, grace: float) -> None:
         try:
@@ -92,8 +101,13 @@ class SupervisorBackend:
             "log": str((self._logs / spec.deployment / spec.service / f"{spec.id}.log").absolute()),
             "address": self._address if spec.wants_port else None,
             "ports": [self._ports.start, self._ports.stop],
+            **({} if self._keeper.limits is None else {"limits": asdict(spec.limits)}),
             **({"once": True} if spec.once else {}),  # a keeper that is older than we knows no such key
         }
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def check_runnable(spec: InstanceSpec) -> None:
@@ -116,15 +130,15 @@ def check_runnable(spec: InstanceSpec) -> None:
 
 
 def _instance(info: Mapping[str, Any]) -> Instance:
-    started = info["started_at"]
     return to_instance(
         info["id"],
         info["labels"],
         state=InstanceState(info["state"]),
         address=info["address"],
         port=info["port"],
-        started_at=datetime.fromtimestamp(started, UTC) if started else None,
+        started_at=_time(info["started_at"]),
         restarts=info["restarts"],
+        next_start_at=_time(info.get("next_start_at")),
         detail=info["detail"],
         exit_code=info.get("exit_code"),
     )

@@ -20,11 +20,12 @@ import pytest
 
 from controller.backends.base import Backend, BackendError, InstanceSpec, SupportsLogs, SupportsShutdown
 from controller.backends.keeper import client as keeper_client
+from controller.backends.keeper.groups import Groups
 from controller.backends.keeper.processes import Census, Family, read_process
 from controller.backends.memory import Behaviour, MemoryBackend, MemoryWorld
 from controller.backends.supervisor import SupervisorBackend
 from controller.logs.query import LogQuery, Pattern, read
-from controller.types import Artifact, ArtifactKind, Instance, InstanceState, LogLine, LogSource
+from controller.types import Artifact, ArtifactKind, Instance, InstanceState, Limits, LogLine, LogSource
 
 UID = 42001
 DIES = "exit 3"
@@ -107,6 +108,7 @@ class SupervisorRig:
         self.root = Path(tempfile.mkdtemp(prefix="moor-"))
         self.root.chmod(0o755)
         self.slug = self.root / "slug"
+        self.groups = True
         self.slug.mkdir()
         self.slug.chmod(0o755)
 
@@ -114,7 +116,9 @@ class SupervisorRig:
         async def prepare(_: InstanceSpec) -> Path:
             return self.slug
 
-        return SupervisorBackend(folder=self.root / "supervisor", logs=self.root / "logs", prepare=prepare)
+        return SupervisorBackend(
+            folder=self.root / "supervisor", logs=self.root / "logs", prepare=prepare, groups=self.groups
+        )
 
     def file(self, name: str, text: str) -> Path:
         path = self.slug / name
@@ -321,6 +325,20 @@ async def test_instance_that_exits_at_its_start_is_crashed_and_says_why(rig: Rig
         return found if found and found.state is InstanceState.CRASHED else None
 
     assert (await eventually(crashed)).detail.startswith("exited with status 3")
+
+
+async def test_instance_that_keeps_dying_is_crash_looping_and_says_when_it_starts_again(rig: Rig) -> None:
+    backend = rig.backend()
+    name = (await backend.start(spec(command=DIES))).id
+
+    async def looping() -> Instance | None:
+        found = await seen(backend, name)
+        return found if found and found.state is InstanceState.CRASH_LOOPING and found.next_start_at else None
+
+    found = await eventually(looping, within=60)
+    assert found.restarts >= 4
+    assert found.detail.startswith("exited with status 3")
+    assert found.next_start_at is not None and found.next_start_at.tzinfo is UTC
 
 
 async def test_crashed_instance_is_started_again(rig: Rig) -> None:
@@ -894,3 +912,175 @@ async def test_what_it_left_in_the_background_ends_with_it(real: SupervisorRig) 
         return real.processes(once.id) == set()
 
     await eventually(nothing_left)
+
+
+# Limits
+
+MIB = 1024**2
+HOG = (
+    "exec /usr/bin/python3 -c 'import time; time.sleep(0.5); held = bytearray(200_000_000); time.sleep(1000)'"
+)
+FORKS = """exec /usr/bin/python3 -c '
+import subprocess, time
+held = []
+try:
+    for _ in range(60):
+        held.append(subprocess.Popen(["/bin/sleep", "1000"]))
+    print("started all", flush=True)
+except OSError as error:
+    print("refused after", len(held), flush=True)
+time.sleep(1000)'
+"""
+
+
+def groups_of(rig: SupervisorRig, name: str = "") -> list[Path]:
+    realm = (rig.root / "supervisor" / "realm").read_text()
+    return sorted(Path("/sys/fs/cgroup").glob(f"**/mooring/{realm}/{name}".rstrip("/")))
+
+
+def need_groups() -> None:
+    """Skip where this machine's control groups can't be had, fail where they must be there."""
+    usable = Groups.find("probe")
+    missing = {"memory", "pids", "cpu"} - usable.trees.keys()
+    usable.close()
+    if missing and os.environ.get("MOOR_TEST_REAL") == "1" and os.geteuid() == 0:
+        pytest.fail(f"no control groups for {missing}")
+    if missing:
+        pytest.skip(f"no control groups for {missing}")
+
+
+@pytest.fixture(params=["groups", "watched"])
+async def limiting(request: pytest.FixtureRequest, real: SupervisorRig) -> SupervisorRig:
+    """Each way to keep limits."""
+    if request.param == "groups":
+        need_groups()
+    real.groups = request.param == "groups"
+    return real
+
+
+@pytest.mark.real
+async def test_instance_that_takes_too_much_memory_is_killed_and_says_so(limiting: SupervisorRig) -> None:
+    backend = limiting.backend()
+    name = (await backend.start(spec(command=HOG, limits=Limits(memory=64 * MIB)))).id
+
+    async def killed() -> Instance | None:
+        found = await seen(backend, name)
+        return found if found and found.detail else None
+
+    found = await eventually(killed, within=30)
+    assert found.detail.startswith("killed: used more than its limit of 64 MiB")
+    assert "killed: used more than its limit of 64 MiB" in (await texts(backend))
+
+
+async def texts(backend: Backend) -> list[str]:
+    assert isinstance(backend, SupportsLogs)
+    return [each.text async for each in backend.logs(LogQuery(deployment="foo", service="app")).past()]
+
+
+@pytest.mark.real
+async def test_instance_below_its_limits_is_left_alone(limiting: SupervisorRig) -> None:
+    backend = limiting.backend()
+    limits = Limits(memory=256 * MIB, pids=20, cpu=1.5, nofile=512)
+    name = (await backend.start(spec(command="ulimit -n; ulimit -Hn; exec sleep 1000", limits=limits))).id
+    await running(backend, name)
+    await asyncio.sleep(2.5)
+    found = await running(backend, name)
+    assert (found.restarts, found.detail) == (0, "")
+    assert await texts(backend) == ["512", "512"]
+
+
+@pytest.mark.real
+async def test_instance_can_not_have_more_processes_than_its_limit(limiting: SupervisorRig) -> None:
+    backend = limiting.backend()
+    name = (await backend.start(spec(command=FORKS, limits=Limits(pids=20)))).id
+
+    async def held() -> bool:
+        found = await seen(backend, name)
+        said = await texts(backend)
+        return any(each.startswith("refused after") for each in said) or bool(found and found.detail)
+
+    await eventually(held, within=30)
+    if limiting.groups:
+        assert await running(backend, name)
+        assert len(limiting.processes(name)) <= 20
+    else:
+        said = await texts(backend)
+        assert "killed: had more than its limit of 20 processes and threads" in said
+
+
+@pytest.mark.real
+async def test_each_limit_is_set_in_the_groups_and_they_go_with_the_instance(real: SupervisorRig) -> None:
+    need_groups()
+    backend = real.backend()
+    limits = Limits(memory=100 * MIB, pids=33, cpu=0.25)
+    name = (await backend.start(spec(limits=limits))).id
+    await running(backend, name)
+    text = {
+        file.name: file.read_text().strip()
+        for group in groups_of(real, name)
+        for file in group.iterdir()
+        if file.name
+        in (
+            "memory.max",
+            "memory.limit_in_bytes",
+            "pids.max",
+            "cpu.max",
+            "cpu.cfs_quota_us",
+            "cpu.cfs_period_us",
+        )
+    }
+    assert text.get("memory.max", text.get("memory.limit_in_bytes")) == str(100 * MIB)
+    assert text["pids.max"] == "33"
+    assert (
+        text.get("cpu.max", f"{text.get('cpu.cfs_quota_us')} {text.get('cpu.cfs_period_us')}")
+        == "25000 100000"
+    )
+    assert all(str(real.pid(name)) in (each / "cgroup.procs").read_text() for each in groups_of(real, name))
+    await backend.stop(name, grace=5)
+    assert groups_of(real, name) == []
+    assert set(backend.limits().values()) <= {"cgroup v1", "cgroup v2", "rlimit"}
+
+
+@pytest.mark.real
+async def test_what_left_its_family_ends_with_the_group(real: SupervisorRig) -> None:
+    """A daemon that gave up its session, its parent and its environment."""
+    need_groups()
+    backend = real.backend()
+    stray = "env -i setsid /bin/sh -c 'env -i /usr/bin/setsid /bin/sleep 999 & echo $!' ; exec sleep 1000"
+    name = (await backend.start(spec(command=stray))).id
+    await running(backend, name)
+    pid = int((await eventually(lambda: texts(backend)))[0])
+    assert read_process(pid)
+    await backend.stop(name, grace=1)
+    left = read_process(pid)
+    assert left is None or left.zombie
+
+
+@pytest.mark.real
+async def test_keeper_that_starts_anew_takes_over_the_groups_and_sweeps_those_left(
+    real: SupervisorRig,
+) -> None:
+    need_groups()
+    backend = real.backend()
+    limits = Limits(memory=100 * MIB, pids=33)
+    first = (await backend.start(spec(1, limits=limits))).id
+    other = (await backend.start(spec(2, limits=limits))).id
+    await running(backend, first)
+    await running(backend, other)
+    await real.kill_keeper()
+    (real.root / "supervisor" / "instances" / f"{other}.json").unlink()
+    found = await running(backend, first)
+    assert str(real.pid(first)) in (groups_of(real, first)[0] / "cgroup.procs").read_text()
+    assert groups_of(real, other) == []
+    assert found.restarts == 0
+    await backend.stop(first, grace=1)
+    await backend.shutdown()
+    assert groups_of(real) == []
+
+
+@pytest.mark.real
+async def test_limits_that_are_kept_by_looking_are_told_as_such(real: SupervisorRig) -> None:
+    real.groups = False
+    backend = real.backend()
+    await backend.observe()
+    assert backend.limits() == {"cpu": "not kept", "memory": "watched", "pids": "watched", "nofile": "rlimit"}

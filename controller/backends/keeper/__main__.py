@@ -1,4 +1,6 @@
-"""`python -I -m controller.backends.keeper FOLDER` starts the keeper of that folder in the background.
+"""`python -I -m controller.backends.keeper FOLDER GROUPS` starts the keeper of that folder in the background.
+
+GROUPS is `yes` or `no`: whether it may use the kernel's control groups.
 
 Exits with 0 once the keeper runs on its own (its socket may take a moment more), also when one was
 running already.
@@ -18,6 +20,7 @@ from pathlib import Path
 from supervisor import supervisord  # type: ignore[import-untyped]
 
 from controller.backends.keeper import LOCK, SOCKET
+from controller.backends.keeper.groups import Groups
 from controller.backends.keeper.processes import Census, Family, end_all, send
 from controller.backends.keeper.request import Files, remove_leftovers
 
@@ -41,6 +44,7 @@ chmod=0600
 
 [rpcinterface:mooring]
 supervisor.rpcinterface_factory=controller.backends.keeper.door:make_door
+groups=GROUPS
 """
 ORPHAN_GRACE = 5.0
 """Seconds that instances of a keeper that was killed get to end, before they are started again."""
@@ -49,18 +53,23 @@ OPEN_FILES = 65536
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder, groups = Path(sys.argv[1]), sys.argv[2]
     lock = take_lock(folder)
     if lock is None or os.fork():
         os._exit(0)
     become_a_keeper()
-    prepare_folder(folder)
+    prepare_folder(folder, groups)
     end_orphans(folder)
+    # Also those of a keeper that was let use them, where we are not.
+    left = Groups.find((folder / "realm").read_text())
+    left.sweep()
     remove_leftovers(folder)
     try:
         supervisord.main(["-c", str(folder / "supervisord.conf")])
     finally:
         end_the_rest()
+        left.sweep()
+        left.close()
 
 
 def take_lock(folder: Path) -> int | None:
@@ -88,12 +97,12 @@ def set_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def prepare_folder(folder: Path) -> None:
+def prepare_folder(folder: Path, groups: str) -> None:
     (folder / "instances").mkdir(mode=0o700, exist_ok=True)
     # Apps reach their own TMPDIR below it, and can't list their neighbours.
     (folder / "tmp").mkdir(exist_ok=True)
     (folder / "tmp").chmod(0o711)
-    (folder / "supervisord.conf").write_text(CONFIGURATION)
+    (folder / "supervisord.conf").write_text(CONFIGURATION.replace("GROUPS", groups))
     if not (folder / "realm").exists():
         (folder / "realm.new").write_text(secrets.token_hex(8))
         (folder / "realm.new").replace(folder / "realm")

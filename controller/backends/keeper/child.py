@@ -4,6 +4,7 @@ import os
 import pwd
 import resource
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,12 +12,19 @@ from controller.backends.keeper.processes import MARKER, boot_id, read_process
 from controller.backends.keeper.request import Files, Request, write_whole
 
 OPEN_FILES = 8192
-"""Soft limit of open files of an app; its hard limit is the keeper's."""
+"""Soft limit of open files of an app without a limit of its own; its hard limit is the keeper's."""
 RESTORED_SIGNALS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2),
     *(signal.SIGPIPE, signal.SIGXFSZ),
 )
 """Those that supervisord or Python handle or ignore."""
+
+
+def join(groups: Iterable[str]) -> None:
+    """Move into control groups, before anything of the app runs."""
+    for each in groups:
+        with open(each, "w") as file:  # noqa: PTH123 - no more imports in a forked child than need be
+            file.write("0")
 
 
 def become_app(request: Request, files: Files, *, port: int | None, marker: str, output: int) -> NoReturn:
@@ -31,7 +39,7 @@ def become_app(request: Request, files: Files, *, port: int | None, marker: str,
     assert me is not None
     write_whole(files.process, f"{boot_id()} {me.pid} {me.started}\n", durable=False)
     files.temporary.mkdir(mode=0o700, exist_ok=True)
-    set_limits()
+    set_limits(request.limits.get("nofile"))
     os.umask(0o022)
     env = environment(request, files, port=port, marker=marker)
     program, arguments = shell_command(request.command)
@@ -83,9 +91,18 @@ def default_environment(request: Request) -> dict[str, str]:
     }
 
 
-def set_limits() -> None:
+def set_limits(open_files: float | None) -> None:
+    """`open_files` None: as many as the keeper itself may have, with `OPEN_FILES` to begin with."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if open_files is not None:
+        hard = int(open_files) if hard == resource.RLIM_INFINITY else min(int(open_files), hard)
+    soft = (
+        hard
+        if open_files is not None
+        else OPEN_FILES
+        if hard == resource.RLIM_INFINITY
+        else min(OPEN_FILES, hard)
+    )
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -9,6 +9,7 @@ import logging
 import sys
 import xmlrpc.client
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,12 @@ log = logging.getLogger(__name__)
 class KeeperClient:
     """Calls to the keeper of one folder. Raises BackendError only."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, groups: bool = True) -> None:
+        """`groups`: whether a keeper that is started may use the kernel's control groups."""
         self._folder = folder
+        self._groups = groups
+        self.limits: Mapping[str, str] | None = None
+        """Each limit to how the keeper keeps it, as of the last look; None: it is older than limits."""
         self._socket = folder / SOCKET
         self._starting = asyncio.Lock()
 
@@ -51,6 +56,7 @@ class KeeperClient:
                 "Stop it with that version (or end its process: its instances are then started anew).",
                 retryable=False,
             )
+        self.limits = answer.get("limits")
         instances: list[dict[str, Any]] = answer["instances"]
         return instances
 
@@ -116,6 +122,7 @@ class KeeperClient:
             with (self._folder / OUTPUT).open("wb") as output:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-m", "controller.backends.keeper", str(self._folder.absolute())),
+                    "yes" if self._groups else "no",
                     cwd=self._folder,
                     env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONSAFEPATH": "1"},
                     stdin=asyncio.subprocess.DEVNULL,

@@ -25,6 +25,8 @@ from controller.backends.keeper import (
     FAULT_SYSTEM,
     PROTOCOL,
 )
+from controller.backends.keeper.groups import Groups
+from controller.backends.keeper.limits import LimitKeeper
 from controller.backends.keeper.processes import CensusTaker
 from controller.backends.keeper.program import InstanceProcess, Keeping
 from controller.backends.keeper.request import Files, Request
@@ -33,20 +35,25 @@ from controller.backends.keeper.request import Files, Request
 class Door:
     """The namespace `mooring`."""
 
-    def __init__(self, supervisord: Any) -> None:
+    def __init__(self, supervisord: Any, groups: Groups) -> None:
         self._supervisord = supervisord
         self._folder = Path(supervisord.options.here)
         realm = (self._folder / "realm").read_text()
-        self._keeping = Keeping(supervisord, self._folder, realm, CensusTaker())
+        self._limits = LimitKeeper(groups)
+        self._keeping = Keeping(supervisord, self._folder, realm, CensusTaker(), self._limits)
         self._cursor = random.random()  # noqa: S311 - spreads ports, guards nothing
         self._bring_back()
 
     def observe(self) -> str:
-        """`{"protocol": …, "instances": […]}`, packed: supervisord sends 4 KiB a turn of its loop."""
+        """`{"protocol": …, "limits": {…}, "instances": […]}`, packed: supervisord sends 4 KiB a turn of its loop."""
         # A state may be due to change since the loop last looked.
         for process in self._processes():
             process.transition()
-        answer = {"protocol": PROTOCOL, "instances": [each.info() for each in self._processes()]}
+        answer = {
+            "protocol": PROTOCOL,
+            "limits": dict(self._limits.ways),
+            "instances": [each.info() for each in self._processes()],
+        }
         return base64.b64encode(zlib.compress(json.dumps(answer).encode(), level=1)).decode()
 
     def start(self, text: str) -> str:
@@ -149,6 +156,7 @@ def can_bind(address: str, port: int) -> bool:
     return True
 
 
-def make_door(supervisord: Any, **_options: str) -> Door:
-    """Named in supervisord.conf."""
-    return Door(supervisord)
+def make_door(supervisord: Any, groups: str = "yes", **_options: str) -> Door:
+    """Named in supervisord.conf, with what the keeper was started with."""
+    realm = (Path(supervisord.options.here) / "realm").read_text()
+    return Door(supervisord, Groups.find(realm) if groups == "yes" else Groups({}))

@@ -150,6 +150,11 @@ class CensusTaker:
         return self._last
 
 
+def living(pids: Iterable[int]) -> set[int]:
+    """Those that are there now, and are no zombies."""
+    return {pid for pid in pids if (found := read_process(pid)) and not found.zombie}
+
+
 def send(sig: signal.Signals, pids: Iterable[int]) -> None:
     """Signal those that still exist."""
     for pid in pids:

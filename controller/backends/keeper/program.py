@@ -18,13 +18,15 @@ from typing import Any, NoReturn
 from supervisor.datatypes import RestartUnconditionally  # type: ignore[import-untyped]
 from supervisor.dispatchers import POutputDispatcher  # type: ignore[import-untyped]
 from supervisor.events import ProcessCommunicationStdoutEvent  # type: ignore[import-untyped]
-from supervisor.options import ProcessConfig, ProcessGroupConfig  # type: ignore[import-untyped]
+from supervisor.options import ProcessConfig, ProcessException, ProcessGroupConfig  # type: ignore[import-untyped]
 from supervisor.process import Subprocess  # type: ignore[import-untyped]
 from supervisor.states import ProcessStates  # type: ignore[import-untyped]
 
-from controller.backends.keeper.child import RESTORED_SIGNALS, become_app, shell_command
+from controller.backends.keeper.child import RESTORED_SIGNALS, become_app, join, shell_command
+from controller.backends.keeper.endurance import Endurance
+from controller.backends.keeper.limits import LimitKeeper, Watch
 from controller.backends.keeper.output import Output
-from controller.backends.keeper.processes import CensusTaker, Family, send
+from controller.backends.keeper.processes import CensusTaker, Family, living, send
 from controller.backends.keeper.request import Files, Request
 
 SETTLED_AFTER = 1
@@ -43,6 +45,7 @@ class Keeping:
     folder: Path
     realm: str
     census: CensusTaker
+    limits: LimitKeeper
 
     def group(self, request: Request, port: int | None) -> Any:
         """The program group of one instance, for `add_process_group`."""
@@ -112,6 +115,12 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         """Set once it was told to stop: the time (monotonic) at which SIGKILL is due."""
         self.spawned_at = 0.0
         """When its process was started last (monotonic)."""
+        self.endurance = Endurance()
+        self.next_start = 0.0
+        """When it is due to be started again (time.time)."""
+        self.watch = Watch(config.keeping.limits, config.request.id, config.request.limits)
+        self.groups: list[str] = []
+        """Files that take the next process into the instance's control groups."""
         self.exit_status: int | None = None
         """The wait status of one that is started once and has ended by itself."""
         if config.request.once:
@@ -132,6 +141,7 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             "port": self.config.port,
             "started_at": self.laststart or None,
             "restarts": restarts,
+            "next_start_at": self.next_start if self._rests() else None,
             "detail": "" if state == "stopping" else self._detail(restarts),
             "exit_code": None if self.exit_status is None else exit_code(self.exit_status),
         }
@@ -139,6 +149,8 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
     def _state_word(self) -> str:
         if self.retired_until is not None or self.state == ProcessStates.STOPPING:
             return "stopping"
+        if self.endurance.loops(time.monotonic()):
+            return "crash-looping"
         if self.state == ProcessStates.RUNNING:
             return "running"
         if self.state == ProcessStates.EXITED and self.config.request.once:
@@ -151,6 +163,11 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         if not why or not restarts:
             return why
         return f"{why} ({restarts} restart{'s' if restarts > 1 else ''})"
+
+    def _rests(self) -> bool:
+        """Whether its process has ended and another one is to be started."""
+        down = self.state in (ProcessStates.EXITED, ProcessStates.BACKOFF)
+        return down and self.retired_until is None and not self.config.request.once
 
     def retire(self, grace: float) -> None:
         """Begin to stop it for good; told again, the earlier end counts."""
@@ -186,9 +203,15 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, RESTORED_SIGNALS)
         self.spawned_at = time.monotonic()
+        if pid:
+            self.endurance.began(self.spawned_at)
         return pid
 
     def get_execv_args(self) -> tuple[str, list[str]]:
+        try:
+            self.groups = self.watch.begin()
+        except OSError as error:
+            raise ProcessException(f"its limits can't be set: {error}") from error
         return shell_command(self.config.request.command)
 
     def change_state(self, new_state: int, expected: bool = True) -> None:
@@ -204,14 +227,21 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         ):
             with self._going_on():
                 self._finish_retirement()
-        else:
+        elif not self._rests() or time.monotonic() >= self.endurance.rests_until:
             super().transition()
+            if self.pid:
+                with self._going_on():
+                    self._keep_limits()
 
     def finish(self, pid: int, sts: int) -> None:
-        self.last_exit = describe_exit(sts)
+        self.last_exit = self.watch.cause_of_end() or describe_exit(sts)
         if self.config.request.once and self.retired_until is None:
             self._end_once(sts)
         super().finish(pid, sts)
+        now = time.monotonic()
+        if not self.config.request.once:
+            self.endurance.ended(now)
+        self.next_start = max(self.delay, time.time() + self.endurance.rests_until - now)
         self.output.say(self.last_exit)
         if self.retired_until is not None:
             self.transition()
@@ -224,6 +254,7 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         try:
             config = self.config
             output = self.pipes["child_stdout"]
+            join(self.groups)
             become_app(config.request, config.files, port=config.port, marker=config.marker, output=output)
         except BaseException as error:
             os.write(2, f"can't be started: {error}\n".encode(errors="replace"))
@@ -259,6 +290,12 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         with self._going_on():
             self.config.files.note_once(str(status))
 
+    def _keep_limits(self) -> None:
+        if told := self.watch.news():
+            self.output.say(told)
+        if self.watch.look(lambda: self._living(since=self.spawned_at)):
+            send(signal.SIGKILL, self._living(since=time.monotonic()))
+
     # How nothing of it stays
 
     @contextlib.contextmanager
@@ -273,7 +310,9 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         return Family(self.config.marker, self.config.files.leaders())
 
     def _living(self, *, since: float) -> set[int]:
-        return self._family().members(self.config.keeping.census.recent(since=since))
+        """Also what has left its family, where its control group still knows it."""
+        family = self._family().members(self.config.keeping.census.recent(since=since))
+        return family | (living(self.watch.members()) - {os.getpid()})
 
     def _finish_retirement(self) -> None:
         """The main process is gone; wait for the rest as long as the grace lasts, then forget all of it."""
@@ -286,11 +325,12 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         assert self.retired_until is not None
         # A census from before its last start can't know it. In any later one nobody living means
         # nobody ever again: only members beget members.
-        if living := self._living(since=self.spawned_at):
+        if left := self._living(since=self.spawned_at):
             if now >= self.retired_until:
-                send(signal.SIGKILL, living)
+                send(signal.SIGKILL, left)
             return
         self.output.close()
+        self.watch.forget()
         self.config.files.forget()
         self.state = ProcessStates.STOPPED
         self.config.keeping.supervisord.remove_process_group(self.config.name)

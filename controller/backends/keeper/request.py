@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Request:
     """Where to look for a free port; None when it wants none."""
     ports: tuple[int, int] = (0, 0)
     """First port, and the one after the last."""
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+    """cpu (cores), memory (bytes), pids, nofile; missing or None: no limit."""
     once: bool = False
     """Start it a single time, also over restarts of the keeper."""
 
