@@ -172,12 +172,20 @@ class AppCommand(Command):
     """A verb about one app. Its function gets `address`."""
 
     def __init__(
-        self, *args: Any, app_optional: bool = False, from_folder: bool = True, **kwargs: Any
+        self,
+        *args: Any,
+        app_optional: bool = False,
+        from_folder: bool = True,
+        takes_command: bool = False,
+        **kwargs: Any,
     ) -> None:
         self.app_optional = app_optional
         self.from_folder = from_folder
+        self.takes_command = takes_command
         self._word = click.Argument(["app_word"], required=False, metavar="APP")
         super().__init__(*args, **kwargs)
+        # What follows a command's first word is the command's own, also when it looks like an option of ours.
+        self.allow_interspersed_args = not takes_command
 
     def own_options(self) -> list[click.Parameter]:
         return [app_option(), *([_remote_option()] if self.from_folder else [])]
@@ -192,6 +200,7 @@ class AppCommand(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         context = ctx.ensure_object(Context)
+        args = self._with_app_in_front(ctx, context, args)
         options = self._options(ctx, args)
         named = options.get("app", context.app)
         if named is None and self.takes_words:
@@ -212,6 +221,13 @@ class AppCommand(Command):
             app = self._folder_app(context, ctx.params)
         ctx.params["app"] = app
         return rest
+
+    def _with_app_in_front(self, ctx: click.Context, context: Context, args: list[str]) -> list[str]:
+        """`run foo -e A=1 bash`: options may stand between the app and a command."""
+        if not self.takes_command or not args or args[0].startswith("-"):
+            return args
+        named = context.app is not None or self._folder_app(context, {}) is not None
+        return args if named else ["-a", *args]
 
     def _options(self, ctx: click.Context, args: list[str]) -> dict[str, str]:
         """What is given, before any checks; nothing when the words are off, as the parsing proper tells."""
@@ -276,13 +292,20 @@ def command(*, example: str, local_only: bool = False) -> Callable[[Action], Com
 
 
 def app_command(
-    *, example: str, app_optional: bool = False, from_folder: bool = True
+    *, example: str, app_optional: bool = False, from_folder: bool = True, takes_command: bool = False
 ) -> Callable[[Action], Command]:
     """Make a verb of `async def action(context, *, address, …)`; `app_optional`: address may be None.
 
-    `from_folder` False: the app is never taken from the folder's git remote.
+    `from_folder` False: the app is never taken from the folder's git remote. `takes_command`: its words are a
+    command, with options of its own; ours stand before it.
     """
-    return _decorator(AppCommand, example=example, app_optional=app_optional, from_folder=from_folder)
+    return _decorator(
+        AppCommand,
+        example=example,
+        app_optional=app_optional,
+        from_folder=from_folder,
+        takes_command=takes_command,
+    )
 
 
 def only_deployment(address: Address) -> str:

@@ -59,9 +59,16 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("maintenance:off", "maintenance:off", "Let an app answer its requests again."),
         Verb("logs", "logs:logs", "Print what the app's processes print."),
     ),
+    "One-off commands": (
+        Verb("run:detached", "runs:detached", "Run a command once, on its own."),
+        Verb("run:list", "runs:list_", "List an app's one-offs, newest first."),
+        Verb("run:logs", "runs:logs", "Print what a detached run prints."),
+        Verb("run:stop", "runs:stop", "End a one-off."),
+    ),
     "Releases and builds": (
         Verb("releases", "releases:releases", "List an app's versions, newest first.", ("releases:list",)),
         Verb("releases:info", "releases:info", "Show one version."),
+        Verb("releases:output", "releases:output", "Print what a version's release command printed."),
         Verb("rollback", "releases:rollback", "Release an older version's code and config again."),
         Verb(
             "deploys", "deploys:deploys", "List what is on its way: builds and rollouts.", ("deploys:list",)

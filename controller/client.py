@@ -16,7 +16,7 @@ import httpx
 
 from controller import wire
 from controller.errors import InternalFault, InvalidInput, MooringError, Unavailable
-from controller.names import Address, check_name, check_title
+from controller.names import Address, check_name, check_run_name, check_title
 from controller.problem import MEDIA_TYPE, Problem, error_of
 from controller.types import (
     Artifact,
@@ -28,6 +28,7 @@ from controller.types import (
     LogLine,
     LogSource,
     Right,
+    Run,
     Service,
     SshKey,
     Token,
@@ -375,6 +376,40 @@ class Client:
         """Ask for its end; the build's owner notices within a second."""
         return await self._send(Build, "POST", f"{_build(build)}/cancel")
 
+    # One-offs
+
+    async def run_detached(
+        self,
+        address: Address,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        process_type: str = "",
+    ) -> Run:
+        """One word is a shell line as it is, several are a program and its arguments. `ttl` in seconds."""
+        body = {"command": list(command), "env": env or {}, "ttl": ttl, "type": process_type}
+        return await self._send(Run, "POST", f"{_service(address)}/runs", body)
+
+    async def runs(self, address: Address) -> Sequence[Run]:
+        """Newest first, the last that have ended too."""
+        return await self._get(list[Run], f"{_service(address)}/runs")
+
+    async def run(self, address: Address, run: str) -> Run:
+        """By its id or the name of its process, such as run.3."""
+        return await self._get(Run, _run(address, run))
+
+    async def stop_run(self, address: Address, run: str) -> Run:
+        return await self._send(Run, "POST", f"{_run(address, run)}/stop")
+
+    async def run_logs(
+        self, address: Address, run: str, *, lines: int = 10_000, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """What it printed; with `follow` also what it will, until it ends."""
+        stream = self._stream(LogLine, f"{_run(address, run)}/logs", lines=lines, follow=str(follow).lower())
+        async for line in stream:
+            yield line
+
     # People
 
     async def users(self) -> Sequence[User]:
@@ -643,6 +678,10 @@ def _service(address: Address) -> str:
 
 def _about(path: str, process: str | None) -> str:
     return path if process is None else f"{path}?process={quote(process, safe='')}"
+
+
+def _run(address: Address, run: str) -> str:
+    return f"{_service(address)}/runs/{check_run_name(run)}"
 
 
 def _build(build: str) -> str:

@@ -43,6 +43,13 @@ def check_title(text: str, field: str = "name") -> str:
     return text
 
 
+def check_run_name(text: str) -> str:
+    """Return `text` when it can be the id of a one-off, or the name of its process; raise InvalidInput otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", text):
+        raise InvalidInput("run", f"{_shown(text)} is no one-off: write run.3, say. `run:list` lists them.")
+    return text
+
+
 def check_process_type(text: str) -> str:
     """Return `text` when it is fit to name a process type; raise InvalidInput otherwise."""
     if not _PROCESS_TYPE.fullmatch(text) or len(text) > MAX_NAME:

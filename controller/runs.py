@@ -1,5 +1,6 @@
 """One-offs: what they are called, how many are remembered. Pure."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -45,6 +46,17 @@ def next_number(known: Sequence[Run], kind: RunKind) -> int:
 def find_run(known: Sequence[Run], version: int, kind: RunKind) -> Run | None:
     """That of a version."""
     return next((each for each in known if each.kind is kind and each.version == version), None)
+
+
+def command_line(words: Sequence[str], process_types: Mapping[str, str]) -> str:
+    """The shell line for what somebody asked for: one word is a line as it is, several are a program and its
+    arguments. A first word that names a process type stands for that one's command."""
+    if not words:
+        return ""
+    first, *rest = words
+    if first in process_types:
+        return " ".join((process_types[first], *map(shlex.quote, rest)))
+    return shlex.join(words) if rest else first
 
 
 def title(run: Run) -> str:

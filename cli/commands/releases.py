@@ -4,12 +4,14 @@ import re
 
 import click
 
-from cli.context import Context
+from cli.commands.runs import status_text
+from cli.context import Context, opened
 from cli.grammar import app_command
 from cli.output import timestamp
 from cli.rollout import detach_option, finish_version
 from controller.errors import InvalidInput
 from controller.names import Address
+from controller.runs import OF_VERSIONS, title
 from controller.views import Area, Difference, VersionDiff
 from controller.wire import encode, to_json
 
@@ -101,7 +103,8 @@ def _shown(difference: Difference, value: object) -> str:
 @click.argument("version", required=False)
 @detach_option
 async def rollback(context: Context, *, address: Address, version: str | None, detach: bool) -> None:
-    """Makes a new version of the older one's code and config; databases are not touched. Without
+    """Makes a new version of the older one's code and config; databases are not touched. Its release command
+    runs as for any version, and when it fails, what serves now goes on. Without
     VERSION: the last one that was live before the current one."""
     number = read_version(version) if version is not None else None
     known = await context.client.service(address)
@@ -113,6 +116,29 @@ async def rollback(context: Context, *, address: Address, version: str | None, d
     if before is not None:
         context.output.detail(f"Undo it with: rollback v{before}")
     await finish_version(context, address, made, detach=detach)
+
+
+@app_command(example="moor releases:output -a foo v3")
+@click.argument("version", required=False)
+async def output(context: Context, *, address: Address, version: str | None) -> None:
+    """What the predeploy, release and postdeploy command of VERSION printed; without it: of the newest that
+    had any."""
+    runs = [each for each in await context.client.runs(address) if each.kind in OF_VERSIONS]
+    number = read_version(version) if version is not None else max((each.version for each in runs), default=0)
+    mine = [each for each in reversed(runs) if each.version == number]
+    printed = []
+    for run in mine:
+        context.output.step(f"{title(run)}: {run.command}")
+        async with opened(context.client.run_logs(address, run.id)) as stream:
+            lines = [line async for line in stream]
+        for line in lines:
+            context.output.line(line.text)
+        context.output.step(status_text(run))
+        printed.append({"run": run, "lines": [line.text for line in lines]})
+    if not mine:
+        what = f"v{number}" if version else "No version"
+        context.output.detail(f"{what} had no command to run, or what it printed is no longer kept.")
+    context.output.data(printed)
 
 
 def read_version(text: str) -> int:

@@ -17,6 +17,7 @@ from controller.operations.logs import LogOperations
 from controller.operations.processes import ProcessOperations
 from controller.operations.removal import Cleanup, Removal
 from controller.operations.rollouts import RolloutOperations
+from controller.operations.runs import RunOperations
 from controller.operations.runtime import Runtime
 from controller.operations.secrets import SecretOperations
 from controller.operations.server import Doorplate, ServerOperations
@@ -47,6 +48,7 @@ class Operations:
     rollouts: RolloutOperations
     builds: BuildOperations
     deploys: DeployOperations
+    runs: RunOperations
     users: UserOperations
     keys: KeyOperations
     credentials: CredentialOperations
@@ -116,6 +118,9 @@ def make_operations(
         rollouts=rollouts,
         builds=builds,
         deploys=DeployOperations(state, runtime, builds, rollouts),
+        runs=RunOperations(
+            state, runtime, renew=credentials.renew, default_ttl=settings.run_ttl, clock=clock
+        ),
         users=UserOperations(state, clock=clock),
         keys=KeyOperations(state, clock=clock),
         credentials=credentials,

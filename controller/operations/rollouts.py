@@ -1,20 +1,24 @@
 """Rollouts: steering the one that is under way, and following what a service is busy with, step by step."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 
+from controller.backends.base import BackendError, SupportsLogs
 from controller.errors import Refused, Unavailable
 from controller.names import Address
 from controller.operations.access import Actor, Renew, shown_version
 from controller.operations.following import while_allowed
 from controller.operations.lookup import address_of, find_wanted, get_service, get_version
+from controller.operations.run_output import run_output
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
 from controller.rollout import goal_of, goal_text, is_canary, is_restart, is_rolling, returned
+from controller.runs import OF_VERSIONS, find_run
 from controller.state import EventDraft, Put, State, put
-from controller.types import Event, Right, Service, Version, VersionStatus
+from controller.types import Event, Right, RunKind, Service, Version, VersionStatus
 from controller.views import RolloutStep
 
 POLL = 0.1
@@ -183,6 +187,9 @@ class RolloutOperations:
                 for event in self._state.events(address.deployment, address.service, after=seen):
                     yield RolloutStep(text=event.text)
                     seen = event.revision
+                    async with aclosing(self._printed(event)) as printed:
+                        async for line in printed:
+                            yield RolloutStep(text=f"  {line}")
                 if last is not None:
                     yield last
                     return
@@ -199,6 +206,19 @@ class RolloutOperations:
             arrival.cancel()
             await asyncio.wait({arrival})
 
+    async def _printed(self, event: Event) -> AsyncGenerator[str, None]:
+        """What a command prints that a version runs before or after its switch, up to the command's end."""
+        run = self._state.run(str(event.data.get("run", ""))) if event.kind == "run.started" else None
+        backend = self._runtime.backend
+        if run is None or run.kind not in OF_VERSIONS or not isinstance(backend, SupportsLogs):
+            return
+        try:
+            async with aclosing(run_output(self._state, backend, run, follow=True)) as lines:
+                async for line in lines:
+                    yield line.text
+        except BackendError as error:
+            yield f"[what it prints can't be read now: {error}]"
+
     def _find_event(self, address: Address, matches: Callable[[Event], bool]) -> Event | None:
         """The newest that matches; None when it is no longer kept."""
         events = self._state.events(address.deployment, address.service)
@@ -211,6 +231,9 @@ class RolloutOperations:
             return _destroyed(address)
         if version.status is VersionStatus.PENDING:
             return self._kept_back(asker, service, version)
+        after = find_run(self._state.runs(service.deployment, service.name), number, RunKind.POSTDEPLOY)
+        if after is not None and not after.status.over:
+            return None
         failure = version.failure if version.status in GIVEN_UP else ""
         return RolloutStep(text="", done=True, version=shown_version(asker, version), failure=failure)
 

@@ -19,6 +19,9 @@ from controller.types import (
     LogLine,
     LogSource,
     Right,
+    Run,
+    RunKind,
+    RunStatus,
     Service,
     SshKey,
     Token,
@@ -54,6 +57,19 @@ class FakeClient:
         self.calls: list[tuple[object, ...]] = []
         self.broken_rollout = ""
         self.shared_: dict[str, str] = {}
+        self.runs_ = [
+            factories.run(
+                2,
+                RunKind.RELEASE,
+                version=2,
+                status=RunStatus.FAILED,
+                exit_code=3,
+                detail="exited with status 3",
+                started_at=NOW,
+                finished_at=NOW + timedelta(seconds=4),
+            ),
+            factories.run(1, status=RunStatus.RUNNING, started_at=NOW, command="sleep 100"),
+        ]
         self.staged_: tuple[str, ...] = ()
         self.deployments_: dict[str, Deployment] = {
             name: factories.deployment(name) for name in ("foo", "bare")
@@ -449,6 +465,40 @@ class FakeClient:
 
     async def cancel_build(self, build: str) -> Build:
         return replace(await self.build(build), cancel_requested_by="ann")
+
+    async def run_detached(
+        self,
+        address: Address,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        process_type: str = "",
+    ) -> Run:
+        self._get(address)
+        self.calls.append(("run", tuple(command), dict(env or {}), ttl, process_type))
+        return factories.run(3, command=" ".join(command))
+
+    async def runs(self, address: Address) -> Sequence[Run]:
+        self._get(address)
+        return self.runs_[::-1]
+
+    async def run(self, address: Address, run: str) -> Run:
+        found = [each for each in await self.runs(address) if run in (each.id, each.process)]
+        if not found:
+            raise NotFound(f"{address} has no one-off {run}.")
+        return found[0]
+
+    async def stop_run(self, address: Address, run: str) -> Run:
+        return replace(await self.run(address, run), stop_requested_by="ann")
+
+    async def run_logs(
+        self, address: Address, run: str, *, lines: int = 10_000, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        found = await self.run(address, run)
+        yield LogLine(
+            time=NOW, source=LogSource.APP, instance=found.id, process=found.process, text="2 rows changed"
+        )
 
     async def users(self) -> Sequence[User]:
         return list(self.users_.values())

@@ -42,6 +42,11 @@ CASES = {
     "maintenance:on": ["maintenance:on", "-a", "foo", "--page", "-"],
     "maintenance:off": ["maintenance:off", "-a", "foo"],
     "logs": ["logs", "-a", "foo", "-t"],
+    "run:detached": ["run:detached", "-a", "foo", "rake", "--trace", "db:seed"],
+    "run:list": ["run:list", "-a", "foo"],
+    "run:logs": ["run:logs", "-a", "foo", "run.1"],
+    "run:stop": ["run:stop", "-a", "foo", "run.1"],
+    "releases:output": ["releases:output", "-a", "foo", "v2"],
     "releases": ["releases", "-a", "foo"],
     "releases:info": ["releases:info", "-a", "foo", "v2"],
     "rollback": ["rollback", "-a", "foo", "v1"],
@@ -109,7 +114,8 @@ async def test_verb_prints_what_it_always_printed(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", CASES)
 async def test_json_is_one_document(verb: str) -> None:
-    result = await ssh(client_for(verb))(*both(CASES[verb])[1], "--json", typed=typed(verb))
+    name, *words = both(CASES[verb])[1]
+    result = await ssh(client_for(verb))(name, "--json", *words, typed=typed(verb))
     assert (result.status, result.err) == (0, "")
     json.loads(result.out)
 

@@ -185,3 +185,11 @@ async def test_writes_go_on_while_keys_change(path: Path) -> None:
     assert len(again.services()) == 21
     assert all(each.definition.env == ENV for each in again.services())
     await again.close()
+
+
+def test_variables_of_a_one_off_are_sealed(tmp_path):
+    vault = Vault(tmp_path / "keys", [b"k" * 32])
+    plain = {"id": "foo-app-1-run-1", "env": {"SECRET": "hush"}}
+    sealed = vault.seal("runs/foo-app-1-run-1", plain)
+    assert "hush" not in str(sealed)
+    assert vault.open("runs/foo-app-1-run-1", sealed) == plain
