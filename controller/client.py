@@ -403,7 +403,7 @@ class Client:
         return await self._send(Run, "POST", f"{_run(address, run)}/stop")
 
     async def run_logs(
-        self, address: Address, run: str, *, lines: int = 10_000, follow: bool = False
+        self, address: Address, run: str, *, lines: int | None = None, follow: bool = False
     ) -> AsyncIterator[LogLine]:
         """What it printed; with `follow` also what it will, until it ends."""
         stream = self._stream(LogLine, f"{_run(address, run)}/logs", lines=lines, follow=str(follow).lower())

@@ -71,7 +71,7 @@ def routes(runs: RunOperations, *, keep_alive: float) -> APIRouter:
         asker: Asker,
         at: At,
         run: RunName,
-        lines: Annotated[int, Query(description="Lines of the past.", ge=0)] = 10_000,
+        lines: Annotated[int | None, Query(description="Lines of the past; without: all.", ge=0)] = None,
         follow: Annotated[bool, Query(description="Go on until it ends.")] = False,
     ) -> Response:
         """One JSON object a line. Blank lines are signs of life; `{"problem": …}` is an error on the way."""

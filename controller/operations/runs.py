@@ -11,9 +11,10 @@ from controller.names import Address, instance_id
 from controller.operations.access import Actor, Renew
 from controller.operations.definition import changed_env
 from controller.operations.following import while_allowed
+from controller.operations.logs import MAX_LINES
 from controller.operations.lookup import address_of, find_wanted, get_service
 from controller.operations.numbers import seconds
-from controller.operations.run_output import ALL, run_output
+from controller.operations.run_output import run_output
 from controller.operations.runtime import Runtime
 from controller.operations.text import is_passable
 from controller.run_record import begun
@@ -106,9 +107,9 @@ class RunOperations:
         return self.get(asker, address, name)
 
     def logs(
-        self, asker: Actor, address: Address, name: str, *, lines: int = ALL, follow: bool = False
+        self, asker: Actor, address: Address, name: str, *, lines: int | None = None, follow: bool = False
     ) -> AsyncIterator[LogLine]:
-        """What it printed; with `follow` also what it will, until it ends.
+        """The last `lines` that it printed (None: all that is kept); with `follow` also what it will, until it ends.
 
         Errors are raised by this call, before the first line: NotFound, Refused, InvalidInput.
         """
@@ -120,8 +121,8 @@ class RunOperations:
         backend = self._runtime.backend
         if not isinstance(backend, SupportsLogs):
             raise Refused("The backend of this server keeps no logs: look for them where the instances run.")
-        if not 0 <= lines <= ALL:
-            raise InvalidInput("lines", f"lines must be 0 to {ALL}.")
+        if lines is not None and not 0 <= lines <= MAX_LINES:
+            raise InvalidInput("lines", f"lines must be 0 to {MAX_LINES}.")
         found = run_output(self._state, backend, run, lines=lines, follow=follow)
         return while_allowed(found, lambda: self._renew(asker).require(run.deployment, Right.VIEW))
 

@@ -493,7 +493,7 @@ class FakeClient:
         return replace(await self.run(address, run), stop_requested_by="ann")
 
     async def run_logs(
-        self, address: Address, run: str, *, lines: int = 10_000, follow: bool = False
+        self, address: Address, run: str, *, lines: int | None = None, follow: bool = False
     ) -> AsyncIterator[LogLine]:
         found = await self.run(address, run)
         yield LogLine(
