@@ -74,7 +74,7 @@ class RunOperations:
         made: list[Run] = []
 
         def decide() -> Iterator[Put | EventDraft]:
-            run = self.new_run(asker, address, order, RunKind.RUN)
+            run = self._new_run(asker, address, order, RunKind.RUN)
             made[:] = [run]
             yield put(run)
             yield begun(run)
@@ -126,7 +126,7 @@ class RunOperations:
         found = run_output(self._state, backend, run, lines=lines, follow=follow)
         return while_allowed(found, lambda: self._renew(asker).require(run.deployment, Right.VIEW))
 
-    def new_run(
+    def _new_run(
         self, asker: Actor, address: Address, order: Order, kind: RunKind, *, attached: bool = False
     ) -> Run:
         """The record of a run that may begin now. Raises NotFound, Forbidden, InvalidInput, Refused."""

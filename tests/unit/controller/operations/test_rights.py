@@ -13,6 +13,7 @@ from controller.names import Address
 from controller.operations.access import Actor
 from controller.operations.journal import Wanted
 from controller.operations.operations import Operations
+from controller.operations.runs import Order
 from controller.state import put
 from controller.types import BuildStatus, Deployment, LogLine, LogSource, Right, User
 from tests.factories import instance, log_line, slug
@@ -78,6 +79,11 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "rollouts.cancel": (Right.DEPLOY, lambda ops, who, _: ops.rollouts.cancel(who, FOO)),
     "rollouts.pause": (Right.DEPLOY, lambda ops, who, _: ops.rollouts.pause(who, FOO)),
     "rollouts.resume": (Right.DEPLOY, lambda ops, who, _: ops.rollouts.resume(who, FOO)),
+    "runs.list": (Right.VIEW, lambda ops, who, _: ops.runs.list(who, FOO)),
+    "runs.get": (Right.VIEW, lambda ops, who, _: ops.runs.get(who, FOO, "run.1")),
+    "runs.logs": (Right.VIEW, lambda ops, who, _: ops.runs.logs(who, FOO, "run.1")),
+    "runs.detach": (Right.OPERATE, lambda ops, who, _: ops.runs.detach(who, FOO, Order(command=["x"]))),
+    "runs.stop": (Right.OPERATE, lambda ops, who, _: ops.runs.stop(who, FOO, "run.1")),
     "builds.list": (Right.VIEW, lambda ops, who, _: ops.builds.list(who, FOO)),
     "builds.get": (Right.VIEW, lambda ops, who, build: ops.builds.get(who, build)),
     "builds.log": (Right.VIEW, lambda ops, who, build: ops.builds.log(who, build)),
@@ -135,6 +141,7 @@ async def prepare(world: World) -> str:
     canary = {"rollout": {"strategy": "canary"}}
     await world.operations.services.define(ADMIN, FOO, canary)
     await world.user("sam")
+    await world.operations.runs.detach(ADMIN, FOO, Order(command=["x"]))
     world.runtime.backend = Logs()
     world.runtime.running = [instance(2)]
     return (await world.operations.builds.open(ADMIN, FOO, commit=None)).id
