@@ -52,7 +52,13 @@ class SupervisorBackend:
         self._ports = ports
 
     async def observe(self, *, after: str = "") -> Observation:
-        return Observation(instances=tuple(_instance(each) for each in await self._keeper.observe()))
+        answer = await self._keeper.observe(after=after)
+        return Observation(
+            instances=tuple(_instance(each) for each in answer["instances"]),
+            cursor=answer.get("cursor", ""),
+            complete=answer.get("complete", True),
+            gone=frozenset(answer.get("gone", ())),
+        )
 
     async def start(self, spec: InstanceSpec) -> Instance:
         check_runnable(spec)

@@ -47,9 +47,12 @@ class KeeperClient:
         self._socket = folder / SOCKET
         self._starting = asyncio.Lock()
 
-    async def observe(self) -> list[dict[str, Any]]:
-        """What `InstanceProcess.info` tells of each."""
-        answer = json.loads(zlib.decompress(base64.b64decode(await self._call_running("observe"))))
+    async def observe(self, *, after: str = "") -> Mapping[str, Any]:
+        """What `Door.observe` answers: "instances" (each as `InstanceProcess.info` tells it), and where the keeper
+        is no older than that, "cursor", "complete" and "gone" as in `Observation`."""
+        # A keeper without cursors gave none out, and is not asked with one.
+        packed = await self._call_running("observe", *([after] if after else []))
+        answer: Mapping[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
         if answer["protocol"] != PROTOCOL:
             raise BackendError(
                 "The supervisor that runs was started by another version of Mooring. "
@@ -57,8 +60,7 @@ class KeeperClient:
                 retryable=False,
             )
         self.limits = answer.get("limits")
-        instances: list[dict[str, Any]] = answer["instances"]
-        return instances
+        return answer
 
     async def start(self, request: dict[str, Any]) -> dict[str, Any]:
         info: dict[str, Any] = json.loads(await self._call_running("start", json.dumps(request)))

@@ -30,6 +30,7 @@ from controller.backends.keeper.limits import LimitKeeper
 from controller.backends.keeper.processes import CensusTaker
 from controller.backends.keeper.program import InstanceProcess, Keeping
 from controller.backends.keeper.request import Files, Request
+from router.changelog import ChangeLog
 
 
 class Door:
@@ -42,19 +43,41 @@ class Door:
         self._limits = LimitKeeper(groups)
         self._keeping = Keeping(supervisord, self._folder, realm, CensusTaker(), self._limits)
         self._cursor = random.random()  # noqa: S311 - spreads ports, guards nothing
+        self._told: dict[str, dict[str, Any]] = {}
+        """What was last told of each instance, by its id."""
+        self._changes = ChangeLog()
         self._bring_back()
 
-    def observe(self) -> str:
-        """`{"protocol": …, "limits": {…}, "instances": […]}`, packed: supervisord sends 4 KiB a turn of its loop."""
+    def observe(self, after: str = "") -> str:
+        """What `KeeperClient.observe` reads, packed: supervisord sends 4 KiB a turn of its loop.
+
+        With the cursor of an earlier answer, only what has changed since, where that can be told.
+        """
         # A state may be due to change since the loop last looked.
         for process in self._processes():
             process.transition()
+        self._note_changes()
+        changed = self._changes.since(after) if after else None
         answer = {
             "protocol": PROTOCOL,
             "limits": dict(self._limits.ways),
-            "instances": [each.info() for each in self._processes()],
+            "cursor": self._changes.cursor,
+            "complete": changed is None,
+            "instances": [
+                self._told[each]
+                for each in (self._told if changed is None else changed)
+                if each in self._told
+            ],
+            "gone": [each for each in changed or () if each not in self._told],
         }
         return base64.b64encode(zlib.compress(json.dumps(answer).encode(), level=1)).decode()
+
+    def _note_changes(self) -> None:
+        now = {each.config.name: each.info() for each in self._processes()}
+        for name in self._told.keys() | now.keys():
+            if self._told.get(name) != now.get(name):
+                self._changes.note(name)
+        self._told = now
 
     def start(self, text: str) -> str:
         """Run what the request says; what runs by it already stays as it is. Returns its info."""
