@@ -11,6 +11,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import httpx
 
@@ -59,7 +60,7 @@ BATCH = 256 * 1024
 PAGE = 500
 """Items of a list that are asked for at once."""
 PATIENCE, RECONNECT = 60.0, 1.0
-"""Seconds that a lost stream of events is tried again, and between two attempts."""
+"""Seconds that a lost stream of events is tried again, and before what was cut off is tried once more."""
 
 Param = str | int | Sequence[str] | None
 T = TypeVar("T")
@@ -350,11 +351,13 @@ class Client:
         self, build: str, *, status: BuildStatus | None = None, doing: str | None = None
     ) -> Build:
         """A sign of life; the build as it is, which its owner ends when it has ended or somebody asks for that."""
-        return await self._send(Build, "POST", f"{_build(build)}/touch", {"status": status, "doing": doing})
+        body = {"status": status, "doing": doing}
+        answer = await self._request("POST", f"{_build(build)}/touch", body, repeatable=False)
+        return self._decoded(Build, answer)
 
     async def append_build_log(self, build: str, lines: Sequence[str]) -> None:
         for batch in _batches(lines):
-            await self._request("POST", f"{_build(build)}/log", {"lines": batch})
+            await self._request("POST", f"{_build(build)}/log", {"lines": batch}, repeatable=False)
 
     async def close_build(
         self, build: str, status: BuildStatus, *, error: str = "", artifact: Artifact | None = None
@@ -569,17 +572,29 @@ class Client:
         body: object = None,
         *,
         params: Mapping[str, Param] | None = None,
+        repeatable: bool = True,
     ) -> bytes:
-        return (await self._answer(method, f"{path}?{_query(params)}" if params else path, body)).content
+        url = f"{path}?{_query(params)}" if params else path
+        return (await self._answer(method, url, body, repeatable=repeatable)).content
 
-    async def _answer(self, method: str, url: str, body: object = None) -> httpx.Response:
+    async def _answer(
+        self, method: str, url: str, body: object = None, *, repeatable: bool = True
+    ) -> httpx.Response:
+        """`repeatable`: it is sent once more where the connection was lost, with a key that says it is the same."""
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        if repeatable and method in ("POST", "PATCH"):
+            headers["Idempotency-Key"] = str(uuid4())
+        request = self._http.build_request(
+            method, url, content=None if body is None else wire.encode(body), headers=headers
+        )
         with self._told_in_our_words():
-            answer = await self._http.request(
-                method,
-                url,
-                content=None if body is None else wire.encode(body),
-                headers={} if body is None else {"Content-Type": "application/json"},
-            )
+            try:
+                answer = await self._http.send(request)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                if not repeatable or method == "DELETE":  # what is gone already would be told not to be there
+                    raise
+                await asyncio.sleep(RECONNECT)
+                answer = await self._http.send(request)
         if answer.is_success:
             return answer
         raise self._error(answer.status_code, answer.headers, answer.content)

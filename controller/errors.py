@@ -4,6 +4,8 @@
     ├── InvalidInput       the caller's words are off; names the field
     ├── NotFound           no such thing
     ├── Conflict           it exists already, or somebody else changed it first
+    ├── KeyReused          the Idempotency-Key was given with another request before
+    ├── AnswerLost         done or begun before, under the same key, and its answer is not known any more
     ├── Refused            understood, but a rule of this server says no (with the way out)
     ├── Unauthenticated    nobody has said who is asking
     ├── Forbidden          that user may not do this
@@ -48,6 +50,20 @@ class Conflict(MooringError):
     """It exists already, or it was changed by somebody else since it was read."""
 
     code = "conflict"
+    status = 409
+
+
+class KeyReused(MooringError):
+    """The key that should say "the same request again" belongs to another one."""
+
+    code = "key-reused"
+    status = 422
+
+
+class AnswerLost(MooringError):
+    """It may have been carried out before; whoever asks has to look."""
+
+    code = "answer-lost"
     status = 409
 
 

@@ -8,10 +8,10 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from controller.names import Address
-from controller.types import Build, Deployment, Event, Run, Service, SshKey, Token, User, Version
+from controller.types import Build, Deployment, Event, Receipt, Run, Service, SshKey, Token, User, Version
 from controller.wire import from_json
 
-Record = Deployment | Service | Version | Build | Run | User | SshKey | Token
+Record = Deployment | Service | Version | Build | Run | User | SshKey | Token | Receipt
 """What is kept, one store key each."""
 
 R = TypeVar("R")
@@ -39,6 +39,8 @@ def key_of(record: Record) -> str:
             return ssh_key_key(record.fingerprint)
         case Token():
             return f"tokens/{record.sha256}"
+        case Receipt():
+            return f"receipts/{record.id}"
 
 
 def version_key(deployment: str, service: str, number: int) -> str:
@@ -180,6 +182,7 @@ class Mirror:
         self._users = _Table(User)
         self._keys = _Table(SshKey, lambda each: [(each.user,)])
         self._tokens = _Table(Token, lambda each: [(each.user,)])
+        self._receipts = _Table(Receipt)
         self._domains = _Table(Address)
         self._journal = Journal()
         self._tables: Mapping[str, _Table[Any]] = {
@@ -191,6 +194,7 @@ class Mirror:
             "users": self._users,
             "keys": self._keys,
             "tokens": self._tokens,
+            "receipts": self._receipts,
             "domains": self._domains,
         }
 
@@ -266,6 +270,13 @@ class Mirror:
         """Of one user or of all; sorted by user and id."""
         group = () if user is None else (user,)
         return sorted(self._tokens.all(*group), key=attrgetter("user", "id"))
+
+    def receipt(self, receipt: str) -> Receipt | None:
+        return self._receipts.get(f"receipts/{receipt}")
+
+    def receipts(self) -> Sequence[Receipt]:
+        """Oldest first."""
+        return sorted(self._receipts.all(), key=attrgetter("created_at", "id"))
 
     def events(
         self,

@@ -14,7 +14,8 @@ faster, StoreConflict is raised and nothing is written. `transact` wraps that in
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -56,6 +57,9 @@ CATCH_UP = 5.0
 """Seconds that a change made by another process may take to arrive by the watch."""
 RETRY = 1.0
 """Seconds between attempts to reach a store that does not answer."""
+
+_along: ContextVar[list[Write]] = ContextVar("along", default=[])  # noqa: B039  (the default stays empty)
+"""What the next transaction of this task takes along."""
 
 log = logging.getLogger(__name__)
 
@@ -196,6 +200,22 @@ class State(Mirror):
                         raise
         raise AssertionError("the last attempt returns or raises")
 
+    @contextmanager
+    def along(self, record: Record) -> Iterator[None]:
+        """Within the block the first transaction takes `record` along, which is new, or written over as it is now.
+
+        That is so for what the current task writes, through whatever calls. Nothing written: not the record either.
+        Raises StoreConflict (from the transaction) when somebody else has written the record since.
+        """
+        kept = self._kept(key_of(record))
+        waiting = [Write(key_of(record), _checked(record), 0 if kept is None else kept.revision)]
+        token = _along.set(waiting)
+        try:
+            yield
+        finally:
+            waiting.clear()  # tasks that were started within know the same list
+            _along.reset(token)
+
     def _writes(self, steps: Iterable[Put | Delete]) -> Sequence[Write]:
         writes = list[Write]()
         freed, claimed = set[str](), dict[str, Address]()
@@ -222,10 +242,11 @@ class State(Mirror):
     async def _write(self, writes: Sequence[Write], drafts: Sequence[EventDraft]) -> Sequence[Event]:
         if not writes and not drafts:
             return ()
+        along = _along.get()
         while True:
             events = self._numbered(drafts)
             journal = [Write(event_key(each.revision), _checked(each), 0) for each in events]
-            every = [*writes, *journal, *self._trimming()]
+            every = [*writes, *along, *journal, *self._trimming()]
             try:
                 # Sealed as late as this, so that no write with an old key follows a rotation.
                 revision = await self._store.commit([self._sealed(each) for each in every])
@@ -235,6 +256,8 @@ class State(Mirror):
                 # Another process has written events that the watch has not told yet: go on behind them.
                 self._next_event = max(self._next_event, int(conflict.key.partition("/")[2]) + 1)
                 continue
+            if along:
+                along.clear()
             self._take([Change(each.key, each.value, revision) for each in every], own=True)
             return events
 

@@ -75,6 +75,20 @@ class Token:
         return self.right is not None or bool(self.deployments)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """That a request with an `Idempotency-Key` was begun, and what was answered to it."""
+
+    id: str
+    """Hex SHA-256 of whose it is and of the key."""
+    user: str
+    fingerprint: str
+    """Tells whether another request is the same; made with the key."""
+    created_at: datetime
+    answer: str = ""
+    """Sealed with the key; empty while it is not known, or when it is too large to be kept."""
+
+
 class ArtifactKind(StrEnum):
     SLUG = "slug"
     IMAGE = "image"

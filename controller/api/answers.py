@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from controller import wire
 from controller.api.auth import OPEN, SECURITY_SCHEME
+from controller.api.idempotency import METHODS, PARAMETER
 from controller.problem import MEDIA_TYPE, Problem
 from controller.types import (
     Build,
@@ -118,9 +119,12 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     components.setdefault("schemas", {}).update(schemas)
     components["securitySchemes"] = {"token": SECURITY_SCHEME}
     for path, methods in document["paths"].items():
-        for operation in methods.values():
+        for method, operation in methods.items():
             if path not in OPEN:
                 operation["security"] = [{"token": []}]
+            if method.upper() in METHODS:
+                operation.setdefault("parameters", []).append(PARAMETER)
+                operation["responses"].setdefault("409", documented_problems(409)[409])
             if any(each["name"] == "cursor" for each in operation.get("parameters", ())):
                 operation["responses"]["200"]["headers"] = LINK
     return document

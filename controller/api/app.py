@@ -25,6 +25,7 @@ from controller.api import (
 )
 from controller.api.answers import EVERYWHERE, documented_problems, openapi_of
 from controller.api.auth import Gate
+from controller.api.idempotency import Idempotency
 from controller.api.limits import BodyLimit, FailedLogins, OpenStreams
 from controller.operations.operations import Operations
 
@@ -32,7 +33,8 @@ DESCRIPTION = """
 A git-push PaaS. Every call but `/v1/health` needs `Authorization: Bearer TOKEN`.
 
 Errors are problems (RFC 9457) with a `code` that stays the same over releases: `invalid-input` (with
-the `field`), `not-found`, `conflict`, `refused`, `unauthenticated`, `forbidden`, `throttled`,
+the `field`), `not-found`, `conflict`, `refused`,
+`key-reused`, `answer-lost`, `unauthenticated`, `forbidden`, `throttled`,
 `method-not-allowed`, `unavailable` (try again), `internal` (our fault). What the asker may not view
 is `not-found` to them.
 
@@ -54,6 +56,7 @@ def create_app(
     )
     app.state.streams = OpenStreams()
     # The last one added is the first to see a request.
+    app.add_middleware(Idempotency, receipts=operations.receipts)
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, credentials=operations.credentials, failures=failures or FailedLogins())
     problems.install(app)

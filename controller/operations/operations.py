@@ -15,6 +15,7 @@ from controller.operations.journal import JournalOperations
 from controller.operations.keys import KeyOperations
 from controller.operations.logs import LogOperations
 from controller.operations.processes import ProcessOperations
+from controller.operations.receipts import Receipts
 from controller.operations.removal import Cleanup, Removal
 from controller.operations.rollouts import RolloutOperations
 from controller.operations.runs import RunOperations
@@ -54,11 +55,13 @@ class Operations:
     credentials: CredentialOperations
     journal: JournalOperations
     secrets: SecretOperations
+    receipts: Receipts
     removal: Removal
 
     async def tidy(self) -> None:
         """Put in order what grows old: to be called about once a minute."""
         await self.credentials.tidy()
+        await self.receipts.tidy()
 
     async def close(self) -> None:
         """Leave what is still being removed to the next start."""
@@ -126,5 +129,6 @@ def make_operations(
         credentials=credentials,
         journal=JournalOperations(state, renew=credentials.renew),
         secrets=SecretOperations(state, vault),
+        receipts=Receipts(state, clock=clock),
         removal=removal,
     )
