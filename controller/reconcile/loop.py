@@ -77,6 +77,10 @@ class Reconciler:
             state, backend, router, wake=self._note_due, release_timeout=timing.release_timeout
         )
         self._sight = Sight()
+        self._stopping = frozenset[str]()
+        """Ids of instances whose stop was under way when the last look began."""
+        self._starting = frozenset[str]()
+        """The same of one-offs and their starts."""
         self._looked = False
         """Whether everything was seen and planned once."""
         self._look_at_all = 0.0
@@ -189,7 +193,8 @@ class Reconciler:
             actions = [action for plan in plans.values() for action in plan.actions]
             if actions:
                 failures = await self._actor.perform(actions)
-                self._note_starts({each.key for each in actions}, failures, desired, now)
+                started = {each.key for each in actions if isinstance(each, Start)}
+                self._note_starts(started, failures, desired, now)
         except BaseException:
             self._due |= due
             raise
@@ -197,8 +202,11 @@ class Reconciler:
 
     async def _look(self, now: datetime) -> set[Key]:
         """The services to plan: those that look different, were touched, or have not settled."""
-        if time.monotonic() >= self._look_at_all:
+        everything = time.monotonic() >= self._look_at_all
+        if everything:
             self._sight.forget_cursors()
+        # What ends while we look may be seen as it was before.
+        self._stopping, self._starting = self._actor.stopping, self._actor.starting
         async with asyncio.timeout(LOOK_TIMEOUT):
             observation, table = await asyncio.gather(
                 self._backend.observe(after=self._sight.instances_cursor),
@@ -207,7 +215,7 @@ class Reconciler:
         if observation.unreachable:
             hosts = ", ".join(sorted(observation.unreachable))
             raise BackendError(f"no answer from {hosts}: what runs there is not known, so nothing is changed")
-        if not self._sight.instances_cursor:
+        if everything:
             self._look_at_all = time.monotonic() + COMPLETE_LOOK
         changed = self._sight.take(observation, table, now)
         due = changed | self._due | self._plans.keys() | self._changes.take()
@@ -253,6 +261,7 @@ class Reconciler:
     def _plan(self, key: Key, desired: DesiredService | None, now: datetime) -> Plan:
         observed = self._observed(key)
         if desired is None:
+            self._start_failures.pop(key, None)
             return plan_orphans(key, observed, now, self._timing)
         failure = self._start_failure(desired)
         if failure is not None and (failure.attempts >= START_ATTEMPTS or not failure.error.retryable):
@@ -260,6 +269,8 @@ class Reconciler:
         plan = plan_service_and_runs(desired, self._runs(key), observed, now, self._timing)
         if failure is not None and now < failure.not_before:
             plan = _without_starts(plan, str(failure.error))
+        if plan.pending is None:
+            self._start_failures.pop(key, None)  # what could not be started is not wanted any more
         return plan
 
     def _runs(self, key: Key) -> ObservedRuns:
@@ -269,7 +280,7 @@ class Reconciler:
         return ObservedRuns(
             runs=runs,
             versions={each.number: each for each in versions},
-            starting=self._actor.starting,
+            starting=self._starting | self._actor.starting,
         )
 
     def _observed(self, key: Key) -> ObservedService:
@@ -280,7 +291,7 @@ class Reconciler:
             ready=frozenset(each for each in ids if self._health.ready(each)),
             probes={each: said for each in ids if (said := self._health.said(each))},
             probed_since={each: since for each in ids if (since := self._health.since(each))},
-            stopping=self._actor.stopping & frozenset(ids),
+            stopping=(self._stopping | self._actor.stopping) & frozenset(ids),
             pool=self._sight.pool(key),
             draining=self._sight.draining(ids),
             draining_since=self._sight.draining_since(ids),
@@ -311,12 +322,12 @@ class Reconciler:
 
     def _note_starts(
         self,
-        acted: set[Key],
+        started: set[Key],
         failures: Mapping[Key, BackendError],
         desired: Mapping[Key, DesiredService],
         now: datetime,
     ) -> None:
-        for key in acted - failures.keys():
+        for key in started - failures.keys():
             self._start_failures.pop(key, None)
         for key, error in failures.items():
             known = self._start_failures.get(key)
@@ -388,4 +399,6 @@ def _check(desired: DesiredService | None, instance: Instance) -> HealthCheck:
 
 def _without_starts(plan: Plan, why: str) -> Plan:
     actions = tuple(each for each in plan.actions if not isinstance(each, Start))
+    if len(actions) == len(plan.actions):
+        return plan
     return replace(plan, actions=actions, waiting=plan.waiting or f"an instance could not be started: {why}")

@@ -3,14 +3,16 @@
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from controller.backends.base import BackendError
 from controller.backends.memory import Behaviour, MemoryBackend, MemoryWorld
+from controller.reconcile import loop
 from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
-from controller.state import State, put
+from controller.state import State, delete, put
 from controller.store.memory import MemoryStore
 from controller.types import Definition, InstanceState, VersionStatus
 from router.base import RouterError
@@ -162,6 +164,105 @@ async def test_instance_that_cannot_be_started_fails_the_version_with_its_cause(
     assert here.service.target is None
 
 
+async def test_stop_of_another_instance_does_not_make_a_failed_start_come_sooner(here):
+    await here.push(1)
+    await here.settle()
+    spare = replace(here.world.instances["foo-app-1-web-1"].spec, id="foo-app-1-web-9", number=9)
+    start, tries = here.backend.start, []
+
+    async def refused(spec):
+        tries.append(spec.id)
+        raise BackendError("no room")
+
+    here.backend.start = refused
+    await here.push(2)
+    await here.loop.tick()
+    await start(spare)
+    for _ in range(5):
+        await here.loop.tick()
+        await asyncio.sleep(0)
+    assert ("stop", "foo-app-1-web-9") in here.world.history
+    assert tries == ["foo-app-2-web-1"]
+    assert here.loop.pending("foo", "app") == "an instance could not be started: no room"
+
+
+async def test_failed_start_is_forgotten_once_nothing_is_to_be_started(here):
+    await here.push(1)
+    await here.settle()
+    here.behaviours[1] = Behaviour(refused="no room")
+    await here.state.commit(put(replace(here.service, scale={"web": 2})))
+    await here.loop.tick()
+    assert here.loop._start_failures
+    await here.state.commit(put(replace(here.service, scale={"web": 1})))
+    await here.settle()
+    assert not here.loop._start_failures
+
+
+async def test_failed_start_of_a_destroyed_service_does_not_count_for_the_next_of_its_name(here):
+    here.behaviours[1] = Behaviour(refused="no room")
+    await here.push(1)
+    await here.loop.tick()
+    await here.state.commit(delete(here.service))
+    await here.settle()
+    assert not here.loop._start_failures
+
+
+class Photographed(MemoryBackend):
+    """Tells what it saw when a look began, however much happened until it ends."""
+
+    held: asyncio.Event | None = None
+
+    async def observe(self, *, after=""):
+        seen = await super().observe(after=after)
+        if self.held is not None:
+            await self.held.wait()
+        return seen
+
+
+async def test_what_was_stopped_during_a_look_is_not_stopped_again(here):
+    here.backend = here.loop._backend = here.loop._actor._backend = Photographed(world=here.world)
+    await here.push(1)
+    await here.settle()
+    ending, stop = asyncio.Event(), here.backend.stop
+
+    async def patient(instance, *, grace):
+        await ending.wait()
+        await stop(instance, grace=grace)
+
+    here.backend.stop = patient
+    await here.state.commit(put(replace(here.service, stopped=True)))
+    while not here.loop._actor.stopping:
+        await here.loop.tick()
+    here.backend.held = asyncio.Event()
+    looking = asyncio.create_task(here.loop.tick())
+    await asyncio.sleep(0)
+    ending.set()
+    while here.loop._actor.stopping:
+        await asyncio.sleep(0)
+    here.backend.held.set()
+    await looking
+    await here.settle()
+    stops = [each.text for each in here.state.events("foo") if each.kind == "instance.stop"]
+    assert stops == ["Stopping foo-app-1-web-1: the service is stopped"]
+
+
+async def test_everything_is_looked_at_now_and_then_though_the_backend_never_tells_less(here, monkeypatch):
+    observe, table, asked = here.backend.observe, here.router.table, []
+
+    async def whole(*, after=""):
+        return replace(await observe(), cursor="")
+
+    async def noted(*, after=""):
+        asked.append(after)
+        return await table(after=after)
+
+    here.backend.observe, here.router.table = whole, noted
+    for seconds in (100, 120, 135, 150):
+        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda now=seconds: now))
+        await here.loop.tick()
+    assert [not each for each in asked] == [True, False, True, False]
+
+
 async def test_fault_of_a_driver_is_that_services_only(here):
     await here.state.commit(put(service(name="api")), put(version(1, service="api")))
     await here.state.commit(put(replace(here.state.service("foo", "api"), target=1, latest=1)))
@@ -237,8 +338,6 @@ async def test_restart_of_the_controller_touches_nothing_that_is_as_it_should_be
 async def test_destroyed_service_takes_instances_and_route_with_it(here):
     await here.push(1)
     await here.settle()
-    from controller.state import delete
-
     await here.state.commit(delete(here.service), delete(here.state.version("foo", "app", 1)))
     await here.settle()
     assert here.running == await here.routed() == []

@@ -8,7 +8,7 @@ from controller.backends.memory import Behaviour
 from controller.state import put
 from controller.types import Definition, RunStatus, VersionStatus
 from tests.factories import run, slug
-from tests.unit.controller.reconcile.test_loop import opened
+from tests.unit.controller.reconcile.test_loop import Photographed, opened
 
 MIGRATES = slug(process_types={"web": "serve", "release": "migrate"})
 RELEASE = "foo-app-1-release-1"
@@ -76,6 +76,32 @@ async def test_release_command_that_vanished_is_not_run_again(here) -> None:
     await here.settle()
     assert "not known" in here.state.version("foo", "app", 1).failure
     assert here.world.history.count(("start", RELEASE)) == 1
+
+
+async def test_command_that_was_started_during_a_look_is_not_taken_for_lost(here) -> None:
+    here.backend = here.loop._backend = here.loop._actor._runs._backend = Photographed(world=here.world)
+    started, start = asyncio.Event(), here.backend.start
+
+    async def patient(spec):
+        await started.wait()
+        return await start(spec)
+
+    here.backend.start = patient
+    await here.push(1, artifact=MIGRATES)
+    while not here.loop._actor.starting:
+        await here.loop.tick()
+    here.backend.held = asyncio.Event()
+    looking = asyncio.create_task(here.loop.tick())
+    await asyncio.sleep(0)
+    started.set()
+    while here.loop._actor.starting:
+        await asyncio.sleep(0)
+    here.backend.held.set()
+    await looking
+    assert here.state.run(RELEASE).status is RunStatus.RUNNING
+    here.backend.exit(RELEASE, 0)
+    await here.settle()
+    assert here.service.current == 1
 
 
 async def test_newer_version_ends_the_release_command_of_the_older_and_waits_for_it(here) -> None:
