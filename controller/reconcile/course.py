@@ -152,7 +152,7 @@ def _step(
     new = there[:limit]
     ready = [each.id for each in new if each.id in observed.ready]
     in_place = [each for each in ready if kind not in ROUTED or each in observed.routed]
-    gradual = rollout_of(desired).strategy in GRADUAL
+    gradual = rollout_of(desired).strategy in GRADUAL and not desired.paused
     old_quantity = before.quantity if before else 0
     staying = max(0, old_quantity - len(in_place)) if gradual else old_quantity
     kept = kept_of(desired.goal, kind, limit, observed)

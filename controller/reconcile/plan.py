@@ -84,9 +84,10 @@ def _awaiting(desired: DesiredService, course: Course) -> str | None:
         return paused_text(desired.service)
     if not course.canary:
         return None
+    count = len(course.canary)
     text = (
-        f"{goal_text(desired.service)} runs as a canary, {len(course.canary)} beside v{desired.service.current}: "
-        "deploy:promote lets it take over, deploy:abort ends it"
+        f"{goal_text(desired.service)} runs as a canary with {count} instance{'s' * (count != 1)} beside "
+        f"v{desired.service.current}: deploy:promote lets it take over, deploy:abort ends it"
     )
     deadline = canary_deadline(desired)
-    return f"{text}, and so does the time at {deadline:%Y-%m-%d %H:%M} UTC" if deadline else text
+    return f"{text}; at {deadline:%Y-%m-%d %H:%M} UTC it is aborted by itself" if deadline else text

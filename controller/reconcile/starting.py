@@ -20,11 +20,13 @@ def missing(
     desired: DesiredService, course: Course, observed: ObservedService, now: datetime
 ) -> Iterator[Start]:
     """The starts that are due, under names that nobody has or is to have again."""
+    taken = {each.id for each in observed.instances} | desired.withdrawn
     for release, group, count in course.starts:
-        taken = {each.id for each in observed.instances} | release.withdrawn
         reason = _reason(desired, release, group, observed, now)
         for number in _free_numbers(desired.service, release, group, taken, count):
-            yield Start(key=desired.key, spec=_spec(desired.service, release, group, number), reason=reason)
+            spec = _spec(desired.service, release, group, number)
+            taken.add(spec.id)  # two generations of a version share their names
+            yield Start(key=desired.key, spec=spec, reason=reason)
 
 
 def _reason(
