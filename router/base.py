@@ -1,8 +1,9 @@
 """The contract of a router."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from router.access import AccessBatch
 from router.types import Pool, Table
 
 
@@ -43,3 +44,16 @@ class Router(Protocol):
 
     async def shutdown(self) -> None:
         """End the proxy too. For removing an installation and for demos."""
+
+
+@runtime_checkable
+class SupportsAccessLogs(Protocol):
+    """Tells of requests. To be asked several times a second, by one reader."""
+
+    async def take_access(self, *, most: int) -> AccessBatch:
+        """Those that ended since the last call, about in the order of their end; at once, also where there are none.
+
+        At most `most` lines of one pool. Nothing of this ever holds a request up: what ends while nobody asks,
+        or while the controller is down, is kept within bounds, and what is beyond them is counted as lost.
+        Requests for unknown domains, or which never became one, are not told of.
+        """

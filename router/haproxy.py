@@ -10,9 +10,11 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from router.access import AccessBatch, AccessLogs
 from router.base import RouterError
 from router.diff import AddPool, Step, checked, find_steps, touched
 from router.haproxy_commands import perform
@@ -45,6 +47,7 @@ class HaproxyRouter:
     listens; port 0 is refused, because a restart must find the same one again. `time_limit`: seconds for
     each answer of the Runtime API. `spare_pools`: pools that can be added before a reload makes room for
     more. `write_delay`: seconds in which changes are gathered before the configuration on disk follows.
+    `access_logs`: what `take_access` tells of.
     """
 
     def __init__(
@@ -56,8 +59,9 @@ class HaproxyRouter:
         time_limit: float = 5.0,
         spare_pools: int = 64,
         write_delay: float = 0.5,
+        access_logs: AccessLogs = AccessLogs.OFF,
     ) -> None:
-        self._config = HaproxyConfig(folder.absolute(), host, port)
+        self._config = HaproxyConfig(folder.absolute(), host, port, access_logs=access_logs)
         self._process = HaproxyProcess(self._config, time_limit=time_limit)
         self._time_limit = time_limit
         self._spare_pools = spare_pools
@@ -72,6 +76,7 @@ class HaproxyRouter:
         """Seconds that the last write took."""
         self._write_later: asyncio.TimerHandle | None = None
         self._writers: set[asyncio.Task[None]] = set()
+        self._taking = asyncio.Lock()
 
     async def start(self) -> None:
         async with self._busy:
@@ -102,6 +107,21 @@ class HaproxyRouter:
                 await self._write(self._live.layout())
             self._unwritten = False
             self._serving = None
+        async with self._taking:
+            self._process.access.close()
+
+    async def take_access(self, *, most: int) -> AccessBatch:
+        async with self._taking:
+            try:
+                batch, was_full = await asyncio.to_thread(self._process.access.take, most=most)
+                if was_full:
+                    pid, dropped = await self._process.dropped_logs()
+                    batch = replace(batch, lost=self._process.access.note_dropped(pid, dropped))
+            except OSError as error:
+                raise RouterError(f"HAProxy's access log can't be read: {error}.") from error
+            except NotRunning:
+                pass  # it took its count with it
+            return batch
 
     async def shutdown(self) -> None:
         async with self._busy:
@@ -276,13 +296,24 @@ class HaproxyRouter:
             raise NotRunning("HAProxy ended as soon as it was started.")
         if found != self._serving:
             self._serving = None
+        self._note_pipe()
         if found[1].fingerprint != self._config.fingerprint:
             log.info("haproxy=reload reason=settings-changed")
             async with self._process.runtime.session() as session:
                 await self._reload((await self._learn(session)).layout())
 
+    def _note_pipe(self) -> None:
+        piped = self._process.is_piped()
+        if self._config.piped and not piped and self._config.access_logs is not AccessLogs.OFF:
+            log.warning(
+                "haproxy=adopted access-logs=off reason=an older release started it; its next start has them"
+            )
+        self._config.piped = piped
+        self._process.access.hold()
+
     async def _start_process(self) -> None:
         self._serving = None
+        self._config.piped = True
         if self._live is not None:
             self._unwritten = False
             identity = await self._write(self._live.layout())

@@ -13,13 +13,14 @@ import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
 import jinja2
 
+from router.access import AccessLogs
 from router.base import RouterError
+from router.haproxy_access import FORMAT
 from router.haproxy_table import HOSTS, MAINTENANCE, NAMES, WILDCARDS, Layout, encode_page, map_entry
 from router.types import Pool, Target
 
@@ -84,6 +85,10 @@ class HaproxyConfig:
     port: int
     file_limit: int = 65536
     """Open files that HAProxy takes at most, if the system lets it; half as many connections."""
+    access_logs: AccessLogs = AccessLogs.OFF
+    piped: bool = True
+    """Whether the HAProxy that is to read it writes its output into our pipe: else nothing is logged."""
+    _fingerprints: dict[bool, str] = field(default_factory=dict, repr=False)
     _writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """Whoever awaited a write may have been cancelled, while the thread that writes goes on."""
 
@@ -124,11 +129,17 @@ class HaproxyConfig:
     def listen(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    @cached_property
+    @property
+    def access_pipe(self) -> Path:
+        return self.folder / "access.pipe"
+
+    @property
     def fingerprint(self) -> str:
-        pages = b"".join(_template_text(page).encode() for page in _PAGES)
-        text = self._render(description="", options=server_options(0), layout=Layout(0)).encode()
-        return hashlib.sha256(text + pages).hexdigest()[:12]
+        if self.piped not in self._fingerprints:
+            pages = b"".join(_template_text(page).encode() for page in _PAGES)
+            text = self._render(description="", options=server_options(0), layout=Layout(0)).encode()
+            self._fingerprints[self.piped] = hashlib.sha256(text + pages).hexdigest()[:12]
+        return self._fingerprints[self.piped]
 
     def prepare(self) -> None:
         """Make the folders."""
@@ -187,6 +198,8 @@ class HaproxyConfig:
             socket=self.socket,
             jail=self.jail,
             file_limit=self.file_limit,
+            access_logs=self.access_logs.value if self.piped else AccessLogs.OFF.value,
+            access_format=FORMAT,
             user=user,
             group=group,
             server_options=options,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from router.base import RouterError
+from router.haproxy_access import AccessPipe
 from router.haproxy_config import HaproxyConfig, Identity
 from router.runtime_api import NotRunning, RuntimeApi
 
@@ -34,6 +35,7 @@ class HaproxyProcess:
         self._config = config
         self._start_limit = start_limit
         self._child: subprocess.Popen[bytes] | None = None
+        self.access = AccessPipe(config.access_pipe)
         self.runtime = RuntimeApi(config.socket, time_limit)
         self._master = RuntimeApi(config.master_socket, time_limit)
 
@@ -76,6 +78,18 @@ class HaproxyProcess:
     def has_lost_master(self) -> bool:
         """Whether the master was killed: its worker still answers for a moment, and then ends."""
         return self._pid_file.exists() and self._find_master() is None
+
+    def is_piped(self) -> bool:
+        """Whether it writes into our pipe; one that an older release started does not."""
+        pid = self._find_master()
+        return pid is not None and self.access.is_written_by(pid)
+
+    async def dropped_logs(self) -> tuple[int, int]:
+        """Process id of the worker that serves, and how many lines it found no room for since it began."""
+        async with self.runtime.session() as session:
+            answer = await session.ask("show info")
+        facts = dict(line.partition(": ")[::2] for line in answer.splitlines())
+        return parse_info(answer)[0], int(facts.get("DroppedLogs", "0"))
 
     async def old_workers(self) -> tuple[int, ...]:
         """Process ids of workers that finish what they had when a newer one took over."""
@@ -127,11 +141,12 @@ class HaproxyProcess:
         command = [binary, "-W", "-S", f"{self._config.master_socket},mode,600", "-f", str(self._config.file)]
         self._config.prepare()
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        output = self.access.open_for_writing()
         try:
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=descriptor,
+                stdout=output,
                 stderr=descriptor,
                 cwd="/",
                 env={"PATH": _PATH, "LANG": "C.UTF-8"},
@@ -141,6 +156,7 @@ class HaproxyProcess:
             raise RouterError(f"HAProxy can't be started: {error.strerror}.") from error
         finally:
             os.close(descriptor)
+            os.close(output)
         self._child = child
         self._pid_file.write_text(f"{child.pid}\n")
         return child

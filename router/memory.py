@@ -1,17 +1,25 @@
 """A router without a proxy: it keeps the table, and says what would answer."""
 
+import time
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from itertools import count
 
+from router.access import AccessBatch, AccessLine, AccessLogs, Fault
 from router.diff import DrainTarget, Step, checked, find_steps, touched
 from router.model import TableModel
 from router.types import Pool, Table, Target
+
+KEPT_REQUESTS = 10_000
+"""Requests that are remembered until somebody asks for them."""
 
 
 class MemoryRouter:
     """Obeys the contract of `router.base.Router`, in this process and for as long as it lives."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, access_logs: AccessLogs = AccessLogs.OFF) -> None:
+        """`access_logs`: what `take_access` tells of."""
+        self._access_logs = access_logs
         self._forget()
 
     def _forget(self) -> None:
@@ -19,6 +27,8 @@ class MemoryRouter:
         self._draining: set[str] = set()
         self._in_work: dict[str, int] = {}
         self._turn = count()
+        self._requests = deque[AccessLine](maxlen=KEPT_REQUESTS)
+        self._lost = 0
         self.steps: list[Step] = []
         """Everything that was ever done, oldest first."""
 
@@ -66,11 +76,47 @@ class MemoryRouter:
             return 404, None
         pool = self._model.pools[self._model.domains[found]]
         targets = [] if pool.maintenance else sorted(pool.targets)
-        return (200, targets[next(self._turn) % len(targets)]) if targets else (503, None)
+        target = targets[next(self._turn) % len(targets)] if targets else None
+        self._log(pool, name, target)
+        return (200, target) if target else (503, None)
+
+    async def take_access(self, *, most: int) -> AccessBatch:
+        lines, counts = list[AccessLine](), Counter[str]()
+        while self._requests:
+            line = self._requests.popleft()
+            counts[line.pool] += 1
+            if counts[line.pool] <= most:
+                lines.append(line)
+        lost, self._lost = self._lost, 0
+        skipped = {pool: count - most for pool, count in counts.items() if count > most}
+        return AccessBatch(lines, skipped, lost)
 
     def set_in_work(self, target: str, requests: int) -> None:
         """Pretend that a target works on that many requests."""
         self._in_work[target] = requests
+
+    def _log(self, pool: Pool, host: str, target: Target | None) -> None:
+        if self._access_logs is AccessLogs.OFF or (self._access_logs is AccessLogs.ERRORS and target):
+            return
+        self._lost += len(self._requests) == KEPT_REQUESTS
+        without = Fault.MAINTENANCE if pool.maintenance else Fault.NO_TARGET
+        self._requests.append(
+            AccessLine(
+                ended_at=time.time(),
+                pool=pool.name,
+                target=target.id if target else "",
+                fault=None if target else without,
+                status=200 if target else 503,
+                size=0,
+                connect=0,
+                service=0,
+                client="127.0.0.1",
+                method="GET",
+                host=host,
+                path="/",
+                request_id="",
+            )
+        )
 
     def _perform(self, steps: Sequence[Step]) -> None:
         self._model.take(steps)

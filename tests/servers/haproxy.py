@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,9 +44,9 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextlib.asynccontextmanager
-async def running_router(folder: Path, port: int, **settings: float) -> AsyncIterator[HaproxyRouter]:
+async def running_router(folder: Path, port: int, **settings: Any) -> AsyncIterator[HaproxyRouter]:
     """A router whose HAProxy ends with the test; its log is shown when the test fails."""
-    router = HaproxyRouter(folder=folder, host="127.0.0.1", port=port, **settings)  # type: ignore[arg-type]
+    router = HaproxyRouter(folder=folder, host="127.0.0.1", port=port, **settings)
     try:
         await router.start()
         yield router
