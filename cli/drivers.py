@@ -53,11 +53,12 @@ def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
 
 
 def make_router(settings: Settings) -> Router:
-    """`folder`: its own; `host` and `port`: where it takes requests."""
+    """`folder`: its own; `host` and `port`: where it takes requests; `access_logs`: which of them are told of."""
     surroundings = {
         "folder": settings.folders.root / settings.router,
         "host": settings.http.host,
         "port": settings.http.port,
+        "access_logs": settings.router_logs,
     }
     return cast(Router, _make("router", settings, surroundings))
 

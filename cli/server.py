@@ -30,6 +30,7 @@ from controller.backends.base import BackendError, SupportsShutdown
 from controller.client import Client
 from controller.config import DataFolder, Listen, Settings, parse_listen
 from controller.errors import MooringError, Refused
+from controller.logs.recorder import AccessRecorder, requests_wanted
 from controller.operations.credentials import Sessions
 from controller.operations.operations import Operations, make_operations
 from controller.operations.server import Doorplate
@@ -42,7 +43,7 @@ from controller.vault import open_vault
 from controller.wire import WireError
 from gitreceive.command import CommandRequest
 from gitreceive.server import GitReceive, ensure_host_key
-from router.base import RouterError
+from router.base import RouterError, SupportsAccessLogs
 
 log = logging.getLogger(__name__)
 
@@ -217,6 +218,9 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
         await operations.removal.sweep(await asyncio.to_thread(_found_files, folders))
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
         await stack.enter_async_context(_task(_keep_tidy(operations), "tidy"))
+        if isinstance(router, SupportsAccessLogs):
+            recorder = AccessRecorder(router, folders.logs, partial(requests_wanted, state))
+            await stack.enter_async_context(_task(recorder.run(), "router logs"))
 
         def connect(user: str) -> Client:
             return _SessionClient(f"http://{_reachable(settings.api)}", sessions, user)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from controller.errors import InvalidInput
+from router.access import AccessLogs
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class Settings:
     """Seconds after which a one-off (`run`) is ended, where whoever asked for it does not say."""
     keep_alive: float = 15.0
     """Seconds of silence after which a push or a stream gets a sign of life, so that no link in between closes."""
+    log_limit: int = 256 * 1024**2
+    """Bytes of logs kept of each service, build logs aside: beyond it those of the instances that ended longest ago
+    go first. Each instance that runs has up to 30M, and so have the requests of a service."""
+    router_logs: AccessLogs = AccessLogs.ON
+    """Which requests are logged: `on` for all, `errors`, or `off`. A request costs the router about 0.6 µs of
+    processor time more with it (some 3 %), and the server about 10 µs, up to 2,500 requests a second of a service."""
     log_level: str = "info"
     """debug, info, warning or error."""
 
@@ -285,6 +292,11 @@ def _seconds(raw: Any) -> float:
     return value
 
 
+def _access_logs(raw: Any) -> AccessLogs:
+    # YAML takes `on` and `off` for truth values.
+    return AccessLogs(("off", "on")[raw] if isinstance(raw, bool) else str(raw))
+
+
 def _mapping(raw: Any) -> Mapping[str, str]:
     if isinstance(raw, Mapping):
         return {str(key): str(value) for key, value in raw.items()}
@@ -305,6 +317,7 @@ _CONVERT: Mapping[Any, Any] = {
     int: _size,
     float: _seconds,
     str: str,
+    AccessLogs: _access_logs,
     Mapping: _mapping,
 }
 _WANTED: Mapping[Any, str] = {
@@ -313,5 +326,6 @@ _WANTED: Mapping[Any, str] = {
     int: "a whole number (of bytes: 500M and 1G work too)",
     float: "a number of seconds",
     str: "a text",
+    AccessLogs: "one of on, errors and off",
     Mapping: "KEY=VALUE",
 }

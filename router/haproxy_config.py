@@ -88,7 +88,7 @@ class HaproxyConfig:
     access_logs: AccessLogs = AccessLogs.OFF
     piped: bool = True
     """Whether the HAProxy that is to read it writes its output into our pipe: else nothing is logged."""
-    _fingerprints: dict[bool, str] = field(default_factory=dict, repr=False)
+    _fingerprints: dict[bool, str] = field(default_factory=dict, init=False, repr=False)
     _writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """Whoever awaited a write may have been cancelled, while the thread that writes goes on."""
 

@@ -1,19 +1,25 @@
 """What a service prints, what it was built with, what it was asked, and what was done with it."""
 
+import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from controller.backends.base import SupportsLogs
+from controller.backends.base import BackendError, SupportsLogs
 from controller.backends.labels import split_id
 from controller.errors import InvalidInput, NotFound, Refused
 from controller.logs.builds import BuildLogs
-from controller.logs.files import Files, FileStream
+from controller.logs.files import Files, FileStream, in_thread
 from controller.logs.journal import JournalStream
+from controller.logs.limit import bound
 from controller.logs.merging import MergedStream
 from controller.logs.moments import parse_moment
 from controller.logs.parts import Origin
 from controller.logs.query import LogQuery, LogStream, Pattern, read
+from controller.logs.recorder import ROUTER_LOG
 from controller.names import Address
 from controller.operations.access import Actor, Renew
 from controller.operations.following import while_allowed
@@ -22,14 +28,16 @@ from controller.operations.runtime import Runtime
 from controller.state import State
 from controller.types import LogLine, LogSource, Right, Service
 
+log = logging.getLogger(__name__)
+
 LINES = 100
 """Lines of the past that are given where neither their number nor a time was asked for."""
 MAX_LINES = 10_000
 """Lines of the past that can be asked for by number."""
 MAX_TEXT = 1000
 """Characters that can be looked for."""
-ROUTER_LOG = "router.log"
-"""File with the requests of a service, in its log folder. No instance is named so."""
+OBSERVE_TIMEOUT = 15.0
+"""Seconds that the backend may take to tell what runs."""
 
 
 class LogOperations:
@@ -42,8 +50,10 @@ class LogOperations:
         logs: Path,
         renew: Renew,
         clock: Callable[[], datetime],
+        limit: int,
     ) -> None:
-        """`builds`: the folder of build logs; `logs`: that of all others, `<deployment>/<service>/`.
+        """`builds`: the folder of build logs; `logs`: that of all others, `<deployment>/<service>/`, of which
+        each may hold `limit` bytes.
 
         `renew` gives an asker with the rights of the moment.
         """
@@ -53,6 +63,7 @@ class LogOperations:
         self._logs = logs
         self._renew = renew
         self._clock = clock
+        self._limit = limit
 
     def read(
         self,
@@ -101,6 +112,28 @@ class LogOperations:
         if not follow:
             return found
         return while_allowed(found, lambda: self._renew(asker).require(service.deployment, Right.VIEW))
+
+    async def tidy(self) -> None:
+        """Take away the oldest where a service has more than its logs may hold.
+
+        Nothing is while it is not known what runs.
+        """
+        try:
+            async with asyncio.timeout(OBSERVE_TIMEOUT):
+                observation = await self._runtime.backend.observe()
+        except (BackendError, TimeoutError):
+            return
+        if observation.unreachable:
+            return
+        running: dict[tuple[str, str], set[str]] = {}
+        for each in observation.instances:
+            running.setdefault((each.deployment, each.service), set()).add(each.id)
+        for service in self._state.services():
+            folder = self._logs / service.deployment / service.name
+            known = frozenset(running.get((service.deployment, service.name), ()))
+            freed = await in_thread(partial(bound, folder, limit=self._limit, running=known, now=time.time()))
+            if freed:
+                log.info("logs.bounded service=%s/%s bytes=%d", service.deployment, service.name, freed)
 
     def _streams(self, query: LogQuery) -> list[LogStream]:
         """In the order in which lines of equal time are told."""

@@ -62,6 +62,7 @@ class Operations:
         """Put in order what grows old: to be called about once a minute."""
         await self.credentials.tidy()
         await self.receipts.tidy()
+        await self.logs.tidy()
 
     async def close(self) -> None:
         """Leave what is still being removed to the next start."""
@@ -115,6 +116,7 @@ def make_operations(
             logs=settings.folders.logs,
             renew=credentials.renew,
             clock=clock,
+            limit=settings.log_limit,
         ),
         domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),
         versions=VersionOperations(state, runtime, clock=clock),

@@ -40,29 +40,32 @@ class Output:
         while len(self._partial) > MAX_LINE:
             lines.append(self._partial[:MAX_LINE])
             self._partial = self._partial[MAX_LINE:]
-        self._append("app", lines)
+        self._stamp("app", lines)
 
     def say(self, text: str) -> None:
         """A line of our own, about the instance."""
         self.finish_line()
-        self._append("system", [text.encode(errors="replace")])
+        self._stamp("system", [text.encode(errors="replace")])
 
     def finish_line(self) -> None:
         """Keep a last line that lacks its newline."""
         if self._partial:
             line, self._partial = self._partial, b""
-            self._append("app", [line])
+            self._stamp("app", [line])
 
     def close(self) -> None:
         """What is written afterwards opens the file again."""
         self.finish_line()
         self._close_file()
 
-    def _append(self, source: str, lines: list[bytes]) -> None:
+    def _stamp(self, source: str, lines: list[bytes]) -> None:
         if not lines:
             return
         head = b"%s %s " % (stamp(time.time()), source.encode())
-        blob = b"".join(b"%s%s\n" % (head, piece) for line in lines for piece in _pieces(line))
+        self.append(b"".join(b"%s%s\n" % (head, piece) for line in lines for piece in _pieces(line)))
+
+    def append(self, blob: bytes) -> None:
+        """Whole lines that are stamped already."""
         try:
             if self._file is None:
                 self._open()

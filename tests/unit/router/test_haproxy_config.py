@@ -1,9 +1,11 @@
 """What is written for HAProxy, and found again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from router.access import AccessLogs
 from router.base import RouterError
 from router.haproxy_config import HaproxyConfig, Identity, server_options
 from router.haproxy_table import Layout
@@ -91,3 +93,21 @@ def test_folder_that_haproxy_could_not_use_is_refused(folder: str) -> None:
 def test_many_targets_are_checked_less_often() -> None:
     assert server_options(200).startswith("check inter 2s ")
     assert server_options(10_000).startswith("check inter 100s ")
+
+
+def test_access_logs_are_written_as_is_wanted(tmp_path: Path) -> None:
+    def rendered(wanted: AccessLogs, *, piped: bool = True) -> str:
+        made = replace(config(tmp_path), access_logs=wanted, piped=piped)
+        return made.render(LAYOUT, Identity("0123456789ab", 3, 7))["haproxy.cfg"]
+
+    assert "log stdout" in rendered(AccessLogs.ON)
+    assert "dontlog-normal" not in rendered(AccessLogs.ON)
+    assert "dontlog-normal" in rendered(AccessLogs.ERRORS)
+    assert "log stdout" not in rendered(AccessLogs.OFF)
+    assert rendered(AccessLogs.ON, piped=False) == rendered(AccessLogs.OFF)
+
+
+def test_fingerprint_follows_whether_its_output_is_read(tmp_path: Path) -> None:
+    made = replace(config(tmp_path), access_logs=AccessLogs.ON)
+    first, made.piped = made.fingerprint, False
+    assert made.fingerprint == config(tmp_path).fingerprint != first

@@ -117,6 +117,7 @@ FOR_EVERYBODY = {
     "credentials.authenticate",
     "credentials.renew",
     "credentials.tidy",
+    "logs.tidy",
     "credentials.bootstrap",
     "server.status",
     "builds.abandon",
