@@ -25,6 +25,7 @@ from builder.source import export_source
 from cli.drivers import check_drivers, make_backend, make_builder, make_router, make_store
 from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
 from cli.remote import run_over_ssh
+from cli.tenure import tenure
 from controller.api.app import create_app
 from controller.backends.base import BackendError, SupportsShutdown
 from controller.client import Client
@@ -169,6 +170,8 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
     async with contextlib.AsyncExitStack() as stack:
         store = make_store(settings)
         stack.push_async_callback(store.close)
+        fingerprint = ensure_host_key(settings.folders.host_key).get_fingerprint()
+        lease = await stack.enter_async_context(tenure(store, fingerprint))
         try:
             vault = await open_vault(store, settings.data / settings.secret_key)
             state = await State.open(store, codec=vault)
@@ -197,7 +200,6 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
         )
         reconciler = Reconciler(state, backend, router, domain=settings.domain, timing=timing)
         sessions = Sessions()
-        fingerprint = ensure_host_key(settings.folders.host_key).get_fingerprint()
         doorplate = Doorplate(
             api=settings.api, ssh=settings.ssh, http=settings.http, host_key_fingerprint=fingerprint
         )
@@ -253,7 +255,7 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
             raise Refused(
                 f"--ssh {settings.ssh}: {error.strerror or error}. Choose another address."
             ) from error
-        yield _Server(settings, ssh, (loop, api), token)
+        yield _Server(settings, ssh, (loop, api, lease), token)
 
 
 async def _keep_tidy(operations: Operations) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contrib.installation import Installation
+from contrib.installation import Installation, NotReady
 from tests.acceptance.conftest import Requests, missing_commands
 from tests.servers.etcd import running_etcd
 
@@ -86,3 +86,20 @@ def test_server_on_etcd_outlives_its_store_and_moves_to_another(here, etcd):
     here.start()
     assert running(here) == now
     assert here.moor("config:get", "-a", APP, "COLOUR").strip() == "red"
+
+
+def test_second_server_on_the_same_state_is_refused(here, etcd):
+    other = Installation(settings=dict(here.settings))
+    try:
+        with pytest.raises(NotReady, match="Another server holds the state in this store"):
+            other.start()
+    finally:
+        other.remove()
+    assert here.answers()
+
+
+def test_server_that_was_killed_takes_its_state_up_again_at_once(here):
+    here.moor("create", APP)
+    here.kill()
+    here.start()
+    assert APP in here.moor("apps")
