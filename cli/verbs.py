@@ -74,6 +74,10 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
             "deploys", "deploys:deploys", "List what is on its way: builds and rollouts.", ("deploys:list",)
         ),
         Verb("deploy:cancel", "deploys:cancel", "End the deploy that is under way."),
+        Verb("deploy:pause", "rollouts:pause", "Hold the rollout that is under way."),
+        Verb("deploy:resume", "rollouts:resume", "Let a paused rollout go on."),
+        Verb("deploy:promote", "rollouts:promote", "Let the canary take over."),
+        Verb("deploy:abort", "rollouts:abort", "End the canary."),
         Verb("builds", "builds:builds", "List an app's builds, newest first.", ("builds:list",)),
         Verb("builds:info", "builds:info", "Show one build."),
         Verb("builds:output", "builds:output", "Print the log of a build."),

@@ -13,7 +13,7 @@ from cli.output import timestamp
 from cli.rollout import RELEASED_BY
 from controller.errors import Conflict
 from controller.names import DEFAULT_SERVICE, Address, parse_address
-from controller.types import Instance, InstanceState, Service
+from controller.types import Instance, InstanceState, Rollout, Service, Strategy
 from controller.views import ServiceInfo
 
 UNNAMED_SHOWN = "web"
@@ -135,6 +135,8 @@ async def info(context: Context, *, address: Address) -> None:
             ("app", address_of(found)),
             ("state", state_of(found)),
             ("version", version_text(found)),
+            ("rollout", found.rollout),
+            ("strategy", strategy_text(service.definition.rollout)),
             ("last failure", service.rollout_failure),
             ("processes", scale_text(found.process_types)),
             ("stopped", stopped_text(service)),
@@ -210,11 +212,11 @@ def state_of(info: ServiceInfo) -> str:
     if service.stopped:
         return "stopped"
     if service.target is not None and service.target != service.current:
-        return f"deploying v{service.target}"
+        return f"deploying v{service.target}{', paused' * service.paused}"
     if service.current is None:
         return "not deployed"
     if service.generation != service.current_generation:
-        return "restarting"
+        return f"restarting{', paused' * service.paused}"
     if service.maintenance:
         return "in maintenance"
     if info.running < info.due:
@@ -222,6 +224,17 @@ def state_of(info: ServiceInfo) -> str:
     if info.due:
         return "running"
     return "stopped" if any(info.process_types.values()) else "scaled to zero"
+
+
+def strategy_text(rollout: Rollout) -> str:
+    """`canary, share 25 %, timeout 3600 s`."""
+    match rollout.strategy:
+        case Strategy.BATCH:
+            return f"batch, size {rollout.size}"
+        case Strategy.CANARY:
+            return f"canary, share {rollout.share} %, timeout {rollout.timeout:g} s"
+        case _:
+            return rollout.strategy.value
 
 
 def stopped_text(service: Service) -> str:

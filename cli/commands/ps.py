@@ -43,6 +43,8 @@ async def ps(context: Context, *, address: Address) -> None:
         context.output.detail(_nothing_runs(info))
     elif stopped := stopped_text(info.service):
         context.output.note(f"Stopped: {stopped}. `ps:start` starts what was stopped.")
+    if info.rollout:
+        context.output.note(f"Under way: {info.rollout}.")
     context.output.data(instances)
 
 

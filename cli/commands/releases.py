@@ -12,6 +12,7 @@ from cli.rollout import detach_option, finish_version
 from controller.errors import InvalidInput
 from controller.names import Address
 from controller.runs import OF_VERSIONS, title
+from controller.types import VersionStatus
 from controller.views import Area, Difference, VersionDiff
 from controller.wire import encode, to_json
 
@@ -36,6 +37,9 @@ async def releases(context: Context, *, address: Address, limit: int) -> None:
             for each in versions
         ],
     )
+    if any(each.status is VersionStatus.PENDING for each in versions):
+        rollout = (await context.client.service(address)).rollout
+        context.output.note(f"Under way: {rollout}." if rollout else "A version is on its way.")
     if not versions:
         context.output.detail("No version yet: push code, or set an image with set-service.")
     context.output.data(versions)

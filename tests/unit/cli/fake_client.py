@@ -56,6 +56,9 @@ class FakeClient:
         self.ssh_address = "127.0.0.1:2222"
         self.calls: list[tuple[object, ...]] = []
         self.broken_rollout = ""
+        self.rolling = VersionStatus.PENDING
+        """The status of the version whose rollout is steered; LIVE: it is restarted."""
+        self.rollout: str | None = None
         self.shared_: dict[str, str] = {}
         self.runs_ = [
             factories.run(
@@ -174,6 +177,7 @@ class FakeClient:
             due=sum(service.scale.values()) if has_version and not service.stopped else 0,
             held=None if has_version else "no code yet",
             staged=self.staged_ if has_version else (),
+            rollout=self.rollout,
             running=0 if service.stopped else len(self.instances_.get(key, ())),
         )
 
@@ -396,6 +400,22 @@ class FakeClient:
             self.services_[key] = replace(self.services_[key], current=number)
         self.versions_[key] = [ended if each.number == number else each for each in self.versions_[key]]
         yield RolloutStep(text=f"v{number} is done", done=True, version=ended, failure=self.broken_rollout)
+
+    async def promote_rollout(self, address: Address) -> Version:
+        return await self._steered("promote", address)
+
+    async def abort_rollout(self, address: Address, *, reason: str = "") -> Version:
+        return await self._steered("abort", address, reason)
+
+    async def pause_rollout(self, address: Address) -> Version:
+        return await self._steered("pause", address)
+
+    async def resume_rollout(self, address: Address) -> Version:
+        return await self._steered("resume", address)
+
+    async def _steered(self, *call: object) -> Version:
+        self.calls.append(call)
+        return factories.version(2, status=self.rolling)
 
     async def deploys(self, address: Address | None = None) -> Sequence[Deploy]:
         return self.deploys_
