@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from cli.ownership import check_free, listening_socket, owned, owner, read_serve
 from cli.remote import run_over_ssh
 from cli.tenure import tenure
 from controller.api.app import create_app
+from controller.api.connections import Connection
 from controller.backends.base import BackendError, SupportsShutdown
 from controller.client import Client
 from controller.config import DataFolder, Listen, Settings, parse_listen
@@ -50,6 +52,8 @@ log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 45.0
 """Seconds that a running server gets to stop when `moor server:stop` asks it to."""
+FILES = 65536
+"""That the server may have open; its connections, sessions and pipes are bounded far below."""
 TIDY = 60.0
 """Seconds between two times that what has grown old is looked for."""
 UNRELEASED = timedelta(minutes=10)
@@ -65,12 +69,21 @@ def run(settings: Settings) -> int:
     )
     for noisy in ("asyncssh", "dulwich", "httpx", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    _raise_file_limit()
     try:
         run_loop(_serve(settings))
     except (MooringError, RouterError, BackendError, StoreError) as error:
         print(f" !     {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _raise_file_limit() -> None:
+    """As far as we may: many connections at once need more than the 1024 files of most shells."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def run_loop(main: Coroutine[object, object, None]) -> None:
@@ -317,6 +330,13 @@ async def _serving_api(app: ASGIApp, listening: socket.socket) -> AsyncIterator[
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=2,
+        timeout_keep_alive=5,
+        h11_max_incomplete_event_size=32 * 1024,
+        http=Connection,
+        ws="websockets-sansio",
+        ws_max_size=1024**2,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
     )
     server = _Uvicorn(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="api")

@@ -14,6 +14,8 @@ CHUNK = 256 * 1024
 READ_TIMEOUT = 1800.0
 """Seconds without a byte from a client that owes us some; then the push ends. Long, because git sends
 nothing while it packs a large history; a link that is dead shows by SSH's own keep-alive, much sooner."""
+MID_PACK_TIMEOUT = 120.0
+"""The same once the pack has begun: git packs first and sends then."""
 
 
 class Bridge:
@@ -34,6 +36,8 @@ class Bridge:
         self._task: asyncio.Task[Any] | None = None
         self._gone = False
         self._finishing = False
+        self.patience = READ_TIMEOUT
+        """Seconds without a byte after which reading raises TimeoutError."""
 
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run this on the event loop and wait for it. Raises HangupException when the client went away."""
@@ -125,5 +129,5 @@ class Bridge:
         return bool(chunk)
 
     async def _chunk(self, size: int) -> bytes:
-        async with asyncio.timeout(READ_TIMEOUT):
+        async with asyncio.timeout(self.patience):
             return await self._reader.read(size)

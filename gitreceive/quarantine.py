@@ -19,7 +19,7 @@ from dulwich.errors import HangupException
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tag, Tree
 
-from gitreceive.bridge import Bridge
+from gitreceive.bridge import MID_PACK_TIMEOUT, Bridge
 from gitreceive.git import TIMEOUT, Git, end
 from gitreceive.repos import QUARANTINE_PREFIX
 
@@ -61,6 +61,7 @@ class Quarantine:
         head = await bridge.peek(_HEADER)
         if len(head) < _HEADER or head[:4] != b"PACK":
             raise PackRefused("The pack did not arrive: the stream ended, or is no git pack.")
+        bridge.patience = MID_PACK_TIMEOUT
         if int.from_bytes(head[8:]) == 0:
             # What git sends when all objects are here already. There is nothing to index.
             await bridge.peek(_HEADER + _TRAILER)
@@ -161,7 +162,7 @@ class Quarantine:
                     lambda size: count(bridge.nested_read(size, exact=True)),
                     lambda size: count(bridge.nested_read(size, exact=False)),
                 )
-            except (PackRefused, HangupException):
+            except (PackRefused, HangupException, TimeoutError):
                 raise
             except Exception as error:
                 log.info("pack refused repository=%s error=%r", self.repository, error)

@@ -26,7 +26,7 @@ from controller.api import (
 from controller.api.answers import EVERYWHERE, documented_problems, openapi_of
 from controller.api.auth import Gate
 from controller.api.idempotency import Idempotency
-from controller.api.limits import BodyLimit, FailedLogins, OpenStreams
+from controller.api.limits import BodyLimit, FailedLogins, OpenStreams, TimeLimit
 from controller.operations.operations import Operations
 
 DESCRIPTION = """
@@ -58,6 +58,7 @@ def create_app(
     # The last one added is the first to see a request.
     app.add_middleware(Idempotency, receipts=operations.receipts)
     app.add_middleware(BodyLimit)
+    app.add_middleware(TimeLimit)
     app.add_middleware(Gate, credentials=operations.credentials, failures=failures or FailedLogins())
     problems.install(app)
     for router in (

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.api.problems import answer
-from controller.errors import InvalidInput, Throttled
-from controller.problem import Problem, problem
+from controller.errors import InvalidInput, Throttled, Unavailable
+from controller.problem import Problem, problem, problem_of
 
 MAX_BODY = 2 * 1024**2
 """Bytes of a request's body; the largest that the client sends are batches of a build's log."""
 BODY_TIMEOUT = 60.0
 """Seconds that a request's body may take to arrive."""
+ANSWER_TIMEOUT = 120.0
+"""Seconds until an answer has to begin; longer than any wait for a part of the server may take."""
 MAX_STREAMS, MAX_STREAMS_OF_ONE = 400, 100
 """Followed logs, events and rollouts at once, in all and of one user."""
 
@@ -79,6 +81,35 @@ class _Unacceptable(BaseException):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+
+
+class TimeLimit:
+    """Answers 503 to a request for which nothing was answered in that time. What has begun may go on."""
+
+    def __init__(self, app: ASGIApp, limit: float = ANSWER_TIMEOUT) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._limit) as limit:
+
+                async def begun(message: Message) -> None:
+                    if message["type"] == "http.response.start":
+                        limit.reschedule(None)
+                    await send(message)
+
+                await self._app(scope, receive, begun)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = Unavailable(
+                f"This was not done within {self._limit:g} s; look before you ask again, it may be done yet."
+            )
+            await answer(problem_of(late))(scope, receive, send)
 
 
 class OpenStreams:

@@ -1,9 +1,12 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 from dulwich.errors import HangupException
 
 from gitreceive.bridge import Bridge
+from gitreceive.quarantine import PackRefused, quarantine
+from gitreceive.repos import BareRepository
 
 
 class Reader:
@@ -86,3 +89,21 @@ async def test_no_work_begins_for_a_client_that_has_gone() -> None:
     bridge.disconnect()
     with pytest.raises(HangupException):
         await asyncio.to_thread(bridge.read, 1)
+
+
+class Silent(Reader):
+    """Says what it has, then nothing more."""
+
+    async def read(self, n: int = -1, /) -> bytes:
+        return await super().read(n) or await asyncio.Event().wait()
+
+
+async def test_a_client_that_falls_silent_in_the_middle_of_its_pack_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitreceive.quarantine.MID_PACK_TIMEOUT", 0.01)
+    BareRepository.init_bare(str(tmp_path)).close()
+    bridge = Bridge(Silent(b"PACK\x00\x00\x00\x02\x00\x00\x00\x01"), Writer())
+    async with quarantine(tmp_path, None) as place, asyncio.timeout(5):
+        with pytest.raises(PackRefused, match="did not arrive"):
+            await place.take_pack(bridge, 10**6)

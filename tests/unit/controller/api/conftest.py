@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from controller.api.app import create_app
+from controller.api.connections import Connection
 from controller.client import Client
 from tests.unit.controller.world import ADMIN, World, make_world
 
@@ -53,7 +54,9 @@ async def client(url: str, world: World) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def _served(app: FastAPI) -> AsyncIterator[str]:
     with _listening() as listener:
-        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, http=Connection
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server._serve([listener]))
         try:
