@@ -27,6 +27,7 @@ from cli.drivers import check_drivers, make_backend, make_builder, make_router, 
 from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
 from cli.remote import run_over_ssh
 from cli.tenure import tenure
+from cli.waiting import Stopped, once_it_answers
 from controller.api.app import create_app
 from controller.api.connections import Connection
 from controller.backends.base import BackendError, SupportsShutdown
@@ -40,9 +41,9 @@ from controller.operations.server import Doorplate
 from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
 from controller.state import State
-from controller.store.base import StoreError
+from controller.store.base import Store, StoreError
 from controller.types import Build, Version
-from controller.vault import open_vault
+from controller.vault import Vault, open_vault
 from controller.wire import WireError
 from gitreceive.command import CommandRequest
 from gitreceive.server import GitReceive, ensure_host_key
@@ -129,10 +130,11 @@ async def _serve(settings: Settings) -> None:
         settings = _with_free_ports(settings)
         _make_folders(settings.folders)
         with listening_socket(settings.api, "api") as api_socket:
-            async with _running(settings, api_socket) as server:
-                await server.announce()
-                await _until(stopped, server)
-                log.info("stopping; instances and proxy keep running")
+            with contextlib.suppress(Stopped):
+                async with _running(settings, api_socket, stopped) as server:
+                    await server.announce()
+                    await _until(stopped, server)
+            log.info("stopping; instances and proxy keep running")
         settings.folders.server_info.unlink(missing_ok=True)
 
 
@@ -178,18 +180,21 @@ class _Server:
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterator[_Server]:
+async def _running(
+    settings: Settings, api_socket: socket.socket, stopped: asyncio.Event
+) -> AsyncIterator[_Server]:
     folders = settings.folders
     async with contextlib.AsyncExitStack() as stack:
         store = make_store(settings)
         stack.push_async_callback(store.close)
         fingerprint = ensure_host_key(settings.folders.host_key).get_fingerprint()
-        lease = await stack.enter_async_context(tenure(store, fingerprint))
-        try:
-            vault = await open_vault(store, settings.data / settings.secret_key)
-            state = await State.open(store, codec=vault)
-        except WireError as error:
-            raise Refused(f"The state can't be read: {error}.") from error
+        lease, vault, state = await once_it_answers(
+            lambda: _hold(stack, store, fingerprint, settings),
+            patience=settings.store_patience,
+            stopped=stopped,
+            # The socket is closed with what serves on it.
+            serving=lambda app: _serving_api(app, api_socket.dup()),
+        )
         stack.push_async_callback(state.close)
 
         slugs = SlugStore(folders.slugs, folders.apps, limit=settings.slug_limit)
@@ -269,6 +274,21 @@ async def _running(settings: Settings, api_socket: socket.socket) -> AsyncIterat
                 f"--ssh {settings.ssh}: {error.strerror or error}. Choose another address."
             ) from error
         yield _Server(settings, ssh, (loop, api, lease), token)
+
+
+async def _hold(
+    stack: contextlib.AsyncExitStack, store: Store, owner: str, settings: Settings
+) -> tuple[asyncio.Task[None], Vault, State]:
+    """The store for us alone, and what is in it; nothing of it is kept where that fails."""
+    async with contextlib.AsyncExitStack() as attempt:
+        lease = await attempt.enter_async_context(tenure(store, owner))
+        try:
+            vault = await open_vault(store, settings.data / settings.secret_key)
+            state = await State.open(store, codec=vault)
+        except WireError as error:
+            raise Refused(f"The state can't be read: {error}.") from error
+        stack.push_async_exit(attempt.pop_all())
+        return lease, vault, state
 
 
 async def _keep_tidy(operations: Operations) -> None:

@@ -55,6 +55,8 @@ class Settings:
     """Where the store `etcd` is: HOST:PORT, further members after commas, and /PREFIX for the keys (default
     /mooring). For TLS `https://` goes before it and `?ca=FILE&cert=FILE&key=FILE` behind it, for a login
     `?user=NAME&password-file=FILE`. Give Mooring an etcd of its own: its history is compacted."""
+    store_patience: float = 60.0
+    """Seconds that a starting server waits for a store that does not answer, before it ends with status 1."""
     builder: str = "host"
     """Driver that turns source into artifacts (entry point group `mooring.builders`)."""
     secret_key: Path = Path("secret.key")
