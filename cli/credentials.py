@@ -76,7 +76,8 @@ def _of_data_folder(data: Path, token: str | None) -> Server:
         token = token or folder.local_token.read_text().strip()
     except FileNotFoundError as error:
         raise Unavailable(
-            f"No server runs on {data} (MOOR_DATA): start it with `moor server --data {data}`."
+            f"No server runs on {data} (MOOR_DATA), or it is still starting: its log tells. Start one with "
+            f"`moor server --data {data}`."
         ) from error
     except PermissionError as error:
         raise Unauthenticated(

@@ -65,6 +65,11 @@ class Installation:
 
     def start(self) -> None:
         """Start the server and wait until it answers; raises NotReady."""
+        self.launch()
+        self.wait_until(self.answers, "the server answers")
+
+    def launch(self) -> None:
+        """Start the server."""
         command = [MOOR, "server", "--data", self.data]
         addresses = {"api": self.api, "ssh": self.ssh, "http": self.http}
         for name, value in {**{k: f"127.0.0.1:{v}" for k, v in addresses.items()}, **self.settings}.items():
@@ -79,7 +84,6 @@ class Installation:
                 env=self.env,
                 start_new_session=True,
             )
-        self.wait_until(self.answers, "the server answers")
 
     def answers(self) -> bool:
         if self.server is not None and self.server.poll() is not None:

@@ -1,11 +1,14 @@
 """The whole server with its state in etcd: pushed to, left alone by etcd for a while, and moved there and back."""
 
+import asyncio
 import contextlib
 from pathlib import Path
 
 import pytest
 
 from contrib.installation import Installation, NotReady
+from controller.client import Client
+from controller.errors import Unavailable
 from tests.acceptance.conftest import Requests, missing_commands
 from tests.servers.etcd import running_etcd
 
@@ -43,6 +46,11 @@ def running(here):
             if str(here.data / "apps") in str((process / "cwd").readlink()):
                 found.add(process.name)
     return found
+
+
+async def deployments(url, token):
+    async with Client(url, token) as client:
+        return await client.deployments()
 
 
 def follows(here):
@@ -103,3 +111,30 @@ def test_server_that_was_killed_takes_its_state_up_again_at_once(here):
     here.kill()
     here.start()
     assert APP in here.moor("apps")
+
+
+def test_server_that_starts_before_its_store_waits_for_it_and_says_so(here, etcd):
+    here.kill()
+    etcd.stop()
+    here.settings["store-patience"] = "30"
+    here.launch()
+    here.wait_until(lambda: "waiting for the store for 30 s" in here.last_lines(), "it says that it waits")
+    token = (here.data / "local-token").read_text().strip()
+    with pytest.raises(Unavailable, match="waits for its store, which does not answer: etcd at"):
+        asyncio.run(deployments(f"http://127.0.0.1:{here.api}", token))
+    etcd.start()
+    here.wait_until(here.answers, "the server answers")
+    assert "No apps yet" in here.moor("apps")
+
+
+def test_server_that_waits_for_its_store_can_be_stopped_and_does_not_wait_for_ever(here, etcd):
+    here.kill()
+    etcd.stop()
+    here.launch()
+    here.wait_until(lambda: "waiting for the store" in here.last_lines(), "it says that it waits")
+    here.moor("server:stop")
+    assert here.server.wait(10) == 0
+    here.settings["store-patience"] = "1"
+    here.launch()
+    assert here.server.wait(30) == 1
+    assert "It was waited for 1 s (setting store_patience)" in here.last_lines()

@@ -34,8 +34,10 @@ class Store:
     @contextlib.asynccontextmanager
     async def serving(self, app):
         self.meanwhile = app
-        yield
-        self.meanwhile = None
+        try:
+            yield
+        finally:
+            self.meanwhile = None
 
     async def opened(self, *, patience=60.0, stopped=None):
         return await once_it_answers(
