@@ -216,7 +216,9 @@ async def _running(
             health_timeout=settings.health_timeout,
             release_timeout=settings.release_timeout,
         )
-        reconciler = Reconciler(state, backend, router, domain=settings.domain, timing=timing)
+        reconciler = Reconciler(
+            state, backend, router, domain=settings.domain, timing=timing, limits=settings.limits
+        )
         sessions = Sessions()
         doorplate = Doorplate(
             api=settings.api, ssh=settings.ssh, http=settings.http, host_key_fingerprint=fingerprint

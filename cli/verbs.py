@@ -50,6 +50,16 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         ),
         Verb("ps:stop", "ps:stop", "Stop all instances, those of one type, or one.", ("stop",)),
         Verb("ps:start", "ps:start", "Start again what was stopped.", ("start",)),
+        Verb(
+            "limits", "limits:show", "Show what each instance may take.", ("limits:list", "resource:report")
+        ),
+        Verb(
+            "limits:set",
+            "limits:set_",
+            "Limit memory, processors, processes or open files.",
+            ("resource:limit",),
+        ),
+        Verb("limits:unset", "limits:unset", "Take limits back to the defaults.", ("resource:limit-clear",)),
         Verb("maintenance", "maintenance:show", "Show whether an app is in maintenance."),
         Verb(
             "maintenance:on",

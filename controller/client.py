@@ -39,6 +39,7 @@ from controller.types import (
 from controller.views import (
     Change,
     Deploy,
+    ProcessLimits,
     RolloutStep,
     ServiceInfo,
     SharedChange,
@@ -191,6 +192,22 @@ class Client:
     async def apply_config(self, address: Address) -> Change:
         """One version of all that is staged."""
         return await self._send(Change, "POST", f"{_service(address)}/config/apply")
+
+    async def limits(self, address: Address) -> Sequence[ProcessLimits]:
+        """What one instance of each process type may take, as the next version has it."""
+        return await self._get(list[ProcessLimits], f"{_service(address)}/limits")
+
+    async def change_limits(
+        self,
+        address: Address,
+        process_type: str = "",
+        *,
+        put: Mapping[str, float | str],
+        drop: Sequence[str] = (),
+    ) -> Change:
+        """cpu, memory, pids, nofile of one process type, or ("") of all; 0 is no limit. Makes a version."""
+        body = {"process": process_type, "put": dict(put), "drop": list(drop)}
+        return await self._send(Change, "PATCH", f"{_service(address)}/limits", body)
 
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         body = {"branches": list(branches)}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from controller.errors import InvalidInput
+from controller.types import Limits
 from router.access import AccessLogs
 
 
@@ -85,6 +86,14 @@ class Settings:
     """Ended builds kept of each service, with their logs."""
     disk_reserve: int = 512 * 1024**2
     """Pushes are refused while less than this many bytes are free in the data folder."""
+    limit_memory: int = 512 * 1024**2
+    """Bytes of memory that one instance may take, where its service has no limit of its own; 0: no limit."""
+    limit_cpu: float = 0.0
+    """Cores that one instance may keep busy, where its service has no limit of its own; 0: no limit."""
+    limit_pids: int = 512
+    """Processes and threads that one instance may have, where its service has no limit of its own; 0: no limit."""
+    limit_nofile: int = 65536
+    """Files that each process of an instance may open, where its service has no limit of its own; 0: no limit."""
     drain_timeout: float = 30.0
     """Seconds that an instance gets to finish the requests it has, once it is out of the routing."""
     stop_grace: float = 30.0
@@ -109,6 +118,13 @@ class Settings:
     @property
     def folders(self) -> "DataFolder":
         return DataFolder(self.data)
+
+    @property
+    def limits(self) -> Limits:
+        """Those of services without limits of their own."""
+        return Limits(
+            cpu=self.limit_cpu, memory=self.limit_memory, pids=self.limit_pids, nofile=self.limit_nofile
+        )
 
 
 @dataclass(frozen=True)

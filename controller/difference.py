@@ -83,6 +83,7 @@ def _of_artifact(artifact: Artifact | None) -> Mapping[str, Any]:
 def _of_definition(definition: Definition) -> Mapping[str, Any]:
     keys: dict[str, Any] = to_json(replace(definition, env={}, extra={}))
     del keys["env"], keys["extra"]
+    keys["limits"] = {kind or "all": limits for kind, limits in keys["limits"].items()}
     return {**keys, **to_json(definition.extra)}
 
 

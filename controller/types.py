@@ -171,6 +171,9 @@ class Limits:
     """Open files of each of its processes."""
 
 
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Definition:
     """What somebody wants of a service. A change makes a version; the same again makes none."""

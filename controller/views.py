@@ -1,12 +1,12 @@
 """What the server derives from the model for those who ask: the answers of operations, API and client."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from controller.types import Service, Version
+from controller.types import Limits, Service, Version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,24 @@ class Deploy:
     """In words, what it does now or waits for."""
 
 
+class LimitSource(StrEnum):
+    TYPE = "type"
+    SERVICE = "service"
+    SERVER = "server"
+    """Nobody set it for the service: the server's default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessLimits:
+    """What one instance of a process type may take, as the next version has it."""
+
+    process_type: str
+    limits: Limits
+    """None: no limit."""
+    sources: Mapping[str, LimitSource]
+    """Each limit to where it was set."""
+
+
 class VariableSource(StrEnum):
     SERVICE = "service"
     DEPLOYMENT = "deployment"
@@ -169,3 +187,6 @@ class Status:
     host_key_fingerprint: str
     problems: tuple[str, ...] = ()
     """What is wrong now, in words: a backend that does not answer, a full disk."""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """Each limit (cpu, memory, pids, nofile) to how this machine keeps it: `cgroup v2`, `cgroup v1`, `rlimit`,
+    `watched` (looked at every second, and killed when above) or `not kept`."""

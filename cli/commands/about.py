@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import click
 
+from cli.commands.limits import kept_text
 from cli.context import Context, opened
 from cli.grammar import app_command, command
 from cli.output import timestamp
@@ -24,6 +25,7 @@ async def status(context: Context) -> None:
             ("http", found.http),
             ("domain", found.domain),
             ("host key", found.host_key_fingerprint),
+            ("limits by", kept_text(found)),
             ("problems", "\n".join(found.problems) or "none"),
         )
     )

@@ -127,7 +127,12 @@ async def _confirm(context: Context, name: str, infos: Sequence[ServiceInfo], co
 
 @app_command(example="moor apps:info foo")
 async def info(context: Context, *, address: Address) -> None:
-    found = await context.client.service(address)
+    from cli.commands.limits import kept_text, limits_text
+
+    client = context.client
+    found, instances, limits, status = await asyncio.gather(
+        client.service(address), client.instances(address), client.limits(address), client.status()
+    )
     service = found.service
     context.output.title(f"{address_of(found)} information")
     context.output.facts(
@@ -141,6 +146,9 @@ async def info(context: Context, *, address: Address) -> None:
             ("processes", scale_text(found.process_types)),
             ("stopped", stopped_text(service)),
             ("running", found.running),
+            ("crash-looping", crashes_text(instances)),
+            ("limits", limits_text(limits)),
+            ("limits by", kept_text(status)),
             ("urls", "\n".join(found.urls)),
             ("push to", await push_url(context, address)),
             ("branches", " ".join(service.branches)),
@@ -235,6 +243,19 @@ def strategy_text(rollout: Rollout) -> str:
             return f"canary, share {rollout.share} %, timeout {rollout.timeout:g} s"
         case _:
             return rollout.strategy.value
+
+
+def crashes_text(instances: Sequence[Instance]) -> str:
+    """A line for each instance that keeps ending: with what, and when it is started again."""
+    return "\n".join(
+        f"{each.id}: {each.detail}{next_start_text(each)}"
+        for each in instances
+        if each.state is InstanceState.CRASH_LOOPING
+    )
+
+
+def next_start_text(instance: Instance) -> str:
+    return f"; next start at {timestamp(instance.next_start_at)}" if instance.next_start_at else ""
 
 
 def stopped_text(service: Service) -> str:

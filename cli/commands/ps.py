@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import click
 
-from cli.commands.apps import UNNAMED_SHOWN, scale_text, stopped_text
+from cli.commands.apps import UNNAMED_SHOWN, next_start_text, scale_text, stopped_text
 from cli.context import Context
 from cli.grammar import app_command
 from cli.output import timestamp
@@ -32,7 +32,7 @@ async def ps(context: Context, *, address: Address) -> None:
             f"{each.address}:{each.port}" if each.port else "",
             timestamp(each.started_at),
             each.restarts or "",
-            each.detail,
+            each.detail + next_start_text(each),
         )
         for each in instances
     ]

@@ -30,6 +30,7 @@ from controller.types import (
 from controller.views import (
     Change,
     Deploy,
+    ProcessLimits,
     RolloutStep,
     ServiceInfo,
     SharedChange,
@@ -47,6 +48,7 @@ MODELS = (
     Instance,
     LogLine,
     Problem,
+    ProcessLimits,
     RolloutStep,
     Run,
     Service,

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -12,7 +13,7 @@ from controller.api.paths import SERVICE, SERVICES, At, InDeployment
 from controller.names import Address, check_name
 from controller.operations.services import ServiceOperations
 from controller.types import Service
-from controller.views import Change, ServiceInfo, Variable
+from controller.views import Change, ProcessLimits, ServiceInfo, Variable
 
 
 class ServiceToEnsure(Body):
@@ -40,8 +41,26 @@ class ConfigChange(Body):
     stage: bool = Field(False, description="Make no version: the next one has the changes.")
 
 
+class LimitsChange(Body):
+    process: str = Field("", description="Of this process type; empty: of all.", examples=["web"])
+    put: dict[str, float | str] = Field(
+        default_factory=dict,
+        description="cpu (cores), memory (bytes, or as 512M), pids, nofile; 0 is no limit.",
+        examples=[{"memory": "512M", "cpu": 0.5}],
+    )
+    drop: list[str] = Field(default_factory=list, examples=[["cpu"]])
+
+
 class Branches(Body):
     branches: list[str] = Field(examples=[["main"]])
+
+
+def _whole(values: Mapping[str, float | str]) -> Mapping[str, float | int | str]:
+    """JSON has one kind of number: 100 and 100.0 are the same."""
+    return {
+        name: int(each) if isinstance(each, float) and each.is_integer() else each
+        for name, each in values.items()
+    }
 
 
 def routes(services: ServiceOperations) -> APIRouter:
@@ -113,6 +132,19 @@ def routes(services: ServiceOperations) -> APIRouter:
     async def apply_config(asker: Asker, at: At) -> Response:
         """One version of all that is staged; none when nothing is."""
         return respond(await services.apply_config(asker, at))
+
+    @router.get(f"{SERVICE}/limits", summary="Show its limits", responses=answers(list[ProcessLimits], 404))
+    async def limits(asker: Asker, at: At) -> Response:
+        """What one instance of each process type may take, and where that was set. null is no limit."""
+        return respond(services.limits(asker, at))
+
+    @router.patch(f"{SERVICE}/limits", summary="Change its limits", responses=answers(Change, 403, 404))
+    async def change_limits(asker: Asker, at: At, body: LimitsChange) -> Response:
+        """Makes a version; none when nothing changes."""
+        change = await services.change_limits(
+            asker, at, body.process, values=_whole(body.put), drop=body.drop
+        )
+        return respond(change)
 
     @router.put(
         f"{SERVICE}/branches", summary="Say which branches deploy", responses=answers(Service, 403, 404)

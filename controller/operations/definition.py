@@ -11,6 +11,7 @@ from controller.errors import InvalidInput
 from controller.names import check_env_name
 from controller.operations.artifacts import MAX_ENV, MAX_VALUE, check_image
 from controller.operations.checks import read_check, read_checks
+from controller.operations.limits import read_limits
 from controller.operations.strategy import read_rollout
 from controller.operations.text import is_passable
 from controller.types import Definition
@@ -25,7 +26,8 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
     """`before` with the keys of `given` put in place of its own.
 
     A key that is not given keeps what it was, null takes it back to its default. `env`, `health`,
-    `checks` and `rollout` are replaced as a whole. Unknown keys go to `extra`. Raises InvalidInput naming the key.
+    `checks`, `rollout` and `limits` are replaced as a whole. Unknown keys go to `extra`. Raises
+    InvalidInput naming the key.
     """
     definition, extra = before, dict(before.extra)
     for key, value in given.items():
@@ -46,6 +48,8 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
             definition = replace(definition, checks=read_checks(value))
         elif key == "rollout":
             definition = replace(definition, rollout=read_rollout(value))
+        elif key == "limits":
+            definition = replace(definition, limits=read_limits(value))
         elif value is None:
             extra.pop(key, None)
         else:

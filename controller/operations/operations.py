@@ -104,6 +104,7 @@ def make_operations(
             root_domain=settings.domain,
             http_port=lambda: doorplate().http.port,
             first_uid=settings.first_uid if privileged else None,
+            limits=settings.limits,
             clock=clock,
         ),
         shared=SharedConfigOperations(state, runtime, clock=clock),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from controller.backends.base import SupportsLimits
 from controller.config import Listen
 from controller.operations.access import Actor
 from controller.operations.runtime import Runtime
@@ -28,7 +29,7 @@ class ServerOperations:
 
     def status(self, asker: Actor) -> Status:
         """For every user, as addresses and problems concern all of them."""
-        where = self._doorplate()
+        where, backend = self._doorplate(), self._runtime.backend
         return Status(
             version=version("mooring"),
             api=str(where.api),
@@ -37,4 +38,5 @@ class ServerOperations:
             domain=self._domain,
             host_key_fingerprint=where.host_key_fingerprint,
             problems=tuple(self._runtime.problems()),
+            limits=backend.limits() if isinstance(backend, SupportsLimits) else {},
         )

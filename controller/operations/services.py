@@ -9,16 +9,19 @@ from controller.difference import HIDDEN
 from controller.domains import default_domain, domains_of
 from controller.environment import shared_env
 from controller.errors import InvalidInput, Refused
-from controller.formation import due_processes, wanted_processes
-from controller.names import Address, check_name
+from controller.formation import due_processes, process_commands, wanted_processes
+from controller.limits import ALL, effective_limits
+from controller.names import Address, check_name, check_process_type
 from controller.operations.access import Actor, shown_service, shown_version
 from controller.operations.definition import changed_definition, changed_env
 from controller.operations.deployments import forgotten
 from controller.operations.domains import check_domain_is_free
+from controller.operations.limits import changed_limits
 from controller.operations.lookup import address_of, find_code, find_wanted, get_deployment, get_service
 from controller.operations.removal import Removal
 from controller.operations.rollouts import rollout_text
 from controller.operations.runtime import Runtime
+from controller.operations.selection import known_type
 from controller.operations.text import one_line
 from controller.operations.versioning import (
     MAX_REASON,
@@ -29,8 +32,8 @@ from controller.operations.versioning import (
     staged_names,
 )
 from controller.state import Delete, EventDraft, Put, State, put
-from controller.types import Definition, InstanceState, Right, Service, Version
-from controller.views import Change, ServiceInfo, Variable, VariableSource
+from controller.types import NO_LIMITS, Definition, InstanceState, Limits, Right, Service, Version
+from controller.views import Change, ProcessLimits, ServiceInfo, Variable, VariableSource
 
 MAX_UID = 2**31 - 2
 
@@ -46,14 +49,18 @@ class ServiceOperations:
         http_port: Callable[[], int],
         first_uid: int | None,
         clock: Callable[[], datetime],
+        limits: Limits = NO_LIMITS,
     ) -> None:
-        """`first_uid` None: the server is unprivileged, and services get no user id of their own."""
+        """`limits`: those that hold where a service has none of its own.
+
+        `first_uid` None: the server is unprivileged, and services get no user id of their own."""
         self._state = state
         self._runtime = runtime
         self._removal = removal
         self._root_domain = root_domain
         self._http_port = http_port
         self._first_uid = first_uid
+        self._limits = limits
         self._clock = clock
 
     def list(
@@ -154,6 +161,57 @@ class ServiceOperations:
     async def apply_config(self, asker: Actor, address: Address) -> Change:
         """One version of all that is staged; none when nothing is."""
         return await self._redefine(asker, address, "config:apply", lambda before: before)
+
+    def limits(self, asker: Actor, address: Address) -> Sequence[ProcessLimits]:
+        """Of every process type, as the next version has them."""
+        service = get_service(self._state, asker, address, Right.VIEW)
+        wanted = find_wanted(self._state, service)
+        kinds = {*(process_commands(wanted) if wanted else ()), *service.definition.limits}
+        found = []
+        for kind in sorted(kinds - {ALL} or {ALL}):
+            limits, sources = effective_limits(service.definition, kind, self._limits)
+            found.append(ProcessLimits(process_type=kind, limits=limits, sources=sources))
+        return found
+
+    async def change_limits(
+        self,
+        asker: Actor,
+        address: Address,
+        process_type: str = ALL,
+        *,
+        values: Mapping[str, Any],
+        drop: Sequence[str] = (),
+    ) -> Change:
+        """Of one process type, or of all. What is dropped is as for all types again, or as the server has it.
+
+        Raises InvalidInput, also for an unknown process type.
+        """
+        given = [f"{name}={values[name]}" for name in sorted(values) if values[name] is not None]
+        parts = [f"limits:set {' '.join(given)}"] if given else []
+        parts += [f"limits:unset {' '.join(sorted(drop))}"] if drop else []
+        if not parts:
+            raise InvalidInput(
+                "limits", "Name at least one limit to set or to remove: cpu, memory, pids, nofile."
+            )
+
+        def change(before: Definition) -> Definition:
+            kind = self._limited_type(asker, address, process_type)
+            return replace(before, limits=changed_limits(before.limits, kind, values=values, drop=drop))
+
+        reason = ", ".join(parts) + (f" for {process_type}" if process_type else "")
+        return await self._redefine(asker, address, reason, change)
+
+    def _limited_type(self, asker: Actor, address: Address, given: str) -> str:
+        if given == ALL:
+            return ALL
+        service = get_service(self._state, asker, address, Right.OPERATE)
+        wanted = find_wanted(self._state, service)
+        commands = process_commands(wanted) if wanted else {}
+        kind = known_type(given, commands, service.name)
+        if kind is None and commands:
+            known = ", ".join(sorted(each or "web" for each in commands))
+            raise InvalidInput("limits", f"There is no process type {given[:40]!a}. Known are: {known}.")
+        return check_process_type(given) if kind is None else kind
 
     async def set_branches(self, asker: Actor, address: Address, branches: Sequence[str]) -> ServiceInfo:
         """Branches whose push deploys."""

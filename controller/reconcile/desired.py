@@ -1,12 +1,12 @@
 """What should be, read from the state into plain values that planning can work on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.checks import check_of
 from controller.environment import environment
 from controller.formation import UNNAMED, due_processes, process_commands
-from controller.types import HealthCheck, Service, Version
+from controller.types import NO_LIMITS, HealthCheck, Limits, Service, Version
 
 Key = tuple[str, str]
 """(deployment, service)"""
@@ -56,6 +56,8 @@ class DesiredService:
     """What should run. None: nothing (stopped, held, or its first version failed)."""
     serving: Release | None
     """What serves until the goal is healthy; the same as `goal` when no rollout is under way."""
+    limits: Limits = field(default_factory=Limits)
+    """Of instances that have no limits of their own."""
 
     @property
     def key(self) -> Key:
@@ -78,14 +80,20 @@ class DesiredService:
 
 
 def desired_service(
-    service: Service, versions: Mapping[int, Version], domains: frozenset[str]
+    service: Service,
+    versions: Mapping[int, Version],
+    domains: frozenset[str],
+    limits: Limits = NO_LIMITS,
 ) -> DesiredService:
-    """Put together what should run. `versions` has at least the target and the current one."""
+    """Put together what should run. `versions` has at least the target and the current one, `limits` the
+    server's defaults."""
     goal = serving = None
     if not service.stopped:
         goal = _release(service, versions, service.target, service.generation)
         serving = _release(service, versions, service.current, service.current_generation)
-    return DesiredService(service=service, domains=domains, goal=goal, serving=serving if goal else None)
+    return DesiredService(
+        service=service, domains=domains, goal=goal, serving=serving if goal else None, limits=limits
+    )
 
 
 def _release(

@@ -25,7 +25,7 @@ from controller.reconcile.sight import Sight
 from controller.reconcile.timing import Timing
 from controller.state import EventDraft, State
 from controller.store.base import StoreError
-from controller.types import HealthCheck, Instance, InstanceState, Service
+from controller.types import NO_LIMITS, HealthCheck, Instance, InstanceState, Limits, Service
 from router.base import Router, RouterError
 
 log = logging.getLogger(__name__)
@@ -64,12 +64,15 @@ class Reconciler:
         domain: str,
         timing: Timing,
         prober: Prober = probe,
+        limits: Limits = NO_LIMITS,
     ) -> None:
+        """`limits`: of services that have none of their own."""
         self._state = state
         self._backend = backend
         self._router = router
         self._domain = domain
         self._timing = timing
+        self._limits = limits
         self._awake = asyncio.Event()
         self._changes = state.changes()
         self._health = HealthWatch(prober, self._note_due)
@@ -234,7 +237,7 @@ class Reconciler:
             for number in {service.target, service.current} - {None}
             if number and (version := self._state.version(*key, number)) is not None
         }
-        return desired_service(service, versions, frozenset(domains_of(service, self._domain)))
+        return desired_service(service, versions, frozenset(domains_of(service, self._domain)), self._limits)
 
     async def _forget_lost_targets(self) -> None:
         """Those that drain and have no instance any more, so that no plan ever stops them.
@@ -373,6 +376,12 @@ class Reconciler:
 
     def _health_word(self, instance: Instance, before: str) -> tuple[str, str]:
         """What is to be said of it, and as which kind of event."""
+        if instance.state is InstanceState.CRASH_LOOPING:
+            told = f"{instance.id} keeps ending soon after each start"
+            # Once, however often it still ends, and with what.
+            return before if before.startswith(told) else _with_cause(
+                told, instance
+            ), "instance.crash-looping"
         if instance.state is InstanceState.CRASHED:
             return f"{instance.id} {instance.detail or 'crashed'}", "instance.crashed"
         if self._health.ready(instance.id):
@@ -388,6 +397,11 @@ class Reconciler:
         if self._problems:
             log.info("reconcile sees everything")
         self._problems = ()
+
+
+def _with_cause(told: str, instance: Instance) -> str:
+    cause = instance.detail.partition(" (")[0]
+    return f"{told}: {cause}" if cause else told
 
 
 def _check(desired: DesiredService | None, instance: Instance) -> HealthCheck:

@@ -14,13 +14,14 @@ from datetime import datetime, timedelta
 
 from controller.backends.base import InstanceSpec
 from controller.environment import environment
+from controller.limits import limits_for
 from controller.reconcile.actions import Action, EndRun, ForgetRun, GiveUp, NoteRun, Plan, StartRun
 from controller.reconcile.desired import DesiredService, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_service
 from controller.reconcile.timing import Timing
 from controller.runs import BEFORE_SWITCH, commands_before_switch, find_run, run_of_version, title
-from controller.types import Instance, InstanceState, Run, RunStatus, Service, Version
+from controller.types import Instance, InstanceState, Limits, Run, RunStatus, Service, Version
 
 START_LIMIT = timedelta(seconds=60)
 """A run that could not be started for so long has failed."""
@@ -139,7 +140,10 @@ def _pending(
         yield _noted(desired, run, RunStatus.FAILED, f"it could not be started: {run.detail}")
     else:
         yield StartRun(
-            key=desired.key, run=run, spec=run_spec(desired.service, version, run), reason=_reason(run)
+            key=desired.key,
+            run=run,
+            spec=run_spec(desired.service, version, run, desired.limits),
+            reason=_reason(run),
         )
 
 
@@ -163,7 +167,7 @@ def _reason(run: Run) -> str:
     return f"{run.actor or 'somebody'} asked for it" if run.kind == "run" else f"v{run.version} is released"
 
 
-def run_spec(service: Service, version: Version, run: Run) -> InstanceSpec:
+def run_spec(service: Service, version: Version, run: Run, limits: Limits) -> InstanceSpec:
     """How a run is started: as an instance of its version, but once and without a port."""
     assert version.artifact is not None
     return InstanceSpec(
@@ -178,6 +182,7 @@ def run_spec(service: Service, version: Version, run: Run) -> InstanceSpec:
         command=run.command,
         env={**environment(version), **run.env},
         uid=service.uid,
+        limits=limits_for(version.definition, run.process_type, limits),
         once=True,
     )
 
@@ -208,7 +213,7 @@ def _gate(desired: DesiredService, known: ObservedRuns, now: datetime, timing: T
             if desired.service.paused:
                 return _Gate(closed=f"the rollout of v{goal.version.number} is paused", awaited=True)
             new = run_of_version(goal.version, kind, command, ttl=timing.release_timeout, now=now)
-            spec = run_spec(desired.service, goal.version, new)
+            spec = run_spec(desired.service, goal.version, new, desired.limits)
             start = StartRun(key=desired.key, run=new, spec=spec, reason=_reason(new))
             return _Gate(closed=f"the {title(new)} starts", action=start)
         if not run.status.over:

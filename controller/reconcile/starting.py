@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from controller.backends.base import InstanceSpec
+from controller.limits import limits_for
 from controller.names import instance_id
 from controller.reconcile.actions import Start
 from controller.reconcile.course import Course
@@ -24,7 +25,7 @@ def missing(
     for release, group, count in course.starts:
         reason = _reason(desired, release, group, observed, now)
         for number in _free_numbers(desired.service, release, group, taken, count):
-            spec = _spec(desired.service, release, group, number)
+            spec = _spec(desired, release, group, number)
             taken.add(spec.id)  # two generations of a version share their names
             yield Start(key=desired.key, spec=spec, reason=reason)
 
@@ -61,8 +62,8 @@ def _free_numbers(
             yield number
 
 
-def _spec(service: Service, release: Release, group: ProcessGroup, number: int) -> InstanceSpec:
-    version = release.version
+def _spec(desired: DesiredService, release: Release, group: ProcessGroup, number: int) -> InstanceSpec:
+    service, version = desired.service, release.version
     if version.artifact is None:
         raise AssertionError(f"{service.deployment}/{service.name} v{version.number} has no artifact to run")
     return InstanceSpec(
@@ -78,4 +79,5 @@ def _spec(service: Service, release: Release, group: ProcessGroup, number: int) 
         env=group.env,
         wants_port=group.serves_requests,
         uid=service.uid,
+        limits=limits_for(version.definition, group.process_type, desired.limits),
     )

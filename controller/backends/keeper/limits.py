@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.backends.keeper.groups import Groups
+from controller.sizes import size_text
 
 LOOKED_EVERY, COUNTED_EVERY = 1.0, 5.0
 """Seconds between two looks at what an instance takes, and at what the system killed of it."""
@@ -108,14 +109,6 @@ class Watch:
 
 def too_much(memory: float) -> str:
     return f"killed: used more than its limit of {size_text(memory)}"
-
-
-def size_text(size: float) -> str:
-    """`512 MiB`"""
-    for factor, unit in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
-        if size >= factor:
-            return f"{size / factor:.4g} {unit}"
-    return f"{size:g} bytes"
 
 
 def takes_more(pids: list[int], limit: float) -> bool:

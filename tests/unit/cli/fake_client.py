@@ -7,7 +7,9 @@ from typing import Any
 
 from controller.difference import differences, masked
 from controller.errors import Conflict, NotFound
+from controller.limits import effective_limits
 from controller.names import Address
+from controller.operations.limits import changed_limits
 from controller.types import (
     Artifact,
     Build,
@@ -16,6 +18,7 @@ from controller.types import (
     Deployment,
     Event,
     Instance,
+    Limits,
     LogLine,
     LogSource,
     Right,
@@ -33,6 +36,7 @@ from controller.views import (
     Change,
     Deploy,
     DeployState,
+    ProcessLimits,
     RolloutStep,
     ServiceInfo,
     SharedChange,
@@ -198,6 +202,7 @@ class FakeClient:
             http="127.0.0.1:8080",
             domain="localhost",
             host_key_fingerprint="SHA256:host",
+            limits={"cpu": "cgroup v2", "memory": "cgroup v2", "pids": "cgroup v2", "nofile": "rlimit"},
         )
 
     async def rotate_secrets(self) -> None:
@@ -306,6 +311,29 @@ class FakeClient:
     async def apply_config(self, address: Address) -> Change:
         self.staged_ = ()
         return Change(version=self._version(address, definition=self._get(address).definition))
+
+    async def limits(self, address: Address) -> Sequence[ProcessLimits]:
+        definition = self._get(address).definition
+        found = [
+            (kind, effective_limits(definition, kind, Limits(memory=512 * 1024**2, pids=512, nofile=65536)))
+            for kind in ("web", "worker")
+        ]
+        return [
+            ProcessLimits(process_type=kind, limits=limits, sources=sources)
+            for kind, (limits, sources) in found
+        ]
+
+    async def change_limits(
+        self,
+        address: Address,
+        process_type: str = "",
+        *,
+        put: Mapping[str, float | str],
+        drop: Sequence[str] = (),
+    ) -> Change:
+        before = self._get(address).definition
+        limits = changed_limits(before.limits, process_type, values=put, drop=drop)
+        return Change(version=self._version(address, definition=replace(before, limits=limits)))
 
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         key = (address.deployment, address.service)

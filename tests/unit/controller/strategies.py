@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from controller import types as model
 
 MODEL = sorted(
-    (each for each in vars(model).values() if is_dataclass(each) and each.__module__ == model.__name__),
+    (
+        each
+        for each in vars(model).values()
+        if isinstance(each, type) and is_dataclass(each) and each.__module__ == model.__name__
+    ),
     key=lambda each: each.__name__,
 )
 

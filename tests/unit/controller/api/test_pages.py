@@ -10,7 +10,13 @@ from controller.client import Client
 from tests.unit.controller.world import ADMIN, FOO, World
 
 SERVICE = "/v1/deployments/{deployment}/services/{service}"
-WHOLE = {f"{SERVICE}/domains", f"{SERVICE}/environment", f"{SERVICE}/runs", "/v1/deploys"}
+WHOLE = {
+    f"{SERVICE}/domains",
+    f"{SERVICE}/environment",
+    f"{SERVICE}/limits",
+    f"{SERVICE}/runs",
+    "/v1/deploys",
+}
 """Lists that are answered whole: what they hold belongs together, and is little."""
 
 

@@ -45,6 +45,11 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         lambda ops, who, _: ops.services.change_config(who, FOO, values={"A": "2"}),
     ),
     "services.apply_config": (Right.OPERATE, lambda ops, who, _: ops.services.apply_config(who, FOO)),
+    "services.limits": (Right.VIEW, lambda ops, who, _: ops.services.limits(who, FOO)),
+    "services.change_limits": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.services.change_limits(who, FOO, values={"memory": "1G"}),
+    ),
     "services.set_branches": (Right.OPERATE, lambda ops, who, _: ops.services.set_branches(who, FOO, ["x"])),
     "services.destroy": (Right.MANAGE, lambda ops, who, _: ops.services.destroy(who, FOO)),
     "processes.scale": (Right.OPERATE, lambda ops, who, _: ops.processes.scale(who, FOO, {"web": "2"})),

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
 from controller.state import State, delete, put
 from controller.store.memory import MemoryStore
-from controller.types import Definition, InstanceState, VersionStatus
+from controller.types import Definition, InstanceState, Limits, VersionStatus
 from router.base import RouterError
 from router.memory import MemoryRouter
 from router.types import Target
@@ -30,15 +31,24 @@ class Setting:
         self.router = router
         self.behaviours: dict[int, Behaviour] = {}
         self.unhealthy: set[int] = set()
+        self.now = lambda: datetime.now(UTC)
         self.restart_controller()
 
-    def restart_controller(self):
+    def restart_controller(self, **settings):
         """What kill -9 and a new start come to: nothing is remembered but state, instances and routes."""
         self.backend = MemoryBackend(
-            world=self.world, behaviour=lambda spec: self.behaviours.get(spec.version, Behaviour())
+            world=self.world,
+            behaviour=lambda spec: self.behaviours.get(spec.version, Behaviour()),
+            now=self.now,
         )
         self.loop = Reconciler(
-            self.state, self.backend, self.router, domain="localhost", timing=Timing(), prober=self.probe
+            self.state,
+            self.backend,
+            self.router,
+            domain="localhost",
+            timing=Timing(),
+            prober=self.probe,
+            **settings,
         )
 
     async def probe(self, instance, check):
@@ -392,3 +402,67 @@ async def test_run_wakes_on_changes_and_reports_what_it_cannot_see(here):
     with pytest.raises(asyncio.CancelledError):
         await running
     assert here.running == ["foo-app-1-web-1"]
+
+
+async def test_crash_loop_is_told_once_and_its_end_too(here):
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    here.world = MemoryWorld()
+    here.now = lambda: now[0]
+    here.restart_controller()
+    await here.push(1)
+    await here.settle()
+    (name,) = here.running
+    for _ in range(7):
+        here.backend.crash(name)
+        await here.loop.tick()
+        loops = here.loop.instances("foo")[0].state is InstanceState.CRASH_LOOPING
+        assert (await here.routed() == []) == loops
+        now[0] += timedelta(seconds=61)  # it comes up again by then
+        await here.loop.tick()
+    shown = here.loop.instances("foo")[0]
+    assert shown.state is InstanceState.CRASH_LOOPING
+    kinds = [each.kind for each in here.state.events("foo", "app")]
+    assert kinds.count("instance.crash-looping") == 1
+    event = next(each for each in here.state.events("foo", "app") if each.kind == "instance.crash-looping")
+    assert event.text == f"{name} keeps ending soon after each start: exited with status 1"
+    now[0] += timedelta(seconds=90)
+    await here.settle()
+    await here.settle()
+    assert here.state.events("foo", "app")[-1].text.startswith("Routing: v1 serves")
+    assert f"{name} is healthy" in [each.text for each in here.state.events("foo", "app")][-2:]
+    assert await here.routed() == [name]
+
+
+async def test_one_instance_is_restarted_without_a_gap_and_the_wish_is_forgotten(here):
+    await here.state.commit(put(replace(here.service, scale={"web": 2})))
+    await here.push(1)
+    await here.settle()
+    one, two = here.running
+    await here.state.commit(put(replace(here.service, replacing=(one,))))
+    await here.settle()
+    assert here.running == [two, "foo-app-1-web-3"]
+    assert await here.routed() == [two, "foo-app-1-web-3"]
+    assert here.service.replacing == ()
+    assert f"Restarted {one}" in [each.text for each in here.state.events("foo", "app")]
+
+
+async def test_restart_of_one_that_comes_to_nothing_leaves_it_and_says_why(here):
+    await here.push(1)
+    await here.settle()
+    (old,) = here.running
+    here.behaviours[1] = Behaviour(dies="exited with status 3")
+    await here.state.commit(put(replace(here.service, replacing=(old,))))
+    await here.settle()
+    assert here.running == [old]
+    assert await here.routed() == [old]
+    assert here.service.rollout_failure == "foo-app-1-web-2 exited with status 3 before it was healthy"
+    assert here.state.events("foo", "app")[-2].kind == "service.restart-failed"
+
+
+async def test_instances_are_started_with_the_limits_of_their_type(here):
+    limits = {"": Limits(pids=99), "web": Limits(memory=2**20)}
+    await here.push(1, definition=Definition(limits=limits))
+    here.restart_controller(limits=Limits(memory=2**30, nofile=77))
+    await here.settle()
+    (running,) = here.world.instances.values()
+    assert running.spec.limits == Limits(memory=2**20, pids=99, nofile=77)

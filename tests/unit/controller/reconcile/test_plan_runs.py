@@ -11,7 +11,7 @@ from controller.reconcile.desired import desired_service
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan_runs import ObservedRuns, plan_service_and_runs, run_spec
 from controller.reconcile.timing import Timing
-from controller.types import Definition, InstanceState, RunKind, RunStatus, VersionStatus
+from controller.types import Definition, InstanceState, Limits, RunKind, RunStatus, VersionStatus
 from tests.factories import NOW, instance, run, service, slug, version
 
 TIMING = Timing(release_timeout=60)
@@ -36,7 +36,7 @@ def runs_actions(planned):
 
 
 def seen(of, state=InstanceState.RUNNING, **changes):
-    spec = run_spec(service(), version(of.version), of)
+    spec = run_spec(service(), version(of.version), of, Limits(pids=9))
     return replace(to_instance(of.id, to_labels(spec), state=state), **changes)
 
 
