@@ -1,6 +1,6 @@
 """What a router tells of the requests that it took."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -74,6 +74,18 @@ class AccessBatch:
 
     lines: Sequence[AccessLine] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Pool to the number of its requests that are not in `lines`, because it had too many."""
+    """Pool to the number of its requests that are not in `lines`, because there were too many."""
     lost: int = 0
     """Requests of any pool that there was no room for while nobody asked."""
+
+
+def fair_share(counts: Iterable[int], most: int) -> int:
+    """How many of each pool to take, so that there are `most` at the most in all: those with few lose none."""
+    left = most
+    ordered = sorted(counts)
+    for position, count in enumerate(ordered):
+        share = left // (len(ordered) - position)
+        if count > share:
+            return share
+        left -= count
+    return ordered[-1] if ordered else 0

@@ -51,9 +51,10 @@ class SupportsAccessLogs(Protocol):
     """Tells of requests. To be asked several times a second, by one reader."""
 
     async def take_access(self, *, most: int) -> AccessBatch:
-        """Those that ended since the last call, about in the order of their end; at once, also where there are none.
+        """Those that ended since the last call, of each pool in the order of their end. Does not wait for any.
 
-        At most `most` lines of one pool. Nothing of this ever holds a request up: what ends while nobody asks,
+        At most `most` lines: where there are more, each pool has an equal share, so that those with many lose
+        some, which are counted. Nothing of this ever holds a request up: what ends while nobody asks,
         or while the controller is down, is kept within bounds, and what is beyond them is counted as lost.
         Requests for unknown domains, or which never became one, are not told of.
         """

@@ -9,16 +9,21 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
-from router.access import AccessBatch, AccessLine, Fault
+from router.access import AccessBatch, AccessLine, Fault, fair_share
 
 SIZES = (16 * 1024**2, 1024**2)
 """Bytes that the pipe is to hold, where the system lets us: beyond a MiB takes a privilege."""
 LONGEST = 4 * 1024**2
 """Bytes taken at once."""
-_READ = 256 * 1024
-_WORDS = 16
+_READ = 64 * 1024
+"""Bytes of one read: as long as it takes, nobody can write."""
+_WORDS = 14
+
+_UNFIT = dict.fromkeys((*range(32), 34, 92, 127, 0xFFFD), "?")
+"""What a line must not hold, to what is put in its place."""
 
 FORMAT = (
     "%[date(0,ms)] %[be_name,map_str(names.map)] %s %ts %ST %B %TR %Tw %Tc %Ta %ci %HM "
@@ -98,24 +103,27 @@ class AccessPipe:
         return b"".join(pieces), bool(pieces) and size >= room * 3 // 4
 
 
-def parse_batch(lines: list[bytes], *, most: int) -> AccessBatch:
-    """Whatever is no line of a request to a pool is passed over."""
-    found: list[AccessLine] = []
-    counts: dict[bytes, int] = {}
+def parse_batch(lines: Iterable[bytes], *, most: int) -> AccessBatch:
+    """Whatever is no line of a request to a pool is passed over. What is only counted costs next to nothing."""
+    pools: dict[bytes, list[bytes]] = {}
     for line in lines:
         words = line.split(b" ", 2)
-        if len(words) < 3 or words[1] == b"-":
-            continue
-        count = counts[words[1]] = counts.get(words[1], 0) + 1
-        if count <= most and (parsed := parse_line(line)) is not None:
-            found.append(parsed)
-    skipped = {pool.decode(errors="replace"): count - most for pool, count in counts.items() if count > most}
+        if len(words) == 3 and words[1] != b"-":
+            pools.setdefault(words[1], []).append(line)
+    share = fair_share([len(each) for each in pools.values()], most)
+    found = [read for each in pools.values() for raw in each[:share] if (read := parse_line(raw)) is not None]
+    skipped = {
+        name.decode(errors="replace"): len(each) - share for name, each in pools.items() if len(each) > share
+    }
     return AccessBatch(found, skipped)
 
 
 def parse_line(line: bytes) -> AccessLine | None:
     """None when it is not written as `FORMAT` says."""
-    words = line.decode("ascii", "replace").split(" ", _WORDS - 3)
+    text = line.decode("ascii", "replace")
+    if not text.isprintable() or '"' in text or "\\" in text or not text.isascii():
+        text = text.translate(_UNFIT)
+    words = text.split(" ", _WORDS - 1)
     try:
         (
             ended,
@@ -134,21 +142,22 @@ def parse_line(line: bytes) -> AccessLine | None:
             rest,
         ) = words
         host, _, path = rest.rpartition(" ")
-        waited = max(0, int(read)) + max(0, int(queued)) + max(0, int(connect))
+        connected = max(0, int(connect))
+        waited = max(0, int(read)) + max(0, int(queued)) + connected
         return AccessLine(
-            ended_at=int(ended) / 1000,
-            pool=pool,
-            target="" if server.startswith("<") else server,
-            fault=find_fault(end, server, int(status)),
-            status=max(0, int(status)),
-            size=int(size),
-            connect=max(0, int(connect)),
-            service=max(0, int(active) - waited),
-            client=client,
-            method=_plain(method),
-            host=_plain(host),
-            path=_plain(path),
-            request_id=_plain(request),
+            int(ended) / 1000,
+            pool,
+            "" if server[0] == "<" else server,
+            None if end == "--" else find_fault(end, server, int(status)),
+            max(0, int(status)),
+            int(size),
+            connected,
+            max(0, int(active) - waited),
+            client,
+            method,
+            host.replace(" ", "?"),
+            path,
+            request,
         )
     except ValueError:
         return None
@@ -190,10 +199,3 @@ def find_fault(end: str, server: str, status: int) -> Fault | None:
     if end == "SC" and server.startswith("<"):
         return Fault.NO_TARGET
     return _FAULTS.get(end) or _ENDED_BY.get(end[:1], Fault.ROUTER)
-
-
-_UNFIT = dict.fromkeys((*range(33), 34, 92, *range(127, 256), 65533), "?")
-
-
-def _plain(text: str) -> str:
-    return text if text.isalnum() else text.translate(_UNFIT)

@@ -1,11 +1,11 @@
 """A router without a proxy: it keeps the table, and says what would answer."""
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import count
 
-from router.access import AccessBatch, AccessLine, AccessLogs, Fault
+from router.access import AccessBatch, AccessLine, AccessLogs, Fault, fair_share
 from router.diff import DrainTarget, Step, checked, find_steps, touched
 from router.model import TableModel
 from router.types import Pool, Table, Target
@@ -81,14 +81,14 @@ class MemoryRouter:
         return (200, target) if target else (503, None)
 
     async def take_access(self, *, most: int) -> AccessBatch:
-        lines, counts = list[AccessLine](), Counter[str]()
+        pools: dict[str, list[AccessLine]] = {}
         while self._requests:
             line = self._requests.popleft()
-            counts[line.pool] += 1
-            if counts[line.pool] <= most:
-                lines.append(line)
+            pools.setdefault(line.pool, []).append(line)
+        share = fair_share([len(each) for each in pools.values()], most)
+        lines = [line for each in pools.values() for line in each[:share]]
+        skipped = {name: len(each) - share for name, each in pools.items() if len(each) > share}
         lost, self._lost = self._lost, 0
-        skipped = {pool: count - most for pool, count in counts.items() if count > most}
         return AccessBatch(lines, skipped, lost)
 
     def set_in_work(self, target: str, requests: int) -> None:

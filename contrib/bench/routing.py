@@ -36,14 +36,14 @@ from router.haproxy import HaproxyRouter
 from router.types import Pool, Target
 
 TARGET_RATIO = 0.95
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RANDOM_HOSTS = """
 local hosts = tonumber(os.getenv("HOSTS"))
 request = function()
     return "GET / HTTP/1.1\\r\\nHost: h" .. math.random(hosts) .. ".bench.example\\r\\n\\r\\n"
 end
 """
-_TARGET = """
+TARGET = """
 global
     nbthread 1
     # Three proxies keep a connection or two for each of their backends: the target must not be what limits them.
@@ -113,11 +113,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for program in ("haproxy", "wrk"):
-        if shutil.which(program, path=_PATH) is None:
+        if shutil.which(program, path=PATH) is None:
             sys.exit(f"{program} is missing: apt-get install {program}")
     results = []
     for hosts in (int(each) for each in arguments.hosts.split(",")):
-        with _folder() as folder, _serving(folder / "target", _TARGET) as target:
+        with temporary_folder() as folder, serving(folder / "target", TARGET) as target:
             results.append(asyncio.run(_measure(folder, target, hosts, arguments.rounds, arguments.seconds)))
     if arguments.json:
         print(json.dumps([asdict(each) for each in results]))
@@ -127,12 +127,12 @@ def main() -> None:
 
 
 async def _measure(folder: Path, target: int, hosts: int, rounds: int, seconds: int) -> Result:
-    pools = [_pool(number, 1, target) for number in range(1, hosts + 1)]
+    pools = [make_pool(number, 1, target) for number in range(1, hosts + 1)]
     references = {
         "by hand": _write_reference(folder / "hand", pools, headers=_HEADERS),
         "bare": _write_reference(folder / "bare", pools, headers=""),
     }
-    port = _free_port()
+    port = free_port()
     router = HaproxyRouter(folder=folder / "ours", host="127.0.0.1", port=port)
     try:
         await router.start()
@@ -141,18 +141,20 @@ async def _measure(folder: Path, target: int, hosts: int, rounds: int, seconds: 
         measured, failed = [], 0
         # All three run throughout: the idle ones cost nothing, and each keeps its warm connections.
         with (
-            _serving(folder / "hand", references["by hand"]) as by_hand,
-            _serving(folder / "bare", references["bare"]) as bare,
+            serving(folder / "hand", references["by hand"]) as by_hand,
+            serving(folder / "bare", references["bare"]) as bare,
         ):
             ports = {"ours": port, "by hand": by_hand, "bare": bare}
             for each in ports.values():
-                await asyncio.to_thread(_wrk, folder, each, hosts, 1)
+                await asyncio.to_thread(measure_rate, folder, each, hosts, 1)
             for number in range(rounds):
                 order = list(ports)
                 rates: dict[str, float] = {}
                 # Who begins changes from round to round.
                 for which in order[number % 3 :] + order[: number % 3]:
-                    rates[which], broken = await asyncio.to_thread(_wrk, folder, ports[which], hosts, seconds)
+                    rates[which], broken = await asyncio.to_thread(
+                        measure_rate, folder, ports[which], hosts, seconds
+                    )
                     failed += broken if which == "ours" else 0
                 measured.append(rates)
     finally:
@@ -177,7 +179,7 @@ async def _measure(folder: Path, target: int, hosts: int, rounds: int, seconds: 
 async def _change(router: HaproxyRouter, pools: list[Pool], number: int, target: int) -> tuple[float, float]:
     middle = len(pools) // 2
     (old,) = pools[middle].targets
-    pools[middle] = _pool(middle + 1, number, target)
+    pools[middle] = make_pool(middle + 1, number, target)
     return await _milliseconds(router.apply(pools)), await _milliseconds(router.remove(old.id))
 
 
@@ -187,7 +189,7 @@ async def _milliseconds(call: object) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _pool(number: int, version: int, port: int) -> Pool:
+def make_pool(number: int, version: int, port: int) -> Pool:
     target = Target(f"app{number}-app-{version}-web-1", "127.0.0.1", port)
     return Pool(f"app{number}/app", frozenset({f"h{number}.bench.example"}), frozenset({target}))
 
@@ -207,11 +209,11 @@ def _write_reference(folder: Path, pools: Sequence[Pool], *, headers: str) -> st
     return _REFERENCE.replace("{map}", str(map_file)).replace("{headers}", headers) + "".join(backends)
 
 
-def _wrk(folder: Path, port: int, hosts: int, seconds: int) -> tuple[float, int]:
+def measure_rate(folder: Path, port: int, hosts: int, seconds: int) -> tuple[float, int]:
     """Requests a second, and how many failed."""
     script = folder / "hosts.lua"
     script.write_text(_RANDOM_HOSTS)
-    environment = {"PATH": _PATH, "HOSTS": str(hosts)}
+    environment = {"PATH": PATH, "HOSTS": str(hosts)}
     command = ["wrk", "-t1", "-c32", "-s", str(script), f"http://127.0.0.1:{port}/"]
     done = subprocess.run(
         [*command, f"-d{seconds}s"],
@@ -230,15 +232,15 @@ def _wrk(folder: Path, port: int, hosts: int, seconds: int) -> tuple[float, int]
 
 
 @contextmanager
-def _serving(folder: Path, config: str) -> Iterator[int]:
+def serving(folder: Path, config: str) -> Iterator[int]:
     """An HAProxy with this configuration; gives its port."""
     folder.mkdir(exist_ok=True)
-    port = _free_port()
+    port = free_port()
     file = folder / "haproxy.cfg"
     file.write_text(config.replace("{port}", str(port)))
     process = subprocess.Popen(
-        [shutil.which("haproxy", path=_PATH) or "haproxy", "-q", "-f", str(file)],
-        env={"PATH": _PATH},
+        [shutil.which("haproxy", path=PATH) or "haproxy", "-q", "-f", str(file)],
+        env={"PATH": PATH},
         # A daemon, as ours is: the kernel shares the processors out by session.
         start_new_session=True,
     )
@@ -260,7 +262,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     sys.exit("HAProxy did not start.")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -268,7 +270,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="moor-"))
     try:
         yield folder

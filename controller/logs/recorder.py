@@ -21,10 +21,13 @@ log = logging.getLogger(__name__)
 
 ROUTER_LOG = "router.log"
 """File with the requests of a service, in its log folder. No instance is named so."""
-PAUSE = 0.2
-"""Seconds between two looks. A request is in the log after so long."""
-MOST = 500
-"""Lines of one service taken at a look; so 2,500 a second. The rest of a flood is counted."""
+PAUSE, SHORT_PAUSE = 0.2, 0.03
+"""Seconds between two looks: a request is in its log so much later. The short one follows a look that found many."""
+MANY = 500
+RATE = 5000
+"""Requests written in a second, of all services. Of more each service has an equal share, and the rest is counted."""
+BURST = 10_000
+"""Requests written at once after a quiet time, such as a restart of the server."""
 TELL = 5.0
 """Seconds in which requests that were left out are counted before their number is written."""
 
@@ -57,29 +60,37 @@ class AccessRecorder:
         self._wanted = wanted
         self._left_out = _LeftOut(Counter(), 0.0)
         self._failing = False
+        self._room = float(BURST)
+        self._looked_at = time.monotonic()
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            seen = 0
             try:
-                await self.turn()
+                seen = await self.turn()
                 self._failing = False
             except (RouterError, OSError) as error:
                 if not self._failing:
                     log.warning("router logs can't be written cause=%s", error)
                 self._failing = True
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(SHORT_PAUSE if seen > MANY else PAUSE)
 
-    async def turn(self) -> None:
-        """Write what there is now."""
-        batch = await self._router.take_access(most=MOST)
+    async def turn(self) -> int:
+        """Write what there is now; the number of requests that it was told of."""
+        now = time.monotonic()
+        self._room = min(BURST, self._room + (now - self._looked_at) * RATE)
+        self._looked_at = now
+        batch = await self._router.take_access(most=int(self._room))
+        self._room -= len(batch.lines)
         if batch.lost:
             log.warning("router logs: requests lost count=%d cause=nobody read them in time", batch.lost)
         self._left_out.counts.update(batch.skipped)
-        left_out = self._left_out.due(time.monotonic())
+        left_out = self._left_out.due(now)
         if batch.lines or left_out:
             wanted = {name: self._wanted(*_service(name)) for name in {*map(_pool, batch.lines), *left_out}}
             await in_thread(lambda: self._write(batch, left_out, wanted))
+        return len(batch.lines) + sum(batch.skipped.values())
 
     def _write(
         self, batch: AccessBatch, left_out: Mapping[str, int], wanted: Mapping[str, bool | None]

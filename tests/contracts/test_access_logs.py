@@ -106,10 +106,10 @@ async def test_each_request_is_told_of_once(driven: Driven, target: Target) -> N
     for host in ("foo.example.org", "bar.example.org", "foo.example.org"):
         await driven.visit(host)
     lines = await driven.told(3)
-    assert [(each.pool, each.target, each.fault, each.status, each.host) for each in lines] == [
-        ("foo/app", target.id, None, 200, "foo.example.org"),
+    assert sorted((each.pool, each.target, each.fault or "", each.status, each.host) for each in lines) == [
         ("bar/app", "", Fault.NO_TARGET, 503, "bar.example.org"),
-        ("foo/app", target.id, None, 200, "foo.example.org"),
+        ("foo/app", target.id, "", 200, "foo.example.org"),
+        ("foo/app", target.id, "", 200, "foo.example.org"),
     ]
     assert await driven.told(0) == []
 
@@ -158,7 +158,7 @@ async def test_many_requests_of_one_pool_do_not_crowd_out_those_of_others(
     pools, skipped = list[str](), 0
     async with asyncio.timeout(10):
         while len(pools) + skipped < 11:
-            batch = await driven.router.take_access(most=4)
+            batch = await driven.router.take_access(most=5)
             pools += [each.pool for each in batch.lines]
             skipped += batch.skipped.get("foo/app", 0)
     assert pools.count("bar/app") == 1

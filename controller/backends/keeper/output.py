@@ -7,6 +7,7 @@ that the lines of many instances merge in order of time. `controller.backends.lo
 import contextlib
 import os
 import time
+from functools import lru_cache
 from pathlib import Path
 
 MAX_BYTES = 10 * 1024**2
@@ -20,7 +21,12 @@ MAX_LINE = 64 * 1024
 def stamp(now: float) -> bytes:
     """`2026-01-31T12:00:00.123456Z`: fine enough that an answer is never stamped like its question."""
     seconds, microseconds = divmod(int(now * 1_000_000), 1_000_000)
-    return b"%s.%06dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode(), microseconds)
+    return b"%s.%06dZ" % (_second(seconds), microseconds)
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode()
 
 
 class Output:

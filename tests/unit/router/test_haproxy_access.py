@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from router.access import Fault
+from router.access import Fault, fair_share
 from router.haproxy_access import AccessPipe, find_fault, parse_batch, parse_line
 
 LINE = (
@@ -54,11 +56,22 @@ def test_what_is_no_line_of_a_request_to_a_pool_is_passed_over(line: bytes) -> N
     assert parse_batch([line, LINE], most=10).lines == [parse_line(LINE)]
 
 
-def test_lines_beyond_the_most_of_a_pool_are_counted() -> None:
+def test_of_a_flood_each_pool_has_an_equal_share_and_the_rest_is_counted() -> None:
     other = LINE.replace(b"foo/app", b"bar/app")
-    batch = parse_batch([LINE] * 5 + [other], most=2)
+    batch = parse_batch([LINE] * 5 + [other], most=3)
     assert [each.pool for each in batch.lines] == ["foo/app", "foo/app", "bar/app"]
     assert batch.skipped == {"foo/app": 3}
+
+
+@given(st.lists(st.integers(1, 50)), st.integers(0, 100))
+def test_fair_share_uses_what_there_is_and_favours_nobody(counts: list[int], most: int) -> None:
+    share = fair_share(counts, most)
+    taken = sum(min(each, share) for each in counts)
+    assert taken <= most or not counts
+    if sum(counts) <= most:
+        assert taken == sum(counts)
+    else:
+        assert taken + sum(each > share for each in counts) > most, "one more of each would be too many"
 
 
 @pytest.mark.parametrize(

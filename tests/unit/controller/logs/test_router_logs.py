@@ -126,6 +126,23 @@ async def test_flood_is_counted_together_and_told_of_once_in_a_while(tmp_path: P
     assert [each for each in lines_of(tmp_path) if "50 requests are not in this log" in each]
 
 
+async def test_more_is_taken_after_a_quiet_time_than_in_a_flood(tmp_path: Path) -> None:
+    asked = []
+
+    class Flood:
+        async def take_access(self, *, most: int) -> AccessBatch:
+            asked.append(most)
+            return AccessBatch([LINE] * min(most, 6000), skipped={"foo/app": 6000 - min(most, 6000)})
+
+    writer = recorder(tmp_path, Flood())
+    assert [await writer.turn() for _ in range(3)] == [6000, 6000, 6000]
+    assert asked[0] == module.BURST
+    assert asked[2] < 1000
+    writer._looked_at -= 1.0
+    await writer.turn()
+    assert module.RATE <= asked[3] < 2 * module.RATE
+
+
 async def test_files_of_requests_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Output", lambda path: Output(path, max_bytes=2000, backups=2))
     writer = recorder(tmp_path, Telling(*[AccessBatch([LINE] * 5)] * 30))
