@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from controller.backends.base import Backend, BackendError, SupportsLogs
+from controller.backends.base import Backend, BackendError, InstanceSpec, SupportsLogs
 from controller.logs.query import LogQuery
 from controller.reconcile.act_runs import RunActor
 from controller.reconcile.actions import (
@@ -39,6 +39,14 @@ FAILURE_LINES = 20
 """How many of its last log lines a failed version keeps."""
 
 
+@dataclass(frozen=True)
+class FailedStart:
+    """An instance that could not be started, and why."""
+
+    spec: InstanceSpec
+    error: BackendError
+
+
 class Actor:
     """Performs actions. What fails is reported and left to the next plan."""
 
@@ -68,8 +76,8 @@ class Actor:
         """Ids of instances whose stop is under way."""
         return frozenset(self._stops)
 
-    async def perform(self, actions: Sequence[Action]) -> Mapping[Key, BackendError]:
-        """Do all of it. Returns why starts failed, by service.
+    async def perform(self, actions: Sequence[Action]) -> Mapping[Key, FailedStart]:
+        """Do all of it. Returns the first start that failed of each service.
 
         Raises RouterError when the routing could not be changed. Stops go on in the background. What
         goes wrong with one service is raised after the others had their turn.
@@ -122,7 +130,7 @@ class Actor:
         if drafts:
             await self._state.commit(events=drafts)
 
-    async def _start(self, starts: Sequence[Start]) -> Mapping[Key, BackendError]:
+    async def _start(self, starts: Sequence[Start]) -> Mapping[Key, FailedStart]:
         async def one(action: Start) -> None:
             try:
                 async with asyncio.timeout(START_TIMEOUT):
@@ -131,14 +139,15 @@ class Actor:
                 raise BackendError(f"the backend did not start it within {START_TIMEOUT:g} s") from error
 
         results = await asyncio.gather(*map(one, starts), return_exceptions=True)
-        failures: dict[Key, BackendError] = {}
+        failures: dict[Key, FailedStart] = {}
         for action, result in zip(starts, results, strict=True):
             if isinstance(result, BackendError):
                 log.warning("instance.start-failed instance=%s cause=%s", action.spec.id, result)
-                failures[action.key] = result
+                failures.setdefault(action.key, FailedStart(action.spec, result))
             elif isinstance(result, Exception):
                 log.error("instance.start-fault instance=%s", action.spec.id, exc_info=result)
-                failures[action.key] = BackendError(f"a fault of our own, see the server's log: {result!r}")
+                ours = BackendError(f"a fault of our own, see the server's log: {result!r}")
+                failures.setdefault(action.key, FailedStart(action.spec, ours))
             elif isinstance(result, BaseException):
                 raise result
         return failures

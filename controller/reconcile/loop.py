@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from controller.backends.base import Backend, BackendError
 from controller.domains import domains_of
-from controller.reconcile.act import Actor
+from controller.reconcile.act import Actor, FailedStart
 from controller.reconcile.actions import Plan, Start
 from controller.reconcile.desired import DesiredService, Key, desired_service
 from controller.reconcile.health import HealthWatch, Prober, probe
@@ -47,6 +47,8 @@ class _StartFailure:
     """What is remembered of starts that failed, until the goal changes or one succeeds."""
 
     goal: tuple[int | None, int]
+    of: tuple[int, int]
+    """Version and generation of what could not be started: the goal, or what serves until then."""
     attempts: int
     error: BackendError
     not_before: datetime
@@ -267,7 +269,8 @@ class Reconciler:
             self._start_failures.pop(key, None)
             return plan_orphans(key, observed, now, self._timing)
         failure = self._start_failure(desired)
-        if failure is not None and (failure.attempts >= START_ATTEMPTS or not failure.error.retryable):
+        tried = failure is not None and (failure.attempts >= START_ATTEMPTS or not failure.error.retryable)
+        if failure is not None and tried and failure.of == failure.goal:
             observed = replace(observed, start_failure=str(failure.error))
         plan = plan_service_and_runs(desired, self._runs(key), observed, now, self._timing)
         if failure is not None and now < failure.not_before:
@@ -326,19 +329,24 @@ class Reconciler:
     def _note_starts(
         self,
         started: set[Key],
-        failures: Mapping[Key, BackendError],
+        failures: Mapping[Key, FailedStart],
         desired: Mapping[Key, DesiredService],
         now: datetime,
     ) -> None:
         for key in started - failures.keys():
             self._start_failures.pop(key, None)
-        for key, error in failures.items():
+        for key, failed in failures.items():
             known = self._start_failures.get(key)
-            attempts = known.attempts + 1 if known else 1
+            of = (failed.spec.version, failed.spec.generation)
+            attempts = known.attempts + 1 if known and known.of == of else 1
             pause = min(0.5 * 2**attempts, LONGEST_BACKOFF)
             service = desired[key].service
             self._start_failures[key] = _StartFailure(
-                (service.target, service.generation), attempts, error, now + timedelta(seconds=pause)
+                goal=(service.target, service.generation),
+                of=of,
+                attempts=attempts,
+                error=failed.error,
+                not_before=now + timedelta(seconds=pause),
             )
 
     # Telling
