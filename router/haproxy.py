@@ -317,6 +317,9 @@ class HaproxyRouter:
         if self._live is not None:
             self._unwritten = False
             identity = await self._write(self._live.layout())
+        elif (older := await asyncio.to_thread(self._config.find_older_layout)) is not None:
+            log.info("haproxy=start targets=none reason=the table on disk is of an earlier boot")
+            identity = await self._write(older)
         else:
             identity = self._config.find_written() or await self._write(Layout(self._spare_pools))
         log.info("haproxy=start listen=%s slots=%d", self._config.listen, identity.slots)

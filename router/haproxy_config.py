@@ -21,7 +21,17 @@ import jinja2
 from router.access import AccessLogs
 from router.base import RouterError
 from router.haproxy_access import FORMAT
-from router.haproxy_table import HOSTS, MAINTENANCE, NAMES, WILDCARDS, Layout, encode_page, map_entry
+from router.haproxy_table import (
+    HOSTS,
+    MAINTENANCE,
+    NAMES,
+    NO_SERVERS,
+    WILDCARDS,
+    Layout,
+    encode_page,
+    map_entry,
+    parse_live_table,
+)
 from router.types import Pool, Target
 
 _PAGES = ("unknown-host.html", "not-running.html", "bad-answer.html", "too-slow.html", "maintenance.html")
@@ -30,10 +40,17 @@ _LONGEST_SOCKET = 90
 """HAProxy takes 97 characters, and adds a suffix while it binds."""
 _WILDCARD_DEPTH = 12
 """How many labels in front of a wildcard's domain are tried."""
+_BOOT = "boot"
+"""File that tells which boot of the machine the table is of."""
 _RETRY_AFTER = 120
 """Seconds after which whoever met an app in maintenance may ask again."""
 _CHECKED_EVERY = 200
 """Up to so many targets each is checked every 2 s; above, checks stay at 100 a second in all."""
+
+
+def boot_id() -> str:
+    """Changes with every boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def place(target: Target) -> str:
@@ -154,6 +171,31 @@ class HaproxyConfig:
         except OSError:
             return None
 
+    def find_older_layout(self) -> Layout | None:
+        """What the configuration on disk routes, without its targets, where an earlier boot of this machine wrote it;
+        None when this one did, or nobody.
+
+        Whatever listens at those targets' ports by now need not be what listened there.
+        """
+        identity = self.find_written()
+        if identity is None or self._text(_BOOT) == boot_id():
+            return None
+        live = parse_live_table(
+            identity.slots,
+            **{
+                name.removesuffix(".map"): "".join(f"- {line}\n" for line in self._text(name).splitlines())
+                for name in (NAMES, HOSTS, WILDCARDS, MAINTENANCE)
+            },
+            servers=NO_SERVERS,
+        )
+        return live.layout()
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.current / name).read_text()
+        except OSError:
+            return ""
+
     def write(self, layout: Layout) -> Identity:
         """Write the table whole, make it the current one, and forget those before the last."""
         with self._writing:
@@ -187,7 +229,12 @@ class HaproxyConfig:
                 maps[name] += f"{key} {slot}\n"
         targets = sum(len(pool.targets) for pool in layout.pools.values())
         config = self._render(description=str(identity), options=server_options(targets), layout=layout)
-        return {"haproxy.cfg": config, **maps, **{page: _template_text(page) for page in _PAGES}}
+        return {
+            "haproxy.cfg": config,
+            _BOOT: boot_id(),
+            **maps,
+            **{page: _template_text(page) for page in _PAGES},
+        }
 
     def _render(self, *, description: str, options: str, layout: Layout) -> str:
         user, group = _unprivileged() if os.geteuid() == 0 else ("", "")

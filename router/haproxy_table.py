@@ -187,6 +187,10 @@ def parse_live_table(
     return live
 
 
+NO_SERVERS = "1\n# be_name srv_name srv_addr srv_port srv_admin_state"
+"""What `show servers state` says where there are none."""
+
+
 def _slot(live: LiveTable, name: str) -> Slot:
     try:
         return live.slots[name]

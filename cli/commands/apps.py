@@ -12,7 +12,7 @@ from cli.grammar import app_command, command
 from cli.output import timestamp
 from cli.rollout import RELEASED_BY
 from controller.errors import Conflict
-from controller.names import DEFAULT_SERVICE, Address, parse_address
+from controller.names import DEFAULT_SERVICE, Address, parse_address, parse_instance_id
 from controller.types import Instance, InstanceState, Rollout, Service, Strategy
 from controller.views import ServiceInfo
 
@@ -259,8 +259,14 @@ def next_start_text(instance: Instance) -> str:
 
 
 def stopped_text(service: Service) -> str:
-    """Process types and single instances that were stopped."""
-    return " ".join((*(each or UNNAMED_SHOWN for each in service.stopped_types), *service.withdrawn))
+    """Process types and single instances that were stopped, as `ps:start` takes them."""
+    types = [each or UNNAMED_SHOWN for each in service.stopped_types]
+    return " ".join((*types, *(_shown_instance(service, each) for each in service.withdrawn)))
+
+
+def _shown_instance(service: Service, instance: str) -> str:
+    found = parse_instance_id(service.deployment, service.name, instance)
+    return f"{found[1] or UNNAMED_SHOWN}.{found[2]}" if found else instance
 
 
 def version_text(info: ServiceInfo) -> str:

@@ -42,7 +42,7 @@ async def ps(context: Context, *, address: Address) -> None:
     if not rows:
         context.output.detail(_nothing_runs(info))
     elif stopped := stopped_text(info.service):
-        context.output.note(f"Stopped: {stopped}. `ps:start` starts what was stopped.")
+        context.output.detail(f"Stopped: {stopped}. `ps:start` starts what was stopped.")
     if info.rollout:
         context.output.note(f"Under way: {info.rollout}.")
     context.output.data(instances)

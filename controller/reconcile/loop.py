@@ -21,6 +21,7 @@ from controller.reconcile.health import HealthWatch, Prober, probe
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_orphans
 from controller.reconcile.plan_runs import ObservedRuns, plan_service_and_runs
+from controller.reconcile.routing import place_of
 from controller.reconcile.sight import Sight
 from controller.reconcile.timing import Timing
 from controller.state import EventDraft, State
@@ -260,7 +261,7 @@ class Reconciler:
             ]
             checks = {each.id: _check(desired.get(key), each) for each in instances}
             pool = self._sight.pool(key)
-            routed = frozenset(target.id for target in pool.targets) if pool else frozenset[str]()
+            routed = frozenset(each.id for each in instances if pool and place_of(each) in pool.targets)
             self._health.update(key, instances, checks, routed)
 
     def _plan(self, key: Key, desired: DesiredService | None, now: datetime) -> Plan:

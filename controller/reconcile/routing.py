@@ -21,7 +21,7 @@ def route(desired: DesiredService, course: Course, observed: ObservedService) ->
     if desired.goal is None and desired.service.current is None:
         pool = None  # nothing ever served: the domain is not known to the router yet
     else:
-        targets = (_target(each) for each in observed.instances if each.id in course.routed)
+        targets = (place_of(each) for each in observed.instances if each.id in course.routed)
         pool = Pool(
             name=pool_name(desired.key),
             domains=desired.domains,
@@ -34,7 +34,8 @@ def route(desired: DesiredService, course: Course, observed: ObservedService) ->
     return Route(key=desired.key, pool=pool, reason=_reason(desired, course, pool, observed))
 
 
-def _target(instance: Instance) -> Target | None:
+def place_of(instance: Instance) -> Target | None:
+    """Where requests reach it; None: nowhere."""
     if instance.port is None:
         return None
     return Target(instance.id, instance.address or "127.0.0.1", instance.port)

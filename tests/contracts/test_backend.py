@@ -1084,3 +1084,31 @@ async def test_limits_that_are_kept_by_looking_are_told_as_such(real: Supervisor
     backend = real.backend()
     await backend.observe()
     assert backend.limits() == {"cpu": "not kept", "memory": "watched", "pids": "watched", "nofile": "rlimit"}
+
+
+@pytest.mark.real
+async def test_port_that_was_taken_meanwhile_is_left_to_whoever_has_it(real: SupervisorRig) -> None:
+    backend = real.backend()
+    taken = await running(backend, (await backend.start(spec(1, wants_port=True, command=SERVES))).id)
+    kept = await running(backend, (await backend.start(spec(2, wants_port=True, command=SERVES))).id)
+    pids = [real.pid(each.id) for each in (taken, kept)]
+    await real.kill_keeper()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        await eventually(lambda: bound(stranger, taken.port))
+        stranger.listen()
+        moved = await running(backend, taken.id)
+        assert moved.port not in (taken.port, kept.port)
+        assert (await running(backend, kept.id)).port == kept.port
+        await real.kill_keeper()
+        assert (await running(backend, taken.id)).port == moved.port
+
+
+async def bound(listener: socket.socket, port: int | None) -> bool:
+    try:
+        listener.bind(("127.0.0.1", port or 0))
+    except OSError:
+        return False
+    return True

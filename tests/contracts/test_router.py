@@ -653,3 +653,24 @@ async def test_proxy_has_nothing_of_our_environment(haproxy: Driven, folder: Pat
         worker = (process / f"task/{process.name}/children").read_text().split()[0]
         uids = Path(f"/proc/{worker}/status").read_text().partition("Uid:")[2].split()[:4]
         assert "0" not in uids
+
+
+@pytest.mark.real
+async def test_after_a_reboot_domains_are_known_and_lead_nowhere_until_the_table_is_applied(
+    folder: Path, targets: Targets
+) -> None:
+    """Somebody else may listen where the targets were."""
+    port = free_port()
+    known = pool("foo/app", "foo.example.org *.foo.example.org", targets[0])
+    closed = replace(pool("bar/app", "bar.example.org", targets[1]), maintenance=True)
+    async with running_router(folder, port) as first:
+        await first.apply([known, closed])
+        await first.close()
+        os.kill(master_pid(folder), signal.SIGKILL)
+        (folder / "current" / "boot").write_text("00000000-0000-0000-0000-000000000000")
+        async with running_router(folder, port) as second:
+            empty = {each.name: replace(each, targets=frozenset()) for each in (known, closed)}
+            assert (await second.table()).pools == empty
+            assert (await get(port, "x.foo.example.org")).status == 503
+            await second.apply([known, closed])
+            assert (await get(port, "foo.example.org")).body == targets[0].id

@@ -46,6 +46,8 @@ class Door:
         self._told: dict[str, dict[str, Any]] = {}
         """What was last told of each instance, by its id."""
         self._changes = ChangeLog()
+        self._reserved = set[int]()
+        """Ports of instances that are being brought back."""
         self._bring_back()
 
     def observe(self, after: str = "") -> str:
@@ -111,13 +113,32 @@ class Door:
         return True
 
     def _bring_back(self) -> None:
+        saved = list[tuple[Request, int | None]]()
         for path in sorted((self._folder / "instances").glob("*.json")):
             try:
-                saved = json.loads(path.read_text())
-                self._add(Request.parse(saved["request"]), saved["port"])
+                found = json.loads(path.read_text())
+                saved.append((Request.parse(found["request"]), found["port"]))
             except (OSError, ValueError, TypeError, LookupError) as error:
                 # One file that can't be read must not keep all others down.
                 self._supervisord.options.logger.critical(f"{path} is passed over: {error!r}")
+        self._reserved = {port for _, port in saved if port is not None}
+        for request, port in saved:
+            try:
+                self._add(request, self._port_again(request, port))
+            except (OSError, ValueError, RPCError) as error:
+                self._supervisord.options.logger.critical(f"{request.id} is passed over: {error!r}")
+        self._reserved = set()
+
+    def _port_again(self, request: Request, port: int | None) -> int | None:
+        """The port that it had, or another one where somebody else has taken that meanwhile."""
+        if port is None or request.address is None or can_bind(request.address, port):
+            return port
+        other = self._free_port(request)
+        Files(self._folder, request.id).write(request, other)
+        self._supervisord.options.logger.warn(
+            f"{request.id} moves from port {port}, which is taken, to {other}"
+        )
+        return other
 
     def _begin(self, request: Request) -> InstanceProcess:
         """Written first, so that a keeper that is killed from here on brings it back."""
@@ -153,7 +174,7 @@ class Door:
 
     def _free_port(self, request: Request) -> int:
         assert request.address is not None
-        taken = {each.config.port for each in self._processes()}
+        taken = {each.config.port for each in self._processes()} | self._reserved
         for port in self._ports_in_turn(*request.ports):
             if port not in taken and can_bind(request.address, port):
                 self._cursor = (port + 1 - request.ports[0]) / (request.ports[1] - request.ports[0])
