@@ -73,6 +73,8 @@ class Database:
         if mode != "wal":
             raise StoreUnusable(f"The file system of {self._path} can't hold a database in WAL mode.")
         self._connection.execute("PRAGMA synchronous = FULL")
+        # What is no longer kept is not readable in the file either: it may be config from before it was sealed.
+        self._connection.execute("PRAGMA secure_delete = ON")
         self._connection.execute(f"PRAGMA journal_size_limit = {16 * 1024**2}")
 
     def _migrate(self) -> None:

@@ -558,6 +558,19 @@ async def test_newer_schema_is_refused_with_the_way_out(path):
     await newer.close()
 
 
+async def test_what_is_no_longer_kept_is_not_left_in_the_file(path):
+    store = SqliteStore(path)
+    for number in range(50):
+        await store.put(f"old/{number}", f"in the clear {number} " + "x" * 3000)
+    for number in range(50):
+        await store.put(f"old/{number}", "sealed")
+    (_, revision) = await store.list("")
+    await store.compact(revision)
+    await store.close()
+    assert b"sealed" in path.read_bytes()
+    assert b"in the clear" not in path.read_bytes()
+
+
 async def test_damaged_file_is_named_as_such(path):
     path.write_bytes(b"this is no database, but long enough to look at" * 100)
     store = SqliteStore(path)
