@@ -1,9 +1,9 @@
 """The contract of a builder, and its errors: BuildFailed is the user's, BuilderUnavailable ours."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
-from builder.types import BuildOutput, BuildRequest
+from builder.types import BuildOutput, BuildRequest, Verdict
 from controller.types import Artifact
 
 
@@ -18,8 +18,11 @@ class BuilderUnavailable(Exception):
 class Builder(Protocol):
     """Cancelling the task that awaits `build` ends the build, all its processes, and leaves nothing behind."""
 
-    async def detect(self, source: Path) -> str | None:
-        """The name of what would build this tree ("Python"), or None."""
+    async def inspect(self, request: BuildRequest) -> Sequence[Verdict]:
+        """What each buildpack says of this source, in the order in which they are asked. Nothing is built.
+
+        Raises as `build` does; the source folder is gone afterwards.
+        """
 
     async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
         """Build and keep the artifact. Raises BuildFailed or BuilderUnavailable.

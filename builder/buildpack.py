@@ -12,8 +12,11 @@ from controller.errors import InvalidInput
 from controller.names import check_env_name, check_process_type
 
 BUNDLED = Path(__file__).with_name("buildpacks")
-ORDER = ("python", "static", "procfile")
-"""The bundled ones in the order in which they are asked; the first that detects its kind builds."""
+ORDER = ("ruby", "go", "python", "php", "nodejs", "static", "procfile")
+"""The bundled ones in the order in which they are asked; the first that detects its kind builds. A
+package.json is often beside another language, for its assets alone: that language is asked first."""
+BY_NAME = frozenset({"null"})
+"""Those that build only where somebody names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +32,20 @@ class Buildpack:
     """A folder with `bin/detect`, `bin/compile` and maybe `bin/release`."""
 
     path: Path
+    label: str = ""
+    """Its name, where that is not the folder's."""
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return self.label or self.path.name
+
+    @property
+    def export(self) -> Path:
+        """A shell file that it may write for the buildpacks after it."""
+        return self.path / "export"
+
+    def is_whole(self) -> bool:
+        return all((self.path / "bin" / name).is_file() for name in ("detect", "compile"))
 
     def detect(self, build: Path) -> tuple[str, ...]:
         """Exit status 0: it is for this tree; the first line printed is its name for people."""
@@ -48,8 +61,8 @@ class Buildpack:
 
 
 def find_buildpacks(folder: Path) -> Sequence[Buildpack]:
-    """Those in a folder: the bundled names in their order, then any others by name."""
-    found = sorted(path.parent.parent for path in folder.glob("*/bin/detect"))
+    """Those in a folder that may be asked: the bundled names in their order, then any others by name."""
+    found = {path.parent.parent for path in folder.glob("*/bin/detect")} - {folder / name for name in BY_NAME}
     rank = {name: number for number, name in enumerate(ORDER)}
     return tuple(
         Buildpack(path) for path in sorted(found, key=lambda each: (rank.get(each.name, 99), each.name))

@@ -2,14 +2,16 @@
 
 import asyncio
 import shutil
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from builder.base import BuilderUnavailable, BuildFailed
-from builder.buildpack import BUNDLED, Buildpack, Release, find_buildpacks
-from builder.detect import NOTHING_DETECTED, choose
+from builder.buildpack import BUNDLED, Release
+from builder.chain import Chain, Shelf
+from builder.limits import BuildLimits, LimitedBuild, Limiter
+from builder.phases import Phases
 from builder.procfile import FILE, MAX_BYTES, parse_procfile
 from builder.sandbox import Sandbox
 from builder.slugs import SlugStore
@@ -17,7 +19,7 @@ from builder.steps import Steps
 from builder.threads import completed
 from builder.tools import Tools, publish_tools, sweep_tools, system_path
 from builder.tree import megabytes, read_small, remove_tree
-from builder.types import BuildOutput, BuildRequest
+from builder.types import BuildOutput, BuildRequest, Verdict
 from builder.workspace import Workspace, sweep_workspaces, workspace
 from controller.types import Artifact, ArtifactKind
 
@@ -25,7 +27,7 @@ _CA_VARIABLES = (
     *("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE"),
 )
-_DISK_INTERVAL = 0.5
+_WATCH_INTERVAL = 0.5
 
 
 class HostBuilder:
@@ -47,12 +49,17 @@ class HostBuilder:
         build_env: Mapping[str, str] | None = None,
         ca_bundle: Path | None = None,
         disk_reserve: int = 0,
+        buildpack_folders: Sequence[Path] = (),
+        build_memory: int = 0,
+        build_pids: int = 0,
+        build_cpu: float = 0.0,
     ) -> None:
         """`builds` and `tools` are folders of ours below the data folder.
 
         `buildpacks`: a folder of buildpacks; by default the bundled ones. `build_env`: variables for
         every build. `ca_bundle`: trusted certificates, left out where the file does not exist.
-        `disk_reserve`: a build is ended while fewer bytes are free.
+        `disk_reserve`: a build is ended while fewer bytes are free. `buildpack_folders`: of the server,
+        below which services may choose buildpacks. `build_…`: what one build may take, 0 for no limit.
         """
         self._builds = builds
         self._tools_folder = tools
@@ -60,36 +67,41 @@ class HostBuilder:
         self._buildpacks_source = buildpacks
         self._env = {**_ca_environment(ca_bundle), **(build_env or {})}
         self._disk_reserve = disk_reserve
+        self._buildpack_folders = tuple(buildpack_folders)
+        self._limiter = Limiter(BuildLimits(memory=build_memory, pids=build_pids, cpu=build_cpu), builds)
         self._publishing = asyncio.Lock()
         self._tools: Tools | None = None
         self._running: set[asyncio.Task[object]] = set()
 
     async def sweep(self) -> None:
         """Remove what a server that was killed left behind. Call it once, before the first build."""
+        await self._limiter.sweep()
         await asyncio.to_thread(sweep_workspaces, self._builds)
         await self._slugs.sweep()
         tools = await self._published()
         await asyncio.to_thread(sweep_tools, self._tools_folder, tools)
 
-    async def detect(self, source: Path) -> str | None:
-        """See Builder. The detect programs run as the server's own user."""
-        tools = await self._published()
-        sandbox = await Sandbox.open()
-        try:
-            steps = Steps(sandbox, self._environment(tools), cwd=source, uid=None)
-            chosen = await choose(find_buildpacks(tools.buildpacks), steps.ask)
-        finally:
-            await sandbox.close()
-        return chosen[1] if chosen else None
+    async def inspect(self, request: BuildRequest) -> Sequence[Verdict]:
+        """See Builder. Asked as in a build: by the service's own user, within its limits."""
+        async with self._counted(request) as folders:
+            tools = await self._published()
+            async with self._steps(request, folders, tools) as steps, _time_limit(request.timeout):
+                return await self._chain(steps, tools, folders, request).inspect(_Silent())
 
     async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
         """See Builder. Every process of the build has ended when this returns or raises."""
+        async with self._counted(request) as folders:
+            return await self._build(request, folders, out)
+
+    @asynccontextmanager
+    async def _counted(self, request: BuildRequest) -> AsyncIterator[Workspace]:
+        """Known as one that runs, so that `close` ends it; its folders go in any case."""
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
         folders = workspace(self._builds, request.id)
         try:
-            return await self._build(request, folders, out)
+            yield folders
         finally:
             try:
                 await completed(asyncio.to_thread(_remove_all, folders, request.source))
@@ -102,25 +114,30 @@ class HostBuilder:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await self._limiter.close()
 
     async def _build(self, request: BuildRequest, folders: Workspace, out: BuildOutput) -> Artifact:
-        clock = _Clock()
+        phases = Phases(out)
         tools = await self._published()
-        async with self._steps(request, folders, tools) as steps:
-            async with _time_limit(request.timeout):
-                buildpack, name = await self._detect(steps, folders, tools)
-                out.step(f"{name} app detected")
-                _warn_of_submodules(folders, out)
-                clock.lap("detect")
-                await steps.compile(buildpack, request.cache, folders.env, out)
-                clock.lap("compile")
-                release = await steps.release(buildpack)
+        async with self._steps(request, folders, tools) as steps, _time_limit(request.timeout):
+            chain = self._chain(steps, tools, folders, request)
+            chosen = await chain.detect(out)
+            _warn_of_submodules(folders, out)
+            phases.begin("build")
+            release = await chain.compile(chosen, phases)
+            name = " + ".join(each.words for each in chosen)
             types = _process_types(folders.build, release, name, out)
+        phases.begin("slug")
         slug = await self._slugs.keep(
-            folders.build, deployment=request.deployment, service=request.service, uid=request.uid
+            folders.build,
+            deployment=request.deployment,
+            service=request.service,
+            uid=request.uid,
+            progress=lambda size, limit: out.line(
+                f"Packing: {megabytes(size)} so far, at most {megabytes(limit)}"
+            ),
         )
-        clock.lap("slug")
-        out.step(f"Compiled slug size is {megabytes(slug.size)} (built in {clock})")
+        out.step(f"Compiled slug size is {megabytes(slug.size)} ({phases.text()})")
         return Artifact(
             kind=ArtifactKind.SLUG,
             reference=slug.reference,
@@ -130,32 +147,46 @@ class HostBuilder:
             buildpack=name,
         )
 
+    def _chain(self, steps: Steps, tools: Tools, folders: Workspace, request: BuildRequest) -> Chain:
+        shelf = Shelf(bundled=tools.buildpacks, folders=self._buildpack_folders)
+        return Chain(steps, shelf, folders, request)
+
     @asynccontextmanager
     async def _steps(self, request: BuildRequest, folders: Workspace, tools: Tools) -> AsyncIterator[Steps]:
         """A filled workspace with a warden beside it; nothing of the build runs any more afterwards."""
         opening = asyncio.create_task(Sandbox.open())
+        limited: LimitedBuild | None = None
         try:
             await completed(asyncio.to_thread(folders.fill, request))
             sandbox = await asyncio.shield(opening)
-            full = asyncio.Event()
-            watcher = asyncio.create_task(self._watch_disk(sandbox, full))
+            limited = await self._limiter.begin(request.id)
+            ending = _Ending()
+            watcher = asyncio.create_task(self._watch(sandbox, limited, ending))
             try:
                 env = {**self._environment(tools), **folders.environment(request)}
-                yield Steps(sandbox, env, cwd=folders.build, uid=request.uid)
+                sandbox.groups = limited.files
+                yield Steps(sandbox, env, cwd=folders.build, uid=request.uid, cause=limited.cause_of_end)
             except BuilderUnavailable:
-                if full.is_set():
-                    raise BuilderUnavailable(self._no_space()) from None
+                if ending.reason is not None:
+                    raise ending.reason from None
+                if cause := limited.cause_of_end():
+                    raise BuildFailed(cause) from None
                 raise
             finally:
                 watcher.cancel()
         finally:
             await completed(_close_opened(opening))
+            if limited is not None:
+                await completed(asyncio.to_thread(limited.end))
 
-    async def _watch_disk(self, sandbox: Sandbox, full: asyncio.Event) -> None:
-        """End a build that fills the disk: set `full`, and take its warden away."""
-        while shutil.disk_usage(self._builds).free >= self._disk_reserve:  # noqa: ASYNC110
-            await asyncio.sleep(_DISK_INTERVAL)
-        full.set()
+    async def _watch(self, sandbox: Sandbox, limited: LimitedBuild, ending: "_Ending") -> None:
+        """End a build that fills the disk or passes a limit: say why, and take its warden away."""
+        while ending.reason is None:
+            await asyncio.sleep(_WATCH_INTERVAL)
+            if shutil.disk_usage(self._builds).free < self._disk_reserve:
+                ending.reason = BuilderUnavailable(self._no_space())
+            elif over := await asyncio.to_thread(lambda: limited.look(sandbox.members())):
+                ending.reason = BuildFailed(over)
         await sandbox.close()
 
     def _no_space(self) -> str:
@@ -163,13 +194,6 @@ class HostBuilder:
             f"The build was ended because less than {megabytes(self._disk_reserve)} are free on the "
             "server's disk. Make the build smaller, or have space made on the server."
         )
-
-    async def _detect(self, steps: Steps, folders: Workspace, tools: Tools) -> tuple[Buildpack, str]:
-        chosen = await choose(find_buildpacks(tools.buildpacks), steps.ask)
-        if chosen is None:
-            empty = not any(folders.build.iterdir())
-            raise BuildFailed("The commit has no files." if empty else NOTHING_DETECTED)
-        return chosen
 
     async def _published(self) -> Tools:
         async with self._publishing:
@@ -188,20 +212,21 @@ class HostBuilder:
         }
 
 
-class _Clock:
-    """Seconds by phase."""
+@dataclass
+class _Ending:
+    """Why we ended a build, once we have."""
 
-    def __init__(self) -> None:
-        self._begin = self._last = time.monotonic()
-        self._laps: list[str] = []
+    reason: BuildFailed | BuilderUnavailable | None = None
 
-    def lap(self, phase: str) -> None:
-        now = time.monotonic()
-        self._laps.append(f"{phase} {now - self._last:.2f}")
-        self._last = now
 
-    def __str__(self) -> str:
-        return f"{self._last - self._begin:.2f} s: {', '.join(self._laps)}"
+class _Silent:
+    """A BuildOutput that drops what it is told."""
+
+    def step(self, text: str) -> None: ...
+
+    def line(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
 
 
 @asynccontextmanager

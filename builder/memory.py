@@ -2,13 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.procfile import FILE, MAX_BYTES, parse_procfile
 from builder.tree import read_small, remove_tree
-from builder.types import BuildOutput, BuildRequest
+from builder.types import BuildOutput, BuildRequest, Verdict
 from controller.types import Artifact, ArtifactKind
 
 
@@ -28,8 +28,11 @@ class MemoryBuilder:
         """Set once a build runs."""
         self._running: set[asyncio.Task[object]] = set()
 
-    async def detect(self, source: Path) -> str | None:
-        return "Procfile" if (source / FILE).is_file() else None
+    async def inspect(self, request: BuildRequest) -> Sequence[Verdict]:
+        matched = (request.source / FILE).is_file()
+        remove_tree(request.source)
+        words = "Procfile" if matched else "no Procfile"
+        return (Verdict(buildpack="procfile", by="", matched=matched, words=words, builds=matched),)
 
     async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
         task = asyncio.current_task()

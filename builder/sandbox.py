@@ -50,6 +50,8 @@ class Sandbox:
     def __init__(self, process: asyncio.subprocess.Process, output: int) -> None:
         self._process = process
         self._output = output
+        self.groups: tuple[str, ...] = ()
+        """Files of control groups that each step enters."""
 
     @classmethod
     async def open(cls) -> Self:
@@ -87,7 +89,7 @@ class Sandbox:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._output, self._pump, sink)
         try:
-            stdin.write(msgspec.json.encode(_fields(step)) + b"\n")
+            stdin.write(msgspec.json.encode({**_fields(step), "groups": self.groups}) + b"\n")
             await stdin.drain()
             answer = await stdout.readline()
         except OSError as error:
@@ -119,6 +121,10 @@ class Sandbox:
         else:  # The warden has gone; a reader that is always ready would spin.
             asyncio.get_running_loop().remove_reader(self._output)
         return bool(data)
+
+    def members(self) -> set[int]:
+        """Process ids of all that runs of its steps. Blocking."""
+        return warden.descendants(self._process.pid)
 
     async def close(self) -> None:
         """Returns when nothing of the build runs any more."""

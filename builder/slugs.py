@@ -7,7 +7,7 @@ import re
 import secrets
 import tarfile
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -28,6 +28,11 @@ _TEMPORARY = ".tmp"
 _EXPANSION = 16
 """A slug may unpack to this many times its limit."""
 _COPY = 256 * 1024
+_TOLD_EVERY = 2.0
+"""Seconds between two words on how large an archive has become."""
+
+Progress = Callable[[int, int], None]
+"""Takes the bytes written so far, and the most there may be."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,26 @@ class SlugStore:
         self._whole: set[Path] = set()
         """Trees that need no look at their content any more."""
 
-    async def keep(self, tree: Path, *, deployment: str, service: str, uid: int | None) -> Slug:
+    async def keep(
+        self,
+        tree: Path,
+        *,
+        deployment: str,
+        service: str,
+        uid: int | None,
+        progress: Progress = lambda _size, _limit: None,
+    ) -> Slug:
         """Seal and archive a built tree, and move it to where the service's instances find it.
 
-        `tree` is gone afterwards. Raises BuildFailed when it is too large, BuilderUnavailable when it
-        can't be written.
+        `tree` is gone afterwards. `progress` is called in the event loop, every few seconds. Raises
+        BuildFailed when it is too large, BuilderUnavailable when it can't be written.
         """
-        slug = await run_blocking(lambda check: self._archive(tree, uid, check))
+        loop = asyncio.get_running_loop()
+
+        def tell(size: int) -> None:
+            loop.call_soon_threadsafe(progress, size, self._limit)
+
+        slug = await run_blocking(lambda check: self._archive(tree, uid, check, tell))
         place = self._place(deployment, service, slug.reference)
         async with self._lock(place):
             await completed(asyncio.to_thread(self._adopt, tree, place))
@@ -114,13 +132,13 @@ class SlugStore:
         for half in (*self._slugs.glob(f"*{_TEMPORARY}"), *self._apps.glob(f"*/*/*{_TEMPORARY}")):
             remove_tree(half)
 
-    def _archive(self, tree: Path, uid: int | None, check: Check) -> Slug:
+    def _archive(self, tree: Path, uid: int | None, check: Check, tell: Callable[[int], None]) -> Slug:
         try:
             seal(tree, uid)
             open_folder(self._slugs, 0o700)
             half = self._slugs / f"{secrets.token_hex(8)}{_TEMPORARY}"
             try:
-                slug = self._write(half, tree, check)
+                slug = self._write(half, tree, check, tell)
                 half.rename(self._archive_path(slug.reference))
                 _sync_folder(self._slugs)
             finally:
@@ -129,9 +147,10 @@ class SlugStore:
             raise BuilderUnavailable(f"The slug could not be written: {error.strerror or error}.") from error
         return slug
 
-    def _write(self, half: Path, tree: Path, check: Check) -> Slug:
+    def _write(self, half: Path, tree: Path, check: Check, tell: Callable[[int], None]) -> Slug:
         digest = hashlib.sha256()
         total = 0
+        told = time.monotonic()
         with half.open("xb") as file:
             half.chmod(0o600)
             with zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as archive:
@@ -140,6 +159,9 @@ class SlugStore:
                     archive.write(piece)
                     total += len(piece)
                     self._check_size(file.tell(), total)
+                    if time.monotonic() - told >= _TOLD_EVERY:
+                        told = time.monotonic()
+                        tell(file.tell())
             self._check_size(file.tell(), total)
             file.flush()
             os.fsync(file.fileno())

@@ -1,24 +1,52 @@
-"""The steps of a build: a buildpack's programs, run in one sandbox, and what their end means."""
+"""The steps of a build: programs run one after the other in one place, and what their end means."""
 
+import re
+import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
 from builder.base import BuildFailed
 from builder.buildpack import Buildpack, Release, parse_release
-from builder.sandbox import LIMITS, Sandbox, Step
-from builder.transcript import Capture, Transcript
+from builder.sandbox import LIMITS, Step
+from builder.transcript import Capture, Sink, Transcript
 from builder.types import BuildOutput
+
+NOT_FROM_EXPORT = re.compile(r"PWD|OLDPWD|SHLVL|_|BASH_.*|LD_PRELOAD")
+_SOURCE = 'cd "$2" && . "$1" >&2 && exec env -0'
+"""A shell line: nothing but fixed text and its two arguments."""
+
+
+class Runner(Protocol):
+    """Where steps run: a warden of this machine, or a container."""
+
+    async def run(self, step: Step, sink: Sink) -> int:
+        """Its exit status, negative for a signal. Raises BuilderUnavailable when it can't be started."""
 
 
 class Steps:
-    """All with the same tree (their working directory), user and environment."""
+    """All with the same tree (their working directory), user and environment.
 
-    def __init__(self, sandbox: Sandbox, env: Mapping[str, str], *, cwd: Path, uid: int | None) -> None:
-        self._sandbox = sandbox
-        self._env = env
+    The environment grows by what buildpacks export for those after them.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        env: Mapping[str, str],
+        *,
+        cwd: Path,
+        uid: int | None,
+        cause: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`cause`: asked when a step has failed: the sentence for people where a limit ended it, else ""."""
+        self._runner = runner
+        self._env = dict(env)
         self._build = cwd
         self._uid = uid
+        self._cause = cause
         # NPROC counts all processes of a user: it means nothing when that is the server's own.
         self._limits = {name: value for name, value in LIMITS.items() if name != "NPROC" or uid is not None}
 
@@ -31,11 +59,26 @@ class Steps:
         transcript = Transcript(out)
         argv = buildpack.compile(self._build, cache, env)
         try:
-            status = await self._sandbox.run(self._step(argv, quiet=False), transcript)
+            status = await self._runner.run(self._step(argv, quiet=False), transcript)
         finally:
             transcript.finish()
         if status != 0:
-            raise BuildFailed((status > 0 and transcript.verdict) or _failure(status))
+            raise BuildFailed(self._cause() or (status > 0 and transcript.verdict) or _failure(status))
+
+    async def export(self, buildpack: Buildpack) -> None:
+        """Let the steps that follow see what its file `export` sets. Raises BuildFailed."""
+        if not buildpack.export.is_file():
+            return
+        shell = shutil.which("bash", path=self._env["PATH"]) or "/bin/sh"
+        status, printed = await self._answer(
+            (shell, "-c", _SOURCE, "export", str(buildpack.export), str(self._build))
+        )
+        if status != 0:
+            raise BuildFailed(
+                f"The file `export` of the buildpack {buildpack.name} failed (status {status})."
+            )
+        pairs = (each.partition("=") for each in printed.split("\0") if "=" in each)
+        self._env.update({name: value for name, _, value in pairs if not NOT_FROM_EXPORT.fullmatch(name)})
 
     async def release(self, buildpack: Buildpack) -> Release:
         """What it declares. Raises BuildFailed."""
@@ -47,14 +90,41 @@ class Steps:
             raise BuildFailed(f"The buildpack's bin/release ended with status {status}.")
         return parse_release(printed)
 
+    async def command(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] = MappingProxyType({}),
+        limits: Mapping[str, int] = MappingProxyType({}),
+    ) -> tuple[int, str]:
+        """A program from PATH, with these beside the environment and the limits of all: its status (127: it
+        is not there) and what it printed, errors too."""
+        program = shutil.which(argv[0], path=self._env["PATH"])
+        if program is None:
+            return 127, ""
+        answer = Capture()
+        step = Step(
+            argv=(program, *argv[1:]),
+            env={**self._env, **env},
+            cwd=self._build,
+            uid=self._uid,
+            limits={**self._limits, **limits},
+        )
+        return await self._runner.run(step, answer), answer.text
+
     async def _answer(self, argv: Sequence[str]) -> tuple[int, str]:
         answer = Capture()
-        status = await self._sandbox.run(self._step(argv, quiet=True), answer)
+        status = await self._runner.run(self._step(argv, quiet=True), answer)
         return status, answer.text
 
     def _step(self, argv: Sequence[str], *, quiet: bool) -> Step:
         return Step(
-            argv=tuple(argv), env=self._env, cwd=self._build, uid=self._uid, quiet=quiet, limits=self._limits
+            argv=tuple(argv),
+            env=dict(self._env),
+            cwd=self._build,
+            uid=self._uid,
+            quiet=quiet,
+            limits=self._limits,
         )
 
 

@@ -20,6 +20,20 @@ class BuildOutput(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one buildpack says of a source."""
+
+    buildpack: str
+    by: str
+    """Where it was named, such as `.buildpacks`; empty for one that was asked because none was."""
+    matched: bool
+    words: str
+    """Its name for people, or why not."""
+    builds: bool
+    """Whether it would build: of those that were not named, only the first that matches does."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """One build."""
 
@@ -33,6 +47,10 @@ class BuildRequest:
     """`SOURCE_VERSION` for buildpacks."""
     env: Mapping[str, str] = field(default_factory=dict)
     """The service's env, given to buildpacks as files (ENV_DIR)."""
+    buildpacks: tuple[str, ...] = ()
+    """Those that were set for the service, in their order; empty: the source says, or they are detected."""
+    build_dir: str = ""
+    """The folder of the source that is built, from its top; empty: all of it."""
     cache: Path
     """Kept between the builds of this service; made when missing."""
     uid: int | None = None

@@ -1,7 +1,7 @@
 """The warden: a small process that runs the steps of one build and lets none of them outlive it.
 
 Run alone, as `python -I -S warden.py OUTPUT_FD`; it imports nothing of ours. Each line on its
-standard input is a step as JSON (argv, env, cwd, uid, limits, quiet), each line on its standard
+standard input is a step as JSON (argv, env, cwd, uid, limits, groups, quiet), each line on its standard
 output the step's end: {"status": N} (negative: ended by signal N) or {"error": "why it did not
 start"}. Steps print into OUTPUT_FD.
 
@@ -25,6 +25,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _KILL_SECONDS = 20.0
+_NICE = 10
+"""Apps and the server go first where processors are short."""
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
@@ -95,7 +97,7 @@ class Warden:
         deadline = time.monotonic() + _KILL_SECONDS
         while not _childless() and time.monotonic() < deadline:
             known: set[int] = set()
-            while (new := _descendants(os.getpid()) - known) and time.monotonic() < deadline:
+            while (new := descendants(os.getpid()) - known) and time.monotonic() < deadline:
                 _signal_all(new, signal.SIGSTOP)
                 known |= new
             _signal_all(known, signal.SIGKILL)
@@ -113,7 +115,7 @@ def _childless() -> bool:
             return False
 
 
-def _descendants(root: int) -> set[int]:
+def descendants(root: int) -> set[int]:
     parents: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -148,6 +150,8 @@ def _become(step: dict[str, Any], output: int, failures: int) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         _prefer_as_victim()
+        for file in step["groups"]:
+            _enter(file)
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(output, 1)
@@ -159,6 +163,7 @@ def _become(step: dict[str, Any], output: int, failures: int) -> NoReturn:
             os.setgid(step["uid"])
             os.setuid(step["uid"])
         os.umask(0o022)
+        os.nice(_NICE)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         os.chdir(step["cwd"])
@@ -175,6 +180,15 @@ def _prefer_as_victim() -> None:
             file.write("800")
     except OSError:
         pass
+
+
+def _enter(group: str) -> None:
+    # In one piece and without creating: it is no file.
+    descriptor = os.open(group, os.O_WRONLY)
+    try:
+        os.write(descriptor, b"0")
+    finally:
+        os.close(descriptor)
 
 
 def _limit(which: int, value: int) -> None:

@@ -4,9 +4,10 @@ import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from builder.base import BuilderUnavailable
+from builder.base import BuilderUnavailable, BuildFailed
+from builder.slugignore import ignore_files
 from builder.tools import closed_folder
 from builder.tree import hand_over, open_folder, remove_tree
 from builder.types import BuildRequest
@@ -39,6 +40,11 @@ class Workspace:
     def temporary(self) -> Path:
         return self.root / "tmp"
 
+    @property
+    def packs(self) -> Path:
+        """Copies of the buildpacks of this build: what they write beside their programs is for it alone."""
+        return self.root / "packs"
+
     def environment(self, request: BuildRequest) -> Mapping[str, str]:
         """The variables of a build that follow from its request and its folders."""
         return {
@@ -61,12 +67,14 @@ class Workspace:
         open_folder(self.root.parent)
         remove_tree(self.root)
         self.root.mkdir(mode=0o711)
-        shutil.move(request.source, self.build)
-        for folder in (self.env, self.home, self.temporary):
+        source = request.source / find_build_dir(request.source, request.build_dir)
+        ignore_files(source)
+        shutil.move(source, self.build)
+        for folder in (self.env, self.home, self.temporary, self.packs):
             folder.mkdir()
         for name, value in request.env.items():
             (self.env / check_env_name(name)).write_text(value)
-        for folder in (self.build, self.env, self.home, self.temporary):
+        for folder in (self.build, self.env, self.home, self.temporary, self.packs):
             if request.uid is not None:
                 hand_over(folder, request.uid)
             folder.chmod(0o700)
@@ -77,6 +85,19 @@ class Workspace:
 
     def remove(self) -> None:
         remove_tree(self.root)
+
+
+def find_build_dir(source: Path, folder: str) -> str:
+    """`folder` once it is known to be a real one of this source. Raises BuildFailed."""
+    found = source
+    for part in PurePosixPath(folder).parts:
+        found /= part
+        if part in ("..", "/") or found.is_symlink() or not found.is_dir():
+            raise BuildFailed(
+                f"There is no folder {folder!a} in this commit, and build-dir says that it is what is built. "
+                "Change that with git:set build-dir."
+            )
+    return folder
 
 
 def workspace(builds: Path, build: str) -> Workspace:

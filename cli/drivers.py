@@ -72,6 +72,10 @@ def make_builder(settings: Settings, slugs: SlugStore) -> Builder:
         "build_env": settings.build_env,
         "ca_bundle": settings.build_ca_bundle,
         "disk_reserve": settings.disk_reserve,
+        "buildpack_folders": [Path(each) for each in settings.buildpack_folders.split(":") if each],
+        "build_memory": settings.build_memory,
+        "build_pids": settings.build_pids,
+        "build_cpu": settings.build_cpu,
     }
     return cast(Builder, _make("builder", settings, surroundings))
 

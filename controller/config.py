@@ -71,6 +71,15 @@ class Settings:
     """Largest slug, in bytes, compressed."""
     build_timeout: float = 900.0
     """Seconds that a build may take."""
+    build_memory: int = 2 * 1024**3
+    """Bytes of memory that all processes of a build may take together; 0: no limit."""
+    build_pids: int = 2048
+    """Processes and threads that a build may have at once; 0: no limit."""
+    build_cpu: float = 2.0
+    """Cores that a build may keep busy, where the system lets us limit that; 0: no limit. Apps go first in any case."""
+    buildpack_folders: str = ""
+    """Folders of this machine, separated by `:`, below which services may choose buildpacks by their path. They must
+    be readable for everybody. Empty: none."""
     builds_at_once: int = 0
     """Builds that run at the same time, over all services; others wait in the order they came. 0: one for
     each processor."""

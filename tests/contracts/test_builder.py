@@ -7,92 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from builder.base import Builder, BuilderUnavailable, BuildFailed
-from builder.host import HostBuilder
+from builder.base import BuilderUnavailable, BuildFailed
 from builder.memory import MemoryBuilder
 from builder.slugs import SlugStore
-from builder.types import BuildRequest
+from tests.contracts.building import MARK, UID, Place, host_builder, run
 from tests.unit.builder.printed import Printed
-
-SAMPLES = Path(__file__).parents[2] / "contrib/samples"
-UID = 50000 + os.getpid() % 10000 if os.getuid() == 0 else None
-MARK = 10**9 + os.getpid() * 100
-"""Seconds that processes of these tests sleep: tells them from those of any other run."""
-
-
-@dataclass
-class Place:
-    """A data folder, and requests for builds in it."""
-
-    folder: Path
-    builder: Builder = field(default_factory=MemoryBuilder)
-    slugs: SlugStore = field(init=False)
-    count: int = 0
-
-    def __post_init__(self):
-        self.slugs = SlugStore(self.folder / "slugs", self.folder / "apps", limit=50 * 1024**2)
-
-    def source(self, sample=None, **files) -> Path:
-        self.count += 1
-        root = self.folder / f"source{self.count}"
-        if sample:
-            shutil.copytree(SAMPLES / sample, root)
-        else:
-            root.mkdir()
-        for name, content in files.items():
-            path = root / name.replace("__", "/").replace("_txt", ".txt").replace("_sh", ".sh").replace(
-                "_py", ".py"
-            )
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(content)
-        return root
-
-    def request(self, source, **changes) -> BuildRequest:
-        values = {
-            "id": f"build{self.count}",
-            "deployment": "foo",
-            "service": "app",
-            "source": source,
-            "commit": "a" * 40,
-            "cache": self.folder / "caches/foo/app",
-            "uid": UID,
-            "timeout": 60.0,
-        }
-        return BuildRequest(**{**values, **changes})
-
-    async def build(self, source, **changes):
-        out = Printed()
-        return await self.builder.build(self.request(source, **changes), out), out
-
-    async def tree(self, artifact) -> Path:
-        return await self.slugs.ensure_unpacked("foo", "app", artifact, UID)
-
-    def leftovers(self) -> list[str]:
-        folders = [self.folder / "builds", *self.folder.glob("source*")]
-        return [str(path) for folder in folders if folder.exists() for path in folder.rglob("*")]
-
-
-@pytest.fixture
-def folder():
-    """Open to the build's user, which pytest's own folders are not."""
-    path = Path(tempfile.mkdtemp(prefix="moor-"))
-    path.chmod(0o711)
-    yield path
-    subprocess.run(["rm", "-rf", "--", str(path)], check=True)
-
-
-def host_builder(place, **changes):
-    values = {"builds": place.folder / "builds", "tools": place.folder / "tools", "slugs": place.slugs}
-    return HostBuilder(**{**values, **changes})
 
 
 @pytest.fixture(params=["memory", pytest.param("host", marks=pytest.mark.real)])
@@ -104,33 +29,13 @@ async def place(request, folder):
     await place.builder.close()
 
 
-@pytest.fixture
-async def host(folder):
-    place = Place(folder)
-    place.builder = host_builder(place)
-    yield place
-    await place.builder.close()
-
-
-@pytest.fixture
-async def scripted(folder):
-    """A host builder with one buildpack, which runs the app's own build.sh."""
-    programs = folder / "packs/scripted/bin"
-    programs.mkdir(parents=True)
-    (programs / "detect").write_text('#!/bin/sh\n[ -f "$1/build.sh" ] && echo Scripted\n')
-    (programs / "compile").write_text('#!/bin/sh\ncd "$1" && exec sh build.sh "$@"\n')
-    place = Place(folder)
-    place.builder = host_builder(place, buildpacks=folder / "packs", build_env={"FROM_SETTINGS": "yes"})
-    yield place
-    await place.builder.close()
-
-
 # What every builder promises
 
 
 async def test_a_procfile_app_is_detected_and_built(place):
     source = place.source(Procfile="web: ./run\nworker: ./work\n")
-    assert await place.builder.detect(source) == "Procfile"
+    verdicts = await place.inspect(place.source(Procfile="web: x"))
+    assert [(each.buildpack, each.words) for each in verdicts if each.builds] == [("procfile", "Procfile")]
     artifact, out = await place.build(source)
     assert artifact.process_types == {"web": "./run", "worker": "./work"}
     assert artifact.buildpack == "Procfile"
@@ -139,8 +44,11 @@ async def test_a_procfile_app_is_detected_and_built(place):
     assert ("line", "Procfile declares types -> web, worker") in out.lines
 
 
-async def test_nothing_to_detect_is_none(place):
-    assert await place.builder.detect(place.source(README="x")) is None
+async def test_what_nobody_knows_is_looked_at_by_all_and_gone_afterwards(place):
+    verdicts = await place.inspect(place.source(README="x"))
+    assert verdicts and not any(each.matched or each.builds for each in verdicts)
+    assert all(each.words for each in verdicts)
+    assert place.leftovers() == []
 
 
 async def test_the_same_source_gives_the_same_reference(place):
@@ -391,7 +299,8 @@ async def test_a_killed_server_leaves_no_process_and_its_folders_are_swept(scrip
         from builder.host import HostBuilder
         from builder.slugs import SlugStore
         from builder.types import BuildRequest
-        from tests.unit.builder.printed import Printed
+        from tests.contracts.building import MARK, UID, Place, host_builder, run
+from tests.unit.builder.printed import Printed
         folder = Path({str(scripted.folder)!r})
         builder = HostBuilder(builds=folder / "builds", tools=folder / "tools", buildpacks=folder / "packs",
                               slugs=SlugStore(folder / "slugs", folder / "apps", limit=10**8))
@@ -478,22 +387,6 @@ async def test_a_slug_over_the_limit_is_refused(scripted):
 
 
 # The bundled buildpacks
-
-
-async def run(tree: Path, command: str, **env) -> str:
-    """Run a command as a backend does: in the tree, as its user, after `.profile.d`."""
-    shell = f'for file in .profile.d/*.sh; do [ -r "$file" ] && . "./$file"; done; {command}'
-    user: dict[str, Any] = {} if UID is None else {"user": UID, "group": UID, "extra_groups": []}
-    process = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", shell),
-        cwd=tree,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        **user,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
-    return output.decode()
 
 
 @pytest.mark.real

@@ -9,7 +9,6 @@ the last virtualenv, which is used again while interpreter and requirements are 
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+import pack
+from pack import Refused, say, step
+
 PROFILE = """\
 export PATH="$PWD/.mooring/venv/bin:$PWD/.mooring/python:$PATH"
 export PYTHONUNBUFFERED="${PYTHONUNBUFFERED:-1}"
@@ -25,29 +28,24 @@ export PYTHONUNBUFFERED="${PYTHONUNBUFFERED:-1}"
 PROFILE_VENV = """\
 export VIRTUAL_ENV="$PWD/.mooring/venv"
 """
-NOT_FROM_ENV = re.compile(
-    r"PATH|HOME|TMPDIR|STACK|REQUEST_ID|SOURCE_VERSION|PYTHON.*|LD_.*|GIT_.*|IFS|SHELL|VIRTUAL_ENV|UV_CACHE_DIR"
-)
 PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[^\]]*\])?\s*([<>=!~][^@/]*)?\\?|--hash=\S+\s*\\?")
 """Lines that mean the same in every build: no path, no link, no other file."""
-
-
-class Refused(Exception):
-    """The app can't be built; the words are for the person who pushed it."""
 
 
 def main(build: Path, cache: Path, env_dir: Path) -> None:
     environment = build_environment(cache, env_dir)
     python, version = find_python(wanted_version(build))
     say(f"Using Python {version} ({python})")
-    run_hook(build, "bin/pre_compile", environment)
+    pack.run_hook(build, "bin/pre_compile", environment)
     venv = install(build, cache, python, version, environment)
     link_python(build, python)
-    write_profile(build, venv=venv)
-    if (build / "bin/post_compile").is_file():
-        path = f"{build}/.mooring/venv/bin:{build}/.mooring/python:{environment['PATH']}"
-        run_hook(build, "bin/post_compile", {**environment, "PATH": path})
+    pack.write_profile(build, "000_python.sh", PROFILE + (PROFILE_VENV if venv else ""))
+    path = f"{build}/.mooring/venv/bin:{build}/.mooring/python"
+    installed = {**environment, "PATH": f"{path}:{environment['PATH']}"}
+    collect_static(build, installed)
+    pack.run_hook(build, "bin/post_compile", installed)
     compile_sources(build, version)
+    Path(__file__).with_name("export").write_text(f'export PATH="{path}:$PATH"\n')
 
 
 def build_environment(cache: Path, env_dir: Path) -> "dict[str, str]":
@@ -55,11 +53,7 @@ def build_environment(cache: Path, env_dir: Path) -> "dict[str, str]":
 
     The app's win over the server's build_env.
     """
-    given = {
-        file.name: file.read_text()
-        for file in sorted(env_dir.iterdir())
-        if not NOT_FROM_ENV.fullmatch(file.name)
-    }
+    given = pack.app_variables(env_dir, beside="VIRTUAL_ENV|UV_CACHE_DIR")
     ours = {
         "UV_CACHE_DIR": str(cache / "uv"),
         "UV_LINK_MODE": "copy",  # the slug gets another owner, which must not reach the cache
@@ -144,7 +138,8 @@ def install(build: Path, cache: Path, python: str, version: str, environment: "d
     shutil.rmtree(venv, ignore_errors=True)
     venv.parent.mkdir(exist_ok=True)
     key = cache_key(build, arguments, python, version, environment)
-    if key and take_from_cache(cache, key, venv):
+    if pack.take_from_cache(cache, "venv", key, venv):
+        step("Restoring dependencies")
         say("Requirements are the same as last time, using the virtualenv kept from then")
         return True
     step("Installing dependencies with uv")
@@ -159,7 +154,7 @@ def install(build: Path, cache: Path, python: str, version: str, environment: "d
         "--compile-bytecode",
         *arguments,
     )
-    keep_in_cache(cache, key, venv)
+    pack.keep_in_cache(cache, "venv", key, venv)
     return True
 
 
@@ -184,6 +179,8 @@ def requirements(build: Path, environment: "dict[str, str]") -> "list[str] | Non
             str(locked),
         )
         return ["-r", str(locked)] if meaningful_lines(locked) else None
+    if (build / "poetry.lock").is_file():
+        return poetry_requirements(build, environment)
     if (build / "pyproject.toml").is_file():
         tables = [line.strip() for line in meaningful_lines(build / "pyproject.toml")]
         if "[build-system]" in tables:
@@ -197,6 +194,25 @@ def requirements(build: Path, environment: "dict[str, str]") -> "list[str] | Non
             "and commit that file beside it."
         )
     return None
+
+
+def poetry_requirements(build: Path, environment: "dict[str, str]") -> "list[str] | None":
+    """Its lockfile as requirements: by poetry's own export, run by uv where the server has no poetry."""
+    locked = Path(environment["TMPDIR"]) / "locked.txt"
+    export = ["export", "--without-hashes", "--format", "requirements.txt", "--output", str(locked)]
+    poetry = shutil.which("poetry", path=environment["PATH"])
+    tool = ["uv", "tool", "run", "--quiet", "--from", "poetry", "--with", "poetry-plugin-export", "poetry"]
+    step(
+        "Installing poetry's export of poetry.lock" if poetry is None else "Installing what poetry.lock says"
+    )
+    for command in [[poetry], tool] if poetry else [tool]:
+        done = subprocess.run([*command, *export], cwd=build, env=environment, check=False)
+        if done.returncode == 0 and locked.is_file():
+            return ["-r", str(locked)] if meaningful_lines(locked) else None
+    raise Refused(
+        "poetry.lock could not be read by poetry; see above. Run `poetry export -o requirements.txt` and commit that "
+        "file beside it."
+    )
 
 
 def meaningful_lines(file: Path) -> "list[str]":
@@ -217,25 +233,7 @@ def cache_key(
                 return ""
     indexes = sorted(f"{name}={value}" for name, value in environment.items() if name.startswith("UV_"))
     parts = [python, version, *indexes, file.read_text(errors="surrogateescape")]
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def take_from_cache(cache: Path, key: str, venv: Path) -> bool:
-    name = cache / "venv.key"
-    if not (name.is_file() and name.read_text() == key and (cache / "venv").is_dir()):
-        return False
-    return subprocess.run(["cp", "-a", "--", str(cache / "venv"), str(venv)], check=False).returncode == 0
-
-
-def keep_in_cache(cache: Path, key: str, venv: Path) -> None:
-    """The key is written last: a build that is ended halfway leaves no virtualenv to trust."""
-    (cache / "venv.key").unlink(missing_ok=True)
-    shutil.rmtree(cache / "venv", ignore_errors=True)
-    if (
-        key
-        and subprocess.run(["cp", "-a", "--", str(venv), str(cache / "venv")], check=False).returncode == 0
-    ):
-        (cache / "venv.key").write_text(key)
+    return str(pack.key_of(parts))
 
 
 def uv(build: Path, environment: "dict[str, str]", *arguments: str) -> None:
@@ -244,14 +242,32 @@ def uv(build: Path, environment: "dict[str, str]", *arguments: str) -> None:
         raise Refused("The dependencies could not be installed; uv says above why.")
 
 
-def run_hook(build: Path, name: str, environment: "dict[str, str]") -> None:
-    """A program of the app's own, by the names that other hosts know too."""
-    program = build / name
-    if program.is_file():
-        step(f"Running {name}")
-        command = [str(program)] if os.access(program, os.X_OK) else ["sh", str(program)]
-        if subprocess.run(command, cwd=build, env=environment, check=False).returncode != 0:
-            raise Refused(f"{name} failed; its last lines above say why.")
+def collect_static(build: Path, environment: "Mapping[str, str]") -> None:
+    """A Django app's static files, put where it serves them from; DISABLE_COLLECTSTATIC leaves that out."""
+    manage = find_manage(build)
+    if manage is None or environment.get("DISABLE_COLLECTSTATIC", "0") not in ("", "0"):
+        return
+    # Without a folder for them there is nothing to collect: asking is the only way to know.
+    ask = "from django.conf import settings; print(settings.STATIC_ROOT or '')"
+    answer = pack.output_of(["python", str(manage), "shell", "-c", ask], build, environment)
+    if not answer.splitlines() or not answer.splitlines()[-1].strip():
+        say("Static files are not collected: STATIC_ROOT is not set, or the settings can't be read")
+        return
+    step("Running collectstatic")
+    pack.run(
+        ["python", str(manage), "collectstatic", "--noinput"],
+        build,
+        environment,
+        "collectstatic failed; see above. Mend that, or leave it out: config:set DISABLE_COLLECTSTATIC=1",
+    )
+
+
+def find_manage(build: Path) -> "Path | None":
+    """The manage.py of a Django app with requirements, at the top or one folder below it."""
+    if not (build / ".mooring/venv/bin/django-admin").exists():
+        return None
+    found = [build / "manage.py", *sorted(build.glob("[!.]*/manage.py"))]
+    return next((file for file in found if file.is_file()), None)
 
 
 def link_python(build: Path, python: str) -> None:
@@ -260,12 +276,6 @@ def link_python(build: Path, python: str) -> None:
     for name in ("python", "python3"):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(python)
-
-
-def write_profile(build: Path, *, venv: bool) -> None:
-    folder = build / ".profile.d"
-    folder.mkdir(exist_ok=True)
-    (folder / "000_python.sh").write_text(PROFILE + (PROFILE_VENV if venv else ""))
 
 
 def compile_sources(build: Path, version: str) -> None:
@@ -292,17 +302,5 @@ def compile_sources(build: Path, version: str) -> None:
             )
 
 
-def step(text: str) -> None:
-    print(f"-----> {text}", flush=True)
-
-
-def say(text: str) -> None:
-    print(f"       {text}", flush=True)
-
-
 if __name__ == "__main__":
-    try:
-        main(*(Path(argument) for argument in sys.argv[1:4]))
-    except Refused as error:
-        print(f" !     {error}", flush=True)
-        sys.exit(1)
+    pack.main({"compile": main}, ["compile", *sys.argv[1:4]])

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from builder.base import BuilderUnavailable, BuildFailed
-from builder.buildpack import BUNDLED, Buildpack, find_buildpacks, parse_release
-from builder.detect import choose
+from builder.buildpack import BUNDLED, ORDER, Buildpack, find_buildpacks, parse_release
+from builder.detect import Detected, choose
 
 
 def test_bundled_buildpacks_come_in_their_order():
-    assert [each.name for each in find_buildpacks(BUNDLED)] == ["python", "static", "procfile"]
+    assert [each.name for each in find_buildpacks(BUNDLED)] == list(ORDER)
 
 
 def test_other_buildpacks_come_after_by_name(tmp_path):
@@ -68,7 +68,7 @@ async def test_the_first_that_says_yes_builds():
         return (0, "Second\nmore\n") if buildpack.name == "b" else (1, "")
 
     packs = [Buildpack(Path(name)) for name in "abc"]
-    assert await choose(packs, ask) == (packs[1], "Second")
+    assert await choose(packs, ask) == Detected(packs[1], "Second")
     assert asked == ["a", "b"]
 
 
@@ -77,7 +77,7 @@ async def test_a_buildpack_without_words_is_called_by_its_folder():
         return 0, "\n"
 
     pack = Buildpack(Path("ada"))
-    assert await choose([pack], ask) == (pack, "ada")
+    assert await choose([pack], ask) == Detected(pack, "ada")
 
 
 async def test_a_server_without_buildpacks_says_so():
