@@ -67,7 +67,7 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
             "Answer an app's requests with a page, while it goes on running.",
         ),
         Verb("maintenance:off", "maintenance:off", "Let an app answer its requests again."),
-        Verb("logs", "logs:logs", "Print what the app's processes print."),
+        Verb("logs", "logs:logs", "Print what the app, its builds, the router and the server say."),
     ),
     "One-off commands": (
         Verb("run:detached", "runs:detached", "Run a command once, on its own."),

@@ -119,9 +119,9 @@ async def _measure(folder: Path, target: int, hosts: int, rounds: int, seconds: 
             await router.start()
             await router.apply([make_pool(number, 1, target) for number in range(1, hosts + 1)])
         workers = {name: _worker(folder / name) for name in ports}
+        recorder = asyncio.create_task(AccessRecorder(counting, folder / "logs", lambda *_: True).run())
         for port in ports.values():
             await asyncio.to_thread(measure_rate, folder, port, hosts, 1)
-        recorder = asyncio.create_task(AccessRecorder(counting, folder / "logs", lambda *_: True).run())
         await asyncio.sleep(1)
         before, spent = counting.written + counting.counted, 0.0
         rates, costs, failed = [], [], 0

@@ -211,9 +211,13 @@ class _Followed:
     part: Part | None = None
     """None: there was none yet."""
     offset: int = 0
+    seen: tuple[int, int] = (0, 0)
+    """Inode and size of the youngest file when all of it had been read."""
 
     def fresh(self, path: Path, origin: Origin, query: LogQuery) -> tuple[list[LogLine], bool]:
         """Lines since the last look, and whether others are gone."""
+        if self._is_unchanged(path):
+            return [], False
         parts = parts_of(path)
         lost = False
         if self.part is not None:
@@ -238,7 +242,17 @@ class _Followed:
                 room -= len(block)
             if self.offset < part.end:
                 break  # the rest, and younger files, at the next look
+        else:
+            self.seen = (parts[-1].inode, parts[-1].size) if parts else (0, 0)
         return found, lost
+
+    def _is_unchanged(self, path: Path) -> bool:
+        """For nearly every file, nearly every time."""
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return False
+        return self.seen == (status.st_ino, status.st_size)
 
     def _is_same(self, part: Part) -> bool:
         assert self.part is not None

@@ -95,6 +95,7 @@ class Part:
     """Its first bytes: an inode is given to another file as soon as it is free."""
     end: int
     """Offset behind its last whole line."""
+    size: int
     written_at: float
 
     def read(self, offset: int, size: int) -> bytes:
@@ -146,11 +147,21 @@ def _look(path: Path) -> Part | None:
         return None
     try:
         status = os.fstat(file)
-        start = max(0, status.st_size - 2 * _LONGEST)
-        end = start + os.pread(file, status.st_size - start, start).rfind(b"\n") + 1
-        return Part(path, status.st_ino, os.pread(file, min(_HEAD, end), 0), end, status.st_mtime)
+        end = _end_of_last_line(file, status.st_size)
+        head = os.pread(file, min(_HEAD, end), 0)
+        return Part(path, status.st_ino, head, end, status.st_size, status.st_mtime)
     finally:
         os.close(file)
+
+
+def _end_of_last_line(file: int, size: int) -> int:
+    """A line may be on its way to the disk while we look."""
+    for looked_at in (512, 2 * _LONGEST):
+        start = max(0, size - looked_at)
+        found = os.pread(file, size - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+    return start
 
 
 def _inode(path: Path) -> int:

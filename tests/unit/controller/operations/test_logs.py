@@ -1,14 +1,19 @@
 """The logs of a service: its journal and builds among what its instances print."""
 
 import asyncio
+import os
+import time
+from pathlib import Path
 
 import pytest
 
+from controller.backends.base import BackendError, Observation
 from controller.errors import NotFound
 from controller.names import Address
 from controller.operations.operations import Operations
 from controller.state import EventDraft
-from controller.types import LogSource, Right
+from controller.types import Instance, LogSource, Right
+from tests.factories import instance
 from tests.unit.controller.world import ADMIN, FOO, World
 
 
@@ -95,3 +100,54 @@ async def test_build_of_another_service_can_not_be_asked_for(world: World) -> No
     build = await world.operations.builds.open(ADMIN, Address("bar"), commit=None)
     with pytest.raises(NotFound, match="never had an instance"):
         world.operations.logs.read(ADMIN, FOO, instance=build.id)
+
+
+# How much is kept
+
+
+class Seeing:
+    """A backend that sees these instances."""
+
+    def __init__(self, *running: Instance, unreachable: bool = False, fault: bool = False) -> None:
+        self.observation = Observation(
+            instances=running, unreachable=frozenset({"h"}) if unreachable else frozenset()
+        )
+        self.fault = fault
+
+    async def observe(self) -> Observation:
+        if self.fault:
+            raise BackendError("gone")
+        return self.observation
+
+
+def printed(world: World, name: str, *, age: float = 1000) -> Path:
+    path = world.settings.folders.logs / "foo" / "app" / f"{name}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(world.settings.log_limit)
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+async def test_oldest_logs_of_a_service_go_once_there_are_too_many(world: World) -> None:
+    await world.app()
+    runs, ended = printed(world, "foo-app-2-web-1"), printed(world, "foo-app-1-web-1")
+    world.runtime.backend = Seeing(instance(2))
+    await world.operations.tidy()
+    assert (runs.exists(), ended.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("trouble", ["unreachable", "fault"])
+async def test_nothing_goes_while_it_is_not_known_what_runs(world: World, trouble: str) -> None:
+    await world.app()
+    paths = [printed(world, f"foo-app-{number}-web-1") for number in (1, 2)]
+    world.runtime.backend = Seeing(**{trouble: True})
+    await world.operations.tidy()
+    assert all(each.exists() for each in paths)
+
+
+async def test_logs_of_a_service_that_is_being_removed_are_left_to_its_removal(world: World) -> None:
+    path = printed(world, "foo-app-1-web-1")
+    world.runtime.backend = Seeing()
+    await world.operations.tidy()
+    assert path.exists()
