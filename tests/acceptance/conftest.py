@@ -47,8 +47,8 @@ def system():
 class Requests:
     """Requests at a steady rate, from a thread of their own, while a `with` block runs."""
 
-    def __init__(self, here, app, *, rate=200.0):
-        self._load = Load(here.http, f"{app}.localhost", rate=rate)
+    def __init__(self, here, app, *, rate=200.0, path="/"):
+        self._load = Load(here.http, f"{app}.localhost", rate=rate, path=path)
         self.result = self._load.result
         self._done = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))

@@ -2,7 +2,11 @@
 
 Each step asks for some things (not waiting in between, or hardly), may kill something, waits until all
 has settled, and then looks at everything. `MOOR_CHAOS_SEED` repeats a run as far as time allows: moments
-differ. `MOOR_CHAOS_SECONDS` makes it longer.
+differ. `MOOR_CHAOS_SECONDS` makes it longer (it is for each store). A failure prints the seed, every step
+until then, what was known of each app, the server's log and its journal.
+
+Steps are drawn here and not by hypothesis: a step takes seconds and its moments can't be repeated, so
+there would be nothing to shrink, and a failure's own history tells more.
 """
 
 import contextlib
@@ -14,18 +18,48 @@ from dataclasses import dataclass
 import pytest
 
 from contrib.installation import Installation
-from tests.acceptance.chaos import faults
+from tests.acceptance.chaos import faults, orders
+from tests.acceptance.chaos.apps import APPS
 from tests.acceptance.chaos.truth import check
-from tests.acceptance.chaos.world import APPS, SETTLE, World
+from tests.acceptance.chaos.world import SETTLE, World
 from tests.acceptance.conftest import Requests, missing_commands
+from tests.servers.etcd import running_etcd
 
-SECONDS = float(os.environ.get("MOOR_CHAOS_SECONDS", "40"))
+SECONDS = float(os.environ.get("MOOR_CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("MOOR_CHAOS_SEED") or random.SystemRandom().randrange(1, 10**6))
 
 pytestmark = [pytest.mark.real, pytest.mark.acceptance, pytest.mark.timeout(SECONDS + 180)]
 
-LOSSLESS = (World.change, World.break_it, World.restart, World.roll_back, World.change_domains)
-ACTIONS = (*LOSSLESS, World.change, World.rescale, World.rescale, World.stop_or_start, World.make_anew)
+LOSSLESS = (
+    orders.change,
+    orders.change_gradually,
+    orders.break_it,
+    orders.try_canary,
+    orders.call_off,
+    orders.hold,
+    orders.restart,
+    orders.restart_part,
+    orders.stop_part,
+    orders.start_part,
+    orders.rescale,
+    orders.roll_back,
+    orders.change_domains,
+    orders.run_once,
+)
+"""Nobody notices, unless all that serves was asked to stop (which they note as `lapsed`)."""
+ORDERS = (
+    *LOSSLESS,
+    orders.change,
+    orders.rescale,
+    orders.try_canary,
+    orders.try_canary,
+    orders.start_part,
+    orders.stop_or_start,
+    orders.stop_or_start,
+    orders.turn_maintenance,
+    orders.turn_maintenance,
+    orders.make_anew,
+)
 HARMLESS = (
     *(faults.kill_server,) * 2,
     faults.kill_server_as_it_starts,
@@ -33,8 +67,9 @@ HARMLESS = (
     faults.freeze_server,
 )
 """Faults that cost the apps nothing."""
-FAULTS = (
-    *HARMLESS,
+OF_ETCD = (*(faults.take_etcd_away,) * 3, faults.freeze_etcd)
+"""Neither do these, where there is one."""
+HARMFUL = (
     faults.kill_server_and_more,
     faults.kill_keeper,
     faults.kill_proxy_master,
@@ -55,15 +90,14 @@ class Step:
     faults: list
 
     @classmethod
-    def draw(cls, chance):
+    def draw(cls, chance, *, etcd):
         asked = [
-            (chance.choice(ACTIONS), chance.choice(APPS), chance.choice([0, 0, 0.05, 0.2, 0.6]))
+            (chance.choice(ORDERS), chance.choice(APPS), chance.choice([0, 0, 0.05, 0.2, 0.6]))
             for _ in range(chance.choice([0, 1, 1, 1, 2, 3, 4]))
         ]
-        harm = (
-            chance.choices(FAULTS, k=chance.choice([1, 1, 2])) if not asked or chance.random() < 0.5 else []
-        )
-        return cls(asked, harm)
+        known = (*HARMLESS, *HARMFUL, *(OF_ETCD * 2 if etcd else ()))
+        some = not asked or chance.random() < 0.5
+        return cls(asked, chance.choices(known, k=chance.choice([1, 1, 2])) if some else [])
 
     def __str__(self):
         text = ", ".join(f"{action.__name__} {name} ({pause:g})" for action, name, pause in self.asked)
@@ -72,25 +106,29 @@ class Step:
     @property
     def is_quiet(self):
         """Whether the server's word that all has settled is to be taken at its word."""
-        return not self.faults and all(action is not World.make_anew for action, *_ in self.asked)
+        return not self.faults and all(action is not orders.make_anew for action, *_ in self.asked)
+
+    @property
+    def is_harmless(self):
+        return {*self.faults} <= {*HARMLESS, *OF_ETCD}
 
     def keeps_serving(self, world):
         """Apps that must not lose a request in this step, as far as that is known before."""
-        if not set(self.faults) <= set(HARMLESS):
+        if not self.is_harmless:
             return []
         return [
             app
             for app in world.apps.values()
-            if app.serves
-            and all(
-                action in (*LOSSLESS, World.rescale) for action, name, _ in self.asked if name == app.name
-            )
+            if app.serves and all(action in LOSSLESS for action, name, _ in self.asked if name == app.name)
         ]
 
     def do(self, world):
         for action, name, pause in self.asked:
             action(world, world.apps[name])
             time.sleep(pause)
+        if not self.is_harmless:
+            for app in world.apps.values():
+                app.canary_in_doubt = app.canary is not None
         for fault in self.faults:
             fault(world)
 
@@ -120,8 +158,10 @@ def perform(world, step):
         app.lapsed = False
     with contextlib.ExitStack() as stack:
         loads = [
-            (app, stack.enter_context(Requests(world.system, app.name, rate=40)))
+            (app, stack.enter_context(Requests(world.system, app.name, **load)))
             for app in step.keeps_serving(world)
+            # The slow ones are cut off by whatever stops without waiting for them.
+            for load in ({"rate": 30}, {"rate": 6, "path": "/slow"})
         ]
         step.do(world)
         settle(world, step)
@@ -131,33 +171,37 @@ def perform(world, step):
     assert not lost, "\n".join(lost)
 
 
-@pytest.fixture(scope="module")
-def world():
+@pytest.fixture(scope="module", params=["sqlite", "etcd"])
+def world(request):
     """Three apps that were pushed, on a server of their own."""
     if missing := missing_commands():
         if os.environ.get("MOOR_TEST_REAL"):
             pytest.fail(f"not installed: {', '.join(missing)}")
         pytest.skip(f"not installed: {', '.join(missing)}")
-    system = Installation(settings={"drain-timeout": "5", "stop-grace": "3"})
-    try:
+    with contextlib.ExitStack() as stack:
+        settings = {"drain-timeout": "5", "stop-grace": "3", "store": request.param}
+        etcd = None
+        if request.param == "etcd":
+            etcd = stack.enter_context(running_etcd())
+            settings["etcd"] = etcd.address
+        system = Installation(settings=settings)
+        stack.callback(system.remove)
         system.start()
         system.add_key()
-        world = World(system, random.Random(SEED))
+        world = World(system, random.Random(SEED), etcd)
+        stack.callback(world.runner.close)
         world.connect()
         world.push_all()
         yield world
-        world.runner.close()
-    finally:
-        system.remove()
 
 
 def test_whatever_is_asked_and_killed_it_ends_up_right(world):
-    print(f"MOOR_CHAOS_SEED={SEED}")
+    print(f"MOOR_CHAOS_SEED={SEED} MOOR_CHAOS_SECONDS={SECONDS:g}")
     end = time.monotonic() + SECONDS
     number = 0
     while time.monotonic() < end:
         number += 1
-        step = Step.draw(world.chance)
+        step = Step.draw(world.chance, etcd=world.etcd is not None)
         began = time.monotonic()
         try:
             perform(world, step)
@@ -165,4 +209,4 @@ def test_whatever_is_asked_and_killed_it_ends_up_right(world):
             print(f"{number:3} {step} FAILED after {time.monotonic() - began:.1f} s")
             world.tell()
             raise
-        print(f"{number:3} {step}: {time.monotonic() - began:.1f} s")
+        print(f"{number:3} {step}: {time.monotonic() - began:.1f} s", flush=True)

@@ -1,8 +1,13 @@
 """What has to be right once all has settled."""
 
 import itertools
+import time
+from collections import Counter
+from math import ceil
 
-from controller.types import BuildStatus, InstanceState, VersionStatus
+from controller.rollout import is_canary
+from controller.types import InstanceState, RunStatus, VersionStatus
+from tests.acceptance.chaos.apps import SHARE
 
 
 def check(world):
@@ -36,82 +41,130 @@ def check(world):
 
 
 def check_app(world, app, routes, processes):
-    """What is wrong, and the ids of the instances that should run."""
+    """What is wrong, and the ids of the instances and one-offs that may run."""
     info = world.ask(world.client.service(app.address))
     service, wrong = info.service, []
-    wrong += check_versions(world, app, service)
-    if service.stopped != app.stopped:
-        wrong.append(f"stopped is {service.stopped}")
+    versions = world.ask(world.client.versions(app.address))
+    canary = is_canary(service, next((each for each in versions if each.number == service.target), None))
+    if canary != (app.canary is not None) and not app.canary_in_doubt:
+        wrong.append(f"v{service.target} is {'' if canary else 'no '}canary, expected {app.canary}")
+    wrong += check_versions(app, service, versions, canary)
+    wrong += check_wishes(app, service)
     if set(info.domains) != app.domains | {app.host}:
         wrong.append(f"domains are {info.domains}")
     instances = world.ask(world.client.instances(app.address))
-    ids = {each.id for each in instances}
-    counts = {
-        kind: sum(each.process_type == kind and each.state is InstanceState.RUNNING for each in instances)
-        for kind in app.scale
-    }
-    wanted = {kind: 0 if app.stopped else count for kind, count in app.scale.items()}
-    if counts != wanted or len(instances) != sum(wanted.values()):
-        wrong.append(f"{wanted} wanted, there are {[(e.id, str(e.state), e.detail) for e in instances]}")
-    if old := [
-        each.id
-        for each in instances
-        if (each.version, each.generation) != (service.current, service.current_generation)
-    ]:
-        wrong.append(f"{old} run, v{service.current} is current")
-    helpers = "HELPER" in app.versions.get(service.current, {})
+    wrong += check_instances(app, service, instances, canary)
     for each in instances:
-        count = 2 if helpers and each.process_type == "web" else 1
-        if len(pids := processes.get(each.id, ())) != count:
-            wrong.append(f"{count} processes of {each.id} are wanted, there are {pids}")
+        helpers = "HELPER" in app.versions.get(each.version, {}) and each.process_type == "web"
+        if len(pids := processes.get(each.id, ())) != 1 + helpers:
+            wrong.append(f"{1 + helpers} processes of {each.id} are wanted, there are {pids}")
     web = {(each.id, each.port) for each in instances if each.process_type == "web"}
     pool = routes.get(f"{app.name}/app")
     if pool is None or {(each.id, each.port) for each in pool.targets} != web:
         wrong.append(f"routed is {pool}, but {web} runs")
-    elif pool.domains != set(info.domains):
-        wrong.append(f"routed are {pool.domains}")
-    if any(each.status is BuildStatus.RUNNING for each in world.ask(world.client.builds(app.address))):
-        wrong.append("a build runs")
-    return wrong + check_pages(world, app, service, ids), ids
+    elif (pool.domains, pool.maintenance) != (set(info.domains), app.maintenance):
+        wrong.append(f"routed are {pool.domains}, maintenance is {pool.maintenance}")
+    if any(each.status.under_way for each in world.ask(world.client.builds(app.address))):
+        wrong.append("a build is under way")
+    late, runs = check_runs(world, app)
+    ids = {each.id for each in instances}
+    return wrong + late + check_pages(world, app, service, ids, canary), ids | runs
 
 
-def check_versions(world, app, service):
+def check_versions(app, service, versions, canary):
     wrong = []
-    versions = world.ask(world.client.versions(app.address))
     if [each.number for each in versions] != sorted(app.versions, reverse=True):
         wrong.append(f"versions are {[each.number for each in versions]}, not {sorted(app.versions)}")
     for each in versions:
         if dict(each.definition.env) != app.versions.get(each.number):
             wrong.append(f"v{each.number} has {each.definition.env}")
-        if each.status is VersionStatus.PENDING and not app.stopped:
+        waits = app.stopped or (canary and each.number == service.target)
+        if each.status is VersionStatus.PENDING and not waits:
             wrong.append(f"v{each.number} is pending")
     live = [each.number for each in versions if each.status is VersionStatus.LIVE]
     if live != [service.current]:
         wrong.append(f"live are {live}, current is {service.current}")
-    if not app.stopped:
-        goal, serves = (
-            (service.target, service.generation),
-            (service.current, service.current_generation),
-        )
-        if goal != serves:
-            wrong.append(f"wanted is {goal}, serving {serves}")
-        if app.versions.get(service.current) not in app.serving:
-            wrong.append(f"v{service.current} serves, expected {app.serving}; {service.rollout_failure}")
+    goal, serves = (service.target, service.generation), (service.current, service.current_generation)
+    if not app.stopped and (goal == serves) == canary:
+        wrong.append(f"wanted is {goal}, serving {serves}; {service.rollout_failure}")
+    if not app.stopped and app.versions.get(service.current) not in app.serving:
+        wrong.append(f"v{service.current} serves, expected {app.serving}; {service.rollout_failure}")
+    if canary and app.versions.get(service.target) != app.canary:
+        wrong.append(f"v{service.target} is a canary, expected {app.canary}")
     return wrong
 
 
-def check_pages(world, app, service, ids):
+def check_wishes(app, service):
+    """What was asked for and is not a version's."""
+    found = {
+        "stopped": service.stopped,
+        "stopped types": set(service.stopped_types),
+        "withdrawn": set(service.withdrawn),
+        "being replaced": set(service.replacing),
+        "maintenance": service.maintenance,
+        "paused": service.paused,
+    }
+    asked = {
+        "stopped": app.stopped,
+        "stopped types": app.stopped_types,
+        "withdrawn": set(app.withdrawn),
+        # What was to be replaced when it was stopped is gone, which is noted once it runs again.
+        "being replaced": found["being replaced"] if app.stopped else set(),
+        "maintenance": app.maintenance,
+        "paused": False,
+    }
+    return [f"{name}: {found[name]}, asked for {asked[name]}" for name in found if found[name] != asked[name]]
+
+
+def check_instances(app, service, instances, canary):
+    serves, goal = (service.current, service.current_generation), (service.target, service.generation)
+    wanted = Counter({(serves, kind): app.due(kind) for kind in app.scale})
+    if canary:
+        kinds = ["web"] if app.due("web") else ["worker"]
+        wanted.update({(goal, kind): ceil(app.due(kind) * SHARE / 100) for kind in kinds})
+    there = Counter(
+        ((each.version, each.generation), each.process_type)
+        for each in instances
+        if each.state is InstanceState.RUNNING
+    )
+    if +wanted != there or len(instances) != wanted.total():
+        shown = [(each.id, each.generation, str(each.state), each.detail) for each in instances]
+        return [f"{dict(+wanted)} wanted, there are {shown}"]
+    return []
+
+
+def check_runs(world, app):
+    """One-offs that did not come to the end they should, and the ids of those that may still run."""
+    known = {each.id: each for each in world.ask(world.client.runs(app.address))}
+    wrong, may_run, now = [], set(), time.monotonic()
+    for name, asked in app.runs.items():
+        run = known.get(name)
+        if run is None:
+            wrong.append(f"{name} is not known any more")
+        elif not run.status.over:
+            may_run.add(name)
+            if now > asked.due:
+                wrong.append(f"{name} is {run.status} after {now - asked.asked_at:.1f} s")
+        else:
+            if now < asked.due:
+                may_run.add(name)
+            if run.status is not RunStatus.SUCCEEDED and not asked.harmed:
+                wrong.append(f"{name} is {run.status}: {run.detail}")
+    return wrong, may_run
+
+
+def check_pages(world, app, service, ids, canary):
     wrong = []
+    serve = {service.current, service.target} if canary else {service.current}
     for host in sorted(app.domains | {app.host}):
         for (status, text), _ in world.outside.pages(host, 3).items():
             if not app.serves:
                 if status != 503:
                     wrong.append(f"{host} is answered with {status}")
                 continue
-            env = app.versions.get(service.current, {})
             value, number, run = [*text.split(" "), "", ""][:3]
-            seen = (status, value, number)
-            if seen != (200, env.get("VALUE"), str(service.current)) or run.partition("/")[2] not in ids:
+            fits = any(number == str(each) and app.versions[each]["VALUE"] == value for each in serve)
+            if status != 200 or not fits or run.partition("/")[2] not in ids:
                 wrong.append(f"{host} is answered with {status}: {text[:80]}")
     return wrong
 
