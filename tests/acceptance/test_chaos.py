@@ -10,6 +10,7 @@ there would be nothing to shrink, and a failure's own history tells more.
 """
 
 import contextlib
+import itertools
 import os
 import random
 import time
@@ -32,6 +33,7 @@ pytestmark = [pytest.mark.real, pytest.mark.acceptance, pytest.mark.timeout(SECO
 
 LOSSLESS = (
     orders.change,
+    orders.change_slowly,
     orders.change_gradually,
     orders.break_it,
     orders.try_canary,
@@ -42,6 +44,8 @@ LOSSLESS = (
     orders.stop_part,
     orders.start_part,
     orders.rescale,
+    orders.scale_up,
+    orders.scale_down,
     orders.roll_back,
     orders.change_domains,
     orders.run_once,
@@ -61,13 +65,13 @@ ORDERS = (
     orders.make_anew,
 )
 HARMLESS = (
-    *(faults.kill_server,) * 2,
+    *(faults.kill_server,) * 4,
     faults.kill_server_as_it_starts,
     faults.kill_server_while_it_is_asked,
     faults.freeze_server,
 )
 """Faults that cost the apps nothing."""
-OF_ETCD = (*(faults.take_etcd_away,) * 3, faults.freeze_etcd)
+OF_ETCD = (*(faults.take_etcd_away,) * 2, faults.freeze_etcd) * 2
 """Neither do these, where there is one."""
 HARMFUL = (
     faults.kill_server_and_more,
@@ -95,7 +99,7 @@ class Step:
             (chance.choice(ORDERS), chance.choice(APPS), chance.choice([0, 0, 0.05, 0.2, 0.6]))
             for _ in range(chance.choice([0, 1, 1, 1, 2, 3, 4]))
         ]
-        known = (*HARMLESS, *HARMFUL, *(OF_ETCD * 2 if etcd else ()))
+        known = (*HARMLESS, *HARMFUL, *(OF_ETCD if etcd else ()))
         some = not asked or chance.random() < 0.5
         return cls(asked, chance.choices(known, k=chance.choice([1, 1, 2])) if some else [])
 
@@ -131,6 +135,17 @@ class Step:
                 app.canary_in_doubt = app.canary is not None
         for fault in self.faults:
             fault(world)
+
+
+OPENING = (
+    Step(
+        [(orders.change_slowly, "alpha", 0), (orders.scale_up, "beta", 0), (orders.run_once, "gamma", 0)], []
+    ),
+    Step([(orders.roll_back, "alpha", 0), (orders.restart, "beta", 0), (orders.try_canary, "gamma", 0)], []),
+    Step([(orders.break_it, "alpha", 0), (orders.change_gradually, "beta", 0)], [faults.kill_server]),
+    Step([(orders.scale_down, "beta", 0), (orders.promote, "gamma", 0)], []),
+)
+"""What every run begins with, so that none passes by having been asked for little."""
 
 
 def settle(world, step):
@@ -198,10 +213,11 @@ def world(request):
 def test_whatever_is_asked_and_killed_it_ends_up_right(world):
     print(f"MOOR_CHAOS_SEED={SEED} MOOR_CHAOS_SECONDS={SECONDS:g}")
     end = time.monotonic() + SECONDS
-    number = 0
-    while time.monotonic() < end:
-        number += 1
-        step = Step.draw(world.chance, etcd=world.etcd is not None)
+    for number in itertools.count(1):
+        if number > len(OPENING) and time.monotonic() > end:
+            break
+        drawn = Step.draw(world.chance, etcd=world.etcd is not None)
+        step = OPENING[number - 1] if number <= len(OPENING) else drawn
         began = time.monotonic()
         try:
             perform(world, step)

@@ -37,6 +37,11 @@ def change(world, app, rollout=None):
     define(world, app, health=health, rollout=rollout, predeploy=predeploy, **world.chance.choice(KINDS))
 
 
+def change_slowly(world, app):
+    """To a version that takes a while to come up."""
+    define(world, app, BOOT="1")
+
+
 def change_gradually(world, app):
     """The same, some instances at a time."""
     change(world, app, world.chance.choice(GRADUAL))
@@ -134,6 +139,20 @@ def rescale(world, app):
     wanted.pop(world.chance.choice(["web", "worker", "none"]), None)
     if app.unproven:
         wanted["web"] = max(1, wanted.get("web", 1))
+    _scale(world, app, wanted)
+
+
+def scale_up(world, app):
+    """To more than one of everything."""
+    _scale(world, app, {"web": 3, "worker": 2})
+
+
+def scale_down(world, app):
+    """To as few as can serve."""
+    _scale(world, app, {"web": 1, "worker": 0})
+
+
+def _scale(world, app, wanted):
     touched = {kind for kind, count in wanted.items() if count != app.scale[kind]}
     app.withdrawn = {name: kind for name, kind in app.withdrawn.items() if kind not in touched}
     app.scale |= wanted
