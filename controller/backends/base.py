@@ -4,7 +4,7 @@ Every call is idempotent. What a backend is told about an instance it gives back
 after the controller was killed and started again, so that instances are adopted by their labels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -100,6 +100,60 @@ class SupportsLimits(Protocol):
 
     def limits(self) -> Mapping[str, str]:
         """Each limit (cpu, memory, pids, nofile) to how it is kept, in words, as of the last look."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terminal:
+    """The terminal at the other end."""
+
+    columns: int = 80
+    rows: int = 24
+    kind: str = "xterm"
+    """Its TERM."""
+
+
+class Attached(Protocol):
+    """A command that somebody is attached to. Everything that it began ends with it, and it with `end`."""
+
+    def output(self) -> AsyncGenerator[tuple[int, bytes], None]:
+        """What it prints: 1 and 2 for its output and its errors (with a terminal always 1), until both have ended.
+
+        It waits while nobody takes any. To be called once.
+        """
+
+    async def write(self, data: bytes) -> None:
+        """To its standard input; returns once there is room for more. What comes after its end is dropped."""
+
+    async def close_input(self) -> None:
+        """The end of its standard input; with a terminal, as if Ctrl-D was typed."""
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Of its terminal; nothing without one."""
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to its process group."""
+
+    async def wait(self) -> tuple[int | None, str]:
+        """Its exit code (as a shell tells it; None: not known) once it has ended by itself, and that in words."""
+
+    async def end(self, *, grace: float = 3.0) -> None:
+        """SIGHUP and SIGTERM to all of it, SIGKILL after `grace` seconds. Returns when nothing of it is left."""
+
+
+@runtime_checkable
+class SupportsRun(Protocol):
+    """Runs commands that somebody is attached to. Raises BackendError."""
+
+    async def run(self, spec: InstanceSpec, *, terminal: Terminal | None) -> Attached:
+        """Run this, which is not observed as an instance, and ends with the controller."""
+
+    async def enter(
+        self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
+    ) -> Attached:
+        """Run a command beside an instance: in its folder, with its environment (and `env` over it) and user.
+
+        It ends with the instance.
+        """
 
 
 @runtime_checkable

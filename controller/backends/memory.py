@@ -5,11 +5,12 @@ answer, crash, be out of reach) can be switched on, so that a loop can be tried 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from controller.backends.base import BackendError, InstanceSpec, Observation
+from controller.backends.base import BackendError, InstanceSpec, Observation, Terminal
+from controller.backends.echo import Echo
 from controller.backends.keeper.endurance import Endurance
 from controller.backends.labels import process_name, to_instance, to_labels
 from controller.logs.query import LogQuery, LogStream
@@ -105,7 +106,7 @@ class _Printed:
 
 
 class MemoryBackend:
-    """Implements Backend, SupportsLogs and SupportsShutdown."""
+    """Implements Backend, SupportsLogs, SupportsRun and SupportsShutdown."""
 
     def __init__(
         self,
@@ -149,6 +150,22 @@ class MemoryBackend:
             self.world.history.append(("stop", instance))
             self.world.moving.discard(instance)
             self.world.changes.note(instance)
+
+    async def run(self, spec: InstanceSpec, *, terminal: Terminal | None) -> Echo:
+        self._check_reachable()
+        behaviour = self._behaviour(spec)
+        if behaviour.refused:
+            raise BackendError(behaviour.refused)
+        self.world.history.append(("run", spec.id))
+        return Echo(behaviour.exits or 0, terminal)
+
+    async def enter(
+        self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
+    ) -> Echo:
+        self._check_reachable()
+        if instance not in self.world.instances:
+            raise BackendError(f"{instance} does not run now.", retryable=False)
+        return Echo(0, terminal)
 
     async def close(self) -> None:
         """Nothing to let go of."""

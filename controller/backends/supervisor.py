@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from controller.backends.base import BackendError, InstanceSpec, Observation
+from controller.backends.attached import AttachedProcess
+from controller.backends.base import BackendError, InstanceSpec, Observation, Terminal
 from controller.backends.keeper.client import KeeperClient
 from controller.backends.labels import to_instance, to_labels
 from controller.backends.logs import instance_logs
@@ -32,7 +33,7 @@ LONGEST_VALUE = 128 * 1024 - 1
 
 
 class SupervisorBackend:
-    """Implements Backend, SupportsLogs, SupportsLimits and SupportsShutdown."""
+    """Implements Backend, SupportsLogs, SupportsLimits, SupportsRun and SupportsShutdown."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class SupervisorBackend:
     ) -> None:
         """`groups` False: limits are kept without the kernel's control groups, as far as that goes."""
         self._keeper = KeeperClient(folder, groups=groups)
+        self._folder = folder
         self._logs = logs
         self._prepare = prepare
         self._address = address
@@ -79,6 +81,37 @@ class SupervisorBackend:
                     pause = min(0.2, pause * 1.5)
         except TimeoutError as error:
             raise BackendError(f"{instance} does not end, not even by SIGKILL.") from error
+
+    async def run(self, spec: InstanceSpec, *, terminal: Terminal | None) -> AttachedProcess:
+        check_runnable(spec)
+        folder = await self._prepare(spec)
+        await self._keeper.observe()  # it makes the folders that a command needs too
+        request = self._request(spec, folder) | {"limits": asdict(spec.limits)}
+        return await self._attach(request, None, terminal)
+
+    async def enter(
+        self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
+    ) -> AttachedProcess:
+        inside = {each["id"]: each["state"] for each in await self._keeper.observe()}
+        if inside.get(instance) not in ("running", "starting"):
+            raise BackendError(f"{instance} does not run now.", retryable=False)
+        request: dict[str, Any] = {
+            "id": instance,
+            "labels": {},
+            "command": command,
+            "folder": "",
+            "env": dict(env),
+        }
+        request |= {"uid": None, "log": "", "address": None, "ports": [0, 0]}
+        return await self._attach(request, instance, terminal)
+
+    async def _attach(
+        self, request: dict[str, Any], inside: str | None, terminal: Terminal | None
+    ) -> AttachedProcess:
+        if terminal is not None:
+            request = request | {"env": {**request["env"], "TERM": terminal.kind}}
+        order = {"folder": str(self._folder.absolute()), "request": request, "inside": inside}
+        return await AttachedProcess.start(order, terminal=terminal)
 
     async def close(self) -> None:
         """Nothing to let go of: each call has a connection of its own."""

@@ -4,7 +4,7 @@ import os
 import pwd
 import resource
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,6 +38,18 @@ def become_app(request: Request, files: Files, *, port: int | None, marker: str,
     me = read_process(os.getpid())
     assert me is not None
     write_whole(files.process, f"{boot_id()} {me.pid} {me.started}\n", durable=False)
+    turn_into_app(request, files, port=port, marker=marker)
+
+
+def turn_into_app(
+    request: Request,
+    files: Files,
+    *,
+    port: int | None,
+    marker: str,
+    before_exec: Callable[[], None] = lambda: None,
+) -> NoReturn:
+    """From our rights to the app's, and to the app. `before_exec` is called with the app's rights."""
     files.temporary.mkdir(mode=0o700, exist_ok=True)
     set_limits(request.limits.get("nofile"))
     os.umask(0o022)
@@ -48,6 +60,7 @@ def become_app(request: Request, files: Files, *, port: int | None, marker: str,
         os.setgroups([])
         os.setgid(request.uid)
         os.setuid(request.uid)
+    before_exec()
     os.chdir(request.folder)
     os.execve(program, arguments, env)  # noqa: S606 - a list on purpose
 

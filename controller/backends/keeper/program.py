@@ -24,6 +24,7 @@ from supervisor.states import ProcessStates  # type: ignore[import-untyped]
 
 from controller.backends.keeper.child import RESTORED_SIGNALS, become_app, join, shell_command
 from controller.backends.keeper.endurance import Endurance
+from controller.backends.keeper.exits import describe_exit, exit_code
 from controller.backends.keeper.limits import LimitKeeper, Watch
 from controller.backends.keeper.output import Output
 from controller.backends.keeper.processes import CensusTaker, Family, living, send
@@ -334,20 +335,3 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         self.config.files.forget()
         self.state = ProcessStates.STOPPED
         self.config.keeping.supervisord.remove_process_group(self.config.name)
-
-
-def exit_code(status: int) -> int:
-    """A wait status as a shell tells it: 128 and more for a signal."""
-    code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code
-
-
-def describe_exit(status: int) -> str:
-    """A wait status in words."""
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"exited with status {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller.backends.keeper.child import default_environment, shell_command
-from controller.backends.keeper.program import describe_exit
+from controller.backends.keeper.exits import describe_exit
 from controller.backends.keeper.request import Files, Request
 
 REQUEST = Request(
