@@ -14,6 +14,7 @@ from cli.folder import Folder
 from cli.output import Output
 
 if TYPE_CHECKING:
+    from cli.console import Console
     from controller.client import Client
 
 T = TypeVar("T")
@@ -55,6 +56,14 @@ class CommandFailed(Exception):
         self.hint = hint
 
 
+class Ended(Exception):
+    """The command is over, with this exit status; all there was to say was said."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
 @dataclass
 class Context:
     output: Output
@@ -67,6 +76,8 @@ class Context:
     """Empty over SSH."""
     user: str = ""
     """Who asks, over SSH."""
+    open_console: "Callable[[], Console] | None" = None
+    """For what passes as it is; None where nobody is there to be attached."""
 
     app: str | None = None
     """As named before the verb."""

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.exceptions import Exit
 
-from cli.context import CommandFailed, Context
+from cli.context import CommandFailed, Context, Ended
 from cli.grammar import Command, app_option, help_option, shared_options
 from cli.verbs import ALIASES, SECTIONS, VERBS
 from controller.errors import InternalFault, InvalidInput, MooringError, Unauthenticated
@@ -149,6 +149,8 @@ async def finish(outcome: int | Coroutine[Any, Any, None], context: Context) -> 
             status = 0
             await outcome
             await context.output.drain()
+        except Ended as end:
+            status = end.status
         except Exception as error:
             status = report(error, context)
         finally:

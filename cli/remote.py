@@ -6,22 +6,26 @@ loop; cancelling the call (the terminal closed) ends the command.
 
 import asyncio
 import codecs
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cli.console import Resized, Signalled
 from cli.context import Context
 from cli.main import INTERRUPTED_STATUS, load, run_words
 from cli.output import Output
 from cli.verbs import VERBS
 from controller.errors import InvalidInput
+from controller.window import PIECE
 
 if TYPE_CHECKING:
     from controller.client import Client
 
 MAX_INPUT = 1024 * 1024
 MAX_LINES = 1000
-"""Bytes that a command reads from a session, and lines that wait to be read: keys and answers are small."""
+QUEUED = 4
+"""Bytes that a command reads from a session, and lines that wait to be read: keys and answers are small. And
+pieces of keys that wait for whoever takes them as they are."""
 
 # A server runs for months: commands loaded late could be those of a newer version on the disk.
 for _name in VERBS:
@@ -31,9 +35,16 @@ _INTERRUPT, _END, _ERASE, _KILL_LINE = "\x03", "\x04", "\x08\x7f", "\x15"
 
 
 class Reader(Protocol):
-    """A session's input; an empty answer is its end."""
+    """A session's input; an empty answer is its end. Where nobody wants to be told a signal, it reads as Ctrl-C."""
 
     async def read(self, n: int = -1, /) -> bytes: ...
+    def tell(
+        self,
+        *,
+        resized: Callable[[int, int], None] | None,
+        signalled: Callable[[str], None] | None,
+    ) -> None:
+        """Call these when the client's terminal has another size, and when it sends a signal."""
 
 
 class Writer(Protocol):
@@ -102,6 +113,20 @@ class TerminalInput:
         self._asking = False
         self._hidden = False
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._ahead = b""
+        """What was typed before somebody wanted it as it came."""
+        self._claimed: asyncio.Queue[bytes] | None = None
+        self._over = False
+
+    async def some(self) -> bytes:
+        """Keys as they are typed; nothing at the end. From the first call on they mean nothing to us."""
+        if self._claimed is None:
+            self._claimed = asyncio.Queue(QUEUED)
+            if self._over:
+                self._claimed.put_nowait(b"")
+            if self._ahead:
+                return self._ahead
+        return await self._claimed.get()
 
     async def line(self, *, hidden: bool = False) -> str:
         self._asking, self._hidden = True, hidden
@@ -119,13 +144,20 @@ class TerminalInput:
     async def listen(self) -> None:
         """Take keys until Ctrl-C; at the end of input wait for ever, as the command may go on."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        while keys := await self._reader.read(1024):
+        while keys := await self._reader.read(PIECE):
+            if self._claimed is not None:
+                await self._claimed.put(keys)
+                continue
+            self._ahead = (self._ahead + keys)[:PIECE]
             for key in decoder.decode(keys):
                 if key == _INTERRUPT:
                     self._show("^C\n")
                     return
                 self._take(key)
+        self._over = True
         self._lines.put_nowait(None)
+        if self._claimed is not None:
+            await self._claimed.put(b"")
         await asyncio.Event().wait()
 
     def _take(self, key: str) -> None:
@@ -154,6 +186,42 @@ class TerminalInput:
             self._echo.write(text)
 
 
+class SshConsole:
+    """Implements Console for a session."""
+
+    def __init__(
+        self,
+        keys: TerminalInput | None,
+        reader: Reader,
+        out: Writer,
+        err: Writer,
+        *,
+        size: tuple[int, int] | None,
+        kind: str,
+    ) -> None:
+        self.size = size
+        self.kind = kind
+        self._keys = keys
+        self._reader = reader
+        self._writers = {1: out, 2: err}
+
+    async def read(self) -> bytes:
+        return await (self._reader.read(PIECE) if self._keys is None else self._keys.some())
+
+    async def write(self, stream: int, data: bytes) -> None:
+        self._writers[stream].write(data)
+        await self._writers[stream].drain()
+
+    @contextmanager
+    def attached(self, *, raw: bool, resized: Resized, signalled: Signalled) -> Iterator[None]:
+        # A terminal at the other end is in raw mode already.
+        self._reader.tell(resized=resized, signalled=signalled)
+        try:
+            yield
+        finally:
+            self._reader.tell(resized=None, signalled=None)
+
+
 async def run_over_ssh(
     argv: Sequence[str],
     *,
@@ -163,8 +231,10 @@ async def run_over_ssh(
     stdout: Writer,
     stderr: Writer,
     size: tuple[int, int] | None,
+    terminal_kind: str = "",
 ) -> int:
     """Run one admin command; its exit status. `size`: columns and rows of the client's terminal, if it has one.
+    `terminal_kind`: its TERM.
 
     `connect` opens a client that asks on behalf of `user`; it is closed at the end.
     """
@@ -175,6 +245,9 @@ async def run_over_ssh(
     context = Context(
         output=Output(out, err, terminal=terminal, width=width),
         input=keys or ChannelInput(stdin),
+        open_console=lambda: SshConsole(
+            keys, stdin, stdout, stderr, size=size, kind=terminal_kind or "xterm"
+        ),
         connect=lambda _: connect(),
         user=user,
     )

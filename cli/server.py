@@ -236,6 +236,7 @@ async def _running(
         stack.push_async_callback(operations.close)
         token = await operations.credentials.bootstrap(folders.local_token)
         await operations.builds.abandon()
+        await operations.attaching.sweep()
         await _collect_slugs(slugs, state)
         await operations.removal.sweep(await asyncio.to_thread(_found_files, folders))
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
@@ -256,6 +257,7 @@ async def _running(
                 stdout=request.stdout,
                 stderr=request.stderr,
                 size=request.terminal,
+                terminal_kind=request.terminal_kind,
             )
 
         ssh = GitReceive(
@@ -359,6 +361,7 @@ async def _serving_api(app: ASGIApp, listening: socket.socket) -> AsyncIterator[
         ws_max_size=1024**2,
         ws_ping_interval=20,
         ws_ping_timeout=20,
+        ws_per_message_deflate=False,  # what passes is mostly small, and now and then compressed already
     )
     server = _Uvicorn(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="api")

@@ -12,6 +12,7 @@ from cli.folder import Folder
 from cli.output import Output
 
 if TYPE_CHECKING:
+    from cli.console import Console
     from controller.client import Client
 
 
@@ -56,6 +57,13 @@ class StandardInput:
         text, self._kept = self._kept, b""
         return text.decode("utf-8", "replace")
 
+    async def some(self) -> bytes:
+        """What is there, as it came; nothing at the end."""
+        if not self._kept:
+            return await self._more()
+        found, self._kept = self._kept, b""
+        return found
+
     async def _more(self) -> bytes:
         import asyncio
 
@@ -86,6 +94,13 @@ def _no_echo(descriptor: int) -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
+def local_console(keys: StandardInput) -> "Console":
+    """Loaded for the few commands that need it."""
+    from cli.console import LocalConsole
+
+    return LocalConsole(keys)
+
+
 def local_context() -> Context:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
@@ -94,9 +109,11 @@ def local_context() -> Context:
     output = Output(
         Stream(sys.stdout), Stream(sys.stderr), terminal=terminal, raw=not terminal, width=_width(terminal)
     )
+    keys = StandardInput()
     return Context(
         output=output,
-        input=StandardInput(),
+        input=keys,
+        open_console=lambda: local_console(keys),
         connect=connect,
         folder=Folder(Path(), os.environ),
         environ=os.environ,

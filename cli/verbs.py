@@ -70,6 +70,8 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("logs", "logs:logs", "Print what the app, its builds, the router and the server say."),
     ),
     "One-off commands": (
+        Verb("run", "runs:run", "Run a command in an app's code and environment."),
+        Verb("enter", "runs:enter", "Get a shell, or run a command, inside a running process.", ("ps:exec",)),
         Verb("run:detached", "runs:detached", "Run a command once, on its own."),
         Verb("run:list", "runs:list_", "List an app's one-offs, newest first."),
         Verb("run:logs", "runs:logs", "Print what a detached run prints."),

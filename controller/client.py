@@ -6,10 +6,10 @@ Unavailable when the server can't be reached. Addresses are `controller.names.Ad
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -48,6 +48,9 @@ from controller.views import (
     VersionDiff,
 )
 
+if TYPE_CHECKING:
+    from controller.attachment import Attachment
+
 __all__ = ["Change", "Client", "RolloutStep", "ServiceInfo", "Status"]
 
 CONNECT_TIMEOUT = 5.0
@@ -77,6 +80,7 @@ class Client:
         self._timeout = timeout
         if not token.isascii() or not token.isprintable():
             raise InvalidInput("token", "The token has characters that no token has: copy it once more.")
+        self._token = token
         secure = self._base_url.startswith("https:")
         self._http = httpx.AsyncClient(
             base_url=self._base_url,
@@ -410,6 +414,35 @@ class Client:
         """One word is a shell line as it is, several are a program and its arguments. `ttl` in seconds."""
         body = {"command": list(command), "env": env or {}, "ttl": ttl, "type": process_type}
         return await self._send(Run, "POST", f"{_service(address)}/runs", body)
+
+    def attach(
+        self,
+        address: Address,
+        command: Sequence[str],
+        *,
+        terminal: tuple[int, int, str] | None,
+        enter: str | None = None,
+        env: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        process_type: str = "",
+    ) -> "AbstractAsyncContextManager[Attachment]":
+        """A one-off that runs for as long as the block lasts, with whoever called attached to it.
+
+        `terminal`: columns, rows and its TERM; None: none. `enter`: a process (web.1) or instance to be in, ""
+        for any; None: a fresh process.
+        """
+        from controller.attachment import attached  # few commands need it
+
+        screen = None if terminal is None else dict(zip(("columns", "rows", "kind"), terminal, strict=True))
+        order = {
+            "command": list(command),
+            "env": env or {},
+            "ttl": ttl,
+            "type": process_type,
+            "terminal": screen,
+            "enter": enter,
+        }
+        return attached(self._base_url, f"{_service(address)}/attach", token=self._token, order=order)
 
     async def runs(self, address: Address) -> Sequence[Run]:
         """Newest first, the last that have ended too."""

@@ -53,7 +53,9 @@ def ended(
 
 
 def _end_text(run: Run) -> str:
-    words = f"{title(run)} {run.status}" + (f": {run.detail}" if run.detail else "")
+    words = f"{title(run)} {run.status}"
+    if run.detail and run.status is not RunStatus.SUCCEEDED:
+        words += f": {run.detail}"
     if run.kind is RunKind.POSTDEPLOY and run.status is not RunStatus.SUCCEEDED:
         return f"Warning: {words}. v{run.version} is live all the same"
     return words[0].upper() + words[1:] if run.kind in OF_VERSIONS else words

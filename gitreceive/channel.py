@@ -1,5 +1,6 @@
 """The two directions of an SSH channel, without the surprises that asyncssh puts into them."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import asyncssh
@@ -16,6 +17,17 @@ class ChannelReader:
     def __init__(self, reader: asyncssh.SSHReader[bytes]) -> None:
         self._reader = reader
         self._left = memoryview(b"")
+        self._resized: Callable[[int, int], None] | None = None
+        self._signalled: Callable[[str], None] | None = None
+
+    def tell(
+        self,
+        *,
+        resized: Callable[[int, int], None] | None,
+        signalled: Callable[[str], None] | None,
+    ) -> None:
+        """Call these from `read`, where the window and signals come to light. None: as if nobody cared."""
+        self._resized, self._signalled = resized, signalled
 
     async def read(self, n: int = -1, /) -> bytes:
         """At most `n` bytes, all of them for -1; nothing at the end. A signal or break reads as Ctrl-C."""
@@ -33,9 +45,14 @@ class ChannelReader:
         while True:
             try:
                 return await self._reader.read(ALL_THERE_IS)
-            except asyncssh.TerminalSizeChanged:
-                continue
-            except (asyncssh.BreakReceived, asyncssh.SignalReceived):
+            except asyncssh.TerminalSizeChanged as change:
+                if self._resized is not None:
+                    self._resized(change.width, change.height)
+            except asyncssh.SignalReceived as received:
+                if self._signalled is None:
+                    return INTERRUPT
+                self._signalled(received.signal)
+            except asyncssh.BreakReceived:
                 return INTERRUPT
             except (OSError, asyncssh.Error):
                 return b""  # the connection is lost

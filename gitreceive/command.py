@@ -1,7 +1,7 @@
 """What a client asks for on its exec line: a push, a fetch, an admin command, or nothing (help)."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -14,6 +14,18 @@ class ByteReader(Protocol):
     """Input of an admin command; reading at the end gives nothing."""
 
     async def read(self, n: int = -1, /) -> bytes: ...
+
+
+class SessionReader(ByteReader, Protocol):
+    """The same of a session that may have a terminal."""
+
+    def tell(
+        self,
+        *,
+        resized: Callable[[int, int], None] | None,
+        signalled: Callable[[str], None] | None,
+    ) -> None:
+        """Call these when the client's terminal has another size, and when it sends a signal (its name)."""
 
 
 class ByteWriter(Protocol):
@@ -32,11 +44,13 @@ class CommandRequest:
     user: str
     fingerprint: str
     """Of the key that the user came with."""
-    stdin: ByteReader
+    stdin: SessionReader
     stdout: ByteWriter
     stderr: ByteWriter
     terminal: tuple[int, int] | None = None
     """Columns and rows of the client's terminal; None when it asked for none."""
+    terminal_kind: str = ""
+    """Its TERM."""
 
 
 class GitService(StrEnum):

@@ -160,6 +160,7 @@ class Session:
                 stdout=self._stdout,
                 stderr=self._stderr,
                 terminal=(columns or 80, rows or 24) if process.term_type else None,
+                terminal_kind=process.term_type or "",
             )
         )
 

@@ -1,10 +1,12 @@
 """One-offs: commands that run once, in an app's code and environment."""
 
 from datetime import timedelta
+from typing import Any
 
 import click
 
-from cli.context import Context, opened
+from cli.console import put_through
+from cli.context import CommandFailed, Context, Ended, opened
 from cli.durations import Duration
 from cli.grammar import app_command
 from cli.output import timestamp
@@ -30,6 +32,71 @@ ttl_option = click.option(
     metavar="TIME",
     help="End it after this time, such as 90m; else the server's limit.",
 )
+
+
+no_tty_option = click.option(
+    "--no-tty", is_flag=True, help="Without a terminal: output and errors stay apart."
+)
+
+
+@app_command(
+    example="moor run -a foo bash\nmoor run -a foo --no-tty -e DEBUG=1 'cat >copy'", takes_command=True
+)
+@type_option
+@env_option
+@ttl_option
+@no_tty_option
+@command_words
+async def run(
+    context: Context,
+    *,
+    address: Address,
+    words: tuple[str, ...],
+    process_type: str,
+    pairs: tuple[str, ...],
+    ttl: timedelta | None,
+    no_tty: bool,
+) -> None:
+    """In a fresh process beside the app's own, which ends, with all that it began, when you go. One word is a
+    shell line as it is, several are a program and its arguments; a process type's name stands for its
+    command. Options stand before the command. With a terminal at both ends (over SSH: ssh -t) it gets one. Its
+    exit status becomes this one's."""
+    await _attach(
+        context,
+        address,
+        words,
+        no_tty=no_tty,
+        env=read_pairs(pairs),
+        ttl=None if ttl is None else ttl.total_seconds(),
+        process_type=process_type,
+    )
+
+
+@app_command(example="moor enter -a foo\nmoor enter -a foo web.1 ls -l", takes_command=True)
+@no_tty_option
+@click.argument("process", required=False)
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+async def enter(
+    context: Context, *, address: Address, process: str | None, words: tuple[str, ...], no_tty: bool
+) -> None:
+    """PROCESS is one of those that `ps` shows (web.1); without it, any. Without COMMAND: a shell. It has the
+    process's folder, environment and user, and ends with it."""
+    await _attach(context, address, words, no_tty=no_tty, enter=process or "")
+
+
+async def _attach(
+    context: Context, address: Address, words: tuple[str, ...], *, no_tty: bool, **wanted: Any
+) -> None:
+    if context.open_console is None:
+        raise CommandFailed("Nobody is here to be attached to it: use run:detached.")
+    console = context.open_console()
+    size = None if no_tty else console.size
+    terminal = None if size is None else (*size, console.kind)
+    async with context.client.attach(address, words, terminal=terminal, **wanted) as attachment:
+        await put_through(console, attachment, terminal=terminal is not None)
+    if not attachment.detail.startswith(("exited", "killed by")):
+        context.output.note(f"{attachment.run.process} of {address}: {attachment.detail}.")
+    raise Ended(1 if attachment.exit_code is None else attachment.exit_code)
 
 
 @app_command(example="moor run:detached -a foo python manage.py reindex", takes_command=True)

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from controller.api import (
+    attach,
     builds,
     deployments,
     deploys,
@@ -72,6 +73,7 @@ def create_app(
         builds.routes(operations.builds),
         deploys.routes(operations.deploys),
         runs.routes(operations.runs, keep_alive=keep_alive),
+        attach.routes(operations.attaching),
         users.routes(operations.users),
         keys.routes(operations.keys),
         tokens.routes(operations.credentials),

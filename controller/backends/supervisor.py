@@ -92,7 +92,7 @@ class SupervisorBackend:
     async def enter(
         self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
     ) -> AttachedProcess:
-        inside = {each["id"]: each["state"] for each in await self._keeper.observe()}
+        inside = {each["id"]: each["state"] for each in (await self._keeper.observe())["instances"]}
         if inside.get(instance) not in ("running", "starting"):
             raise BackendError(f"{instance} does not run now.", retryable=False)
         request: dict[str, Any] = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from controller.config import Settings
+from controller.operations.attaching import AttachOperations
 from controller.operations.builds import BuildOperations
 from controller.operations.credentials import CredentialOperations, Sessions
 from controller.operations.deployments import DeploymentOperations
@@ -50,6 +51,7 @@ class Operations:
     builds: BuildOperations
     deploys: DeployOperations
     runs: RunOperations
+    attaching: AttachOperations
     users: UserOperations
     keys: KeyOperations
     credentials: CredentialOperations
@@ -94,6 +96,7 @@ def make_operations(
     removal = Removal(state, runtime, clean)
     credentials = CredentialOperations(state, sessions, clock=clock)
     rollouts = RolloutOperations(state, runtime, renew=credentials.renew, clock=clock)
+    runs = RunOperations(state, runtime, renew=credentials.renew, default_ttl=settings.run_ttl, clock=clock)
     return Operations(
         server=ServerOperations(runtime, doorplate, domain=settings.domain),
         deployments=DeploymentOperations(state, removal, clock=clock),
@@ -124,8 +127,9 @@ def make_operations(
         rollouts=rollouts,
         builds=builds,
         deploys=DeployOperations(state, runtime, builds, rollouts),
-        runs=RunOperations(
-            state, runtime, renew=credentials.renew, default_ttl=settings.run_ttl, clock=clock
+        runs=runs,
+        attaching=AttachOperations(
+            state, runtime, runs, limits=settings.limits, renew=credentials.renew, clock=clock
         ),
         users=UserOperations(state, clock=clock),
         keys=KeyOperations(state, clock=clock),

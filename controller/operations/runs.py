@@ -20,7 +20,7 @@ from controller.operations.text import is_passable
 from controller.run_record import begun
 from controller.runs import command_line, next_number
 from controller.state import EventDraft, Put, State, put
-from controller.types import LogLine, Right, Run, RunKind, RunStatus, Service, Version
+from controller.types import Instance, LogLine, Right, Run, RunKind, RunStatus, Service, Version
 
 MAX_OPEN = 50
 """One-offs of one service that may be under way at once."""
@@ -74,7 +74,7 @@ class RunOperations:
         made: list[Run] = []
 
         def decide() -> Iterator[Put | EventDraft]:
-            run = self._new_run(asker, address, order, RunKind.RUN)
+            run = self.new_run(asker, address, order, RunKind.RUN)
             made[:] = [run]
             yield put(run)
             yield begun(run)
@@ -126,12 +126,22 @@ class RunOperations:
         found = run_output(self._state, backend, run, lines=lines, follow=follow)
         return while_allowed(found, lambda: self._renew(asker).require(run.deployment, Right.VIEW))
 
-    def _new_run(
-        self, asker: Actor, address: Address, order: Order, kind: RunKind, *, attached: bool = False
+    def new_run(
+        self,
+        asker: Actor,
+        address: Address,
+        order: Order,
+        kind: RunKind,
+        *,
+        attached: bool = False,
+        instance: Instance | None = None,
     ) -> Run:
-        """The record of a run that may begin now. Raises NotFound, Forbidden, InvalidInput, Refused."""
+        """The record of a run that may begin now, of the wanted version or of that instance's.
+
+        No door's. Raises NotFound, Forbidden, InvalidInput, Refused.
+        """
         service = get_service(self._state, asker, address, Right.OPERATE)
-        version = self._runnable(service)
+        version = self._runnable(service, instance)
         known = self._state.runs(service.deployment, service.name)
         if sum(not each.status.over for each in known) >= MAX_OPEN:
             raise Refused(
@@ -161,8 +171,11 @@ class RunOperations:
             created_at=self._clock(),
         )
 
-    def _runnable(self, service: Service) -> Version:
-        version = find_wanted(self._state, service)
+    def _runnable(self, service: Service, instance: Instance | None) -> Version:
+        if instance is not None:
+            version = self._state.version(service.deployment, service.name, instance.version)
+        else:
+            version = find_wanted(self._state, service)
         if version is None or version.artifact is None:
             raise Refused(
                 f"{address_of(service)} has no version to run something in yet: push some code first."

@@ -196,8 +196,6 @@ class Actor:
                 yield from self._set_status(service, service.current, VersionStatus.SUPERSEDED)
             restarted = service.current == action.version
             version = self._state.version(*action.key, action.version)
-            if version is not None and not restarted:
-                yield from self._runs.promoted(service, version)
             yield EventDraft(
                 kind="service.restarted" if restarted else "version.live",
                 deployment=service.deployment,
@@ -205,6 +203,8 @@ class Actor:
                 text=f"Restarted v{action.version}" if restarted else f"v{action.version} is live",
                 data={"version": action.version, "reason": action.reason},
             )
+            if version is not None and not restarted:
+                yield from self._runs.promoted(version)
 
         await self._state.transact(decide)
 

@@ -11,7 +11,7 @@ from controller.reconcile.desired import Key
 from controller.run_record import begun, ended
 from controller.runs import run_of_version
 from controller.state import EventDraft, Put, State, put
-from controller.types import Run, RunKind, RunStatus, Service, Version
+from controller.types import Run, RunKind, RunStatus, Version
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class RunActor:
             lambda: ended(self._state, name, status, detail, exit_code=exit_code, now=datetime.now(UTC))
         )
 
-    def promoted(self, service: Service, version: Version) -> Iterator[Put | EventDraft]:
+    def promoted(self, version: Version) -> Iterator[Put | EventDraft]:
         """What is written when a version becomes live: its postdeploy command is to run, once."""
         command = version.definition.postdeploy
         if not command:

@@ -84,7 +84,7 @@ CASES = {
     "secrets:rotate": ["secrets:rotate"],
     "help": ["help", "ps:scale"],
 }
-OTHER = {"version"}
+OTHER = {"version", "run", "enter"}
 LOCAL = {"server", "server:stop", "store:copy", "login", "remote:add", "completion", "completion:words"}
 
 

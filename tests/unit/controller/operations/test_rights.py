@@ -1,11 +1,15 @@
 """Every operation on a deployment, asked by everybody."""
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
+from controller.backends.base import Terminal
+from controller.backends.echo import Echo
+from controller.backends.memory import MemoryBackend
 from controller.difference import HIDDEN
 from controller.errors import Forbidden, NotFound
 from controller.logs.query import LogQuery
@@ -15,7 +19,7 @@ from controller.operations.journal import Wanted
 from controller.operations.operations import Operations
 from controller.operations.runs import Order
 from controller.state import put
-from controller.types import BuildStatus, Deployment, LogLine, LogSource, Right, User
+from controller.types import BuildStatus, Deployment, LogLine, LogSource, Right, RunKind, User
 from tests.factories import instance, log_line, slug
 from tests.unit.controller.world import ADMIN, FOO, World
 
@@ -88,6 +92,18 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "runs.get": (Right.VIEW, lambda ops, who, _: ops.runs.get(who, FOO, "run.1")),
     "runs.logs": (Right.VIEW, lambda ops, who, _: ops.runs.logs(who, FOO, "run.1")),
     "runs.detach": (Right.OPERATE, lambda ops, who, _: ops.runs.detach(who, FOO, Order(command=["x"]))),
+    "runs.new_run": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.runs.new_run(who, FOO, Order(command=["x"]), RunKind.RUN),
+    ),
+    "attaching.run": (
+        Right.OPERATE,
+        lambda ops, who, _: entered(ops.attaching.run(who, FOO, Order(command=["x"]), None)),
+    ),
+    "attaching.enter": (
+        Right.OPERATE,
+        lambda ops, who, _: entered(ops.attaching.enter(who, FOO, "web.1", Order(command=["x"]), None)),
+    ),
     "runs.stop": (Right.OPERATE, lambda ops, who, _: ops.runs.stop(who, FOO, "run.1")),
     "builds.list": (Right.VIEW, lambda ops, who, _: ops.builds.list(who, FOO)),
     "builds.get": (Right.VIEW, lambda ops, who, build: ops.builds.get(who, build)),
@@ -128,13 +144,23 @@ FOR_EVERYBODY = {
     "builds.abandon",
     "builds.heard",
     "builds.sweep_logs",
+    "attaching.sweep",
 }
 """What looks at the asker's own things only, or is no door's."""
 
 
-class Logs:
-    def logs(self, query: LogQuery) -> object:
-        return object()
+class Everything(MemoryBackend):
+    """Says that whatever is asked about runs."""
+
+    async def enter(
+        self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
+    ) -> Echo:
+        return Echo(0, terminal)
+
+
+async def entered(attached: AbstractAsyncContextManager[object]) -> None:
+    async with attached:
+        pass
 
 
 async def prepare(world: World) -> str:
@@ -148,7 +174,7 @@ async def prepare(world: World) -> str:
     await world.operations.services.define(ADMIN, FOO, canary)
     await world.user("sam")
     await world.operations.runs.detach(ADMIN, FOO, Order(command=["x"]))
-    world.runtime.backend = Logs()
+    world.runtime.backend = Everything()
     world.runtime.running = [instance(2)]
     return (await world.operations.builds.open(ADMIN, FOO, commit=None)).id
 
