@@ -65,7 +65,7 @@ MODELS = (
 """Everything that an answer can be made of."""
 
 JSON = "application/json"
-EVERYWHERE = (401, 408, 413, 422, 429, 500, 503)
+EVERYWHERE = (400, 401, 408, 413, 422, 429, 500, 503)
 """Statuses that any route may answer with."""
 
 LINK = {

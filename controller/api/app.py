@@ -28,6 +28,7 @@ from controller.api.answers import EVERYWHERE, documented_problems, openapi_of
 from controller.api.auth import Gate
 from controller.api.idempotency import Idempotency
 from controller.api.limits import BodyLimit, FailedLogins, OpenStreams, TimeLimit
+from controller.api.methods import Methods
 from controller.operations.operations import Operations
 
 DESCRIPTION = """
@@ -55,14 +56,7 @@ def create_app(
         responses=documented_problems(*EVERYWHERE),
         redirect_slashes=False,  # a path that is off is told so, like any other
     )
-    app.state.streams = OpenStreams()
-    # The last one added is the first to see a request.
-    app.add_middleware(Idempotency, receipts=operations.receipts)
-    app.add_middleware(BodyLimit)
-    app.add_middleware(TimeLimit)
-    app.add_middleware(Gate, credentials=operations.credentials, failures=failures or FailedLogins())
-    problems.install(app)
-    for router in (
+    routers = (
         server.routes(operations.server),
         deployments.routes(operations.deployments, operations.shared),
         services.routes(operations.services),
@@ -79,7 +73,16 @@ def create_app(
         tokens.routes(operations.credentials),
         events.routes(operations.journal, keep_alive=keep_alive),
         secrets.routes(operations.secrets),
-    ):
+    )
+    app.state.streams = OpenStreams()
+    app.state.methods = methods = Methods(routers)
+    # The last one added is the first to see a request.
+    app.add_middleware(Idempotency, receipts=operations.receipts, methods=methods)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(TimeLimit)
+    app.add_middleware(Gate, credentials=operations.credentials, failures=failures or FailedLogins())
+    problems.install(app)
+    for router in routers:
         app.include_router(router)
     _document(app)
     return app

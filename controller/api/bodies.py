@@ -1,4 +1,4 @@
-"""The root of what requests carry."""
+"""The root of what requests carry. Numbers and flags in it are StrictInt, StrictFloat, StrictBool: "1" is none."""
 
 from pydantic import BaseModel, ConfigDict
 

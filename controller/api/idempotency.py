@@ -7,6 +7,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from controller.api.methods import Methods
 from controller.api.problems import answer, told
 from controller.api.streams import MEDIA_TYPE, SSE
 from controller.errors import MooringError
@@ -36,13 +37,14 @@ PARAMETER: dict[str, Any] = {
 class Idempotency:
     """Behind the gate: it knows who asks."""
 
-    def __init__(self, app: ASGIApp, receipts: Receipts) -> None:
+    def __init__(self, app: ASGIApp, receipts: Receipts, methods: Methods) -> None:
         self._app = app
         self._receipts = receipts
+        self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = None
-        if scope["type"] == "http" and scope["method"] in METHODS and "asker" in scope:
+        if scope["type"] == "http" and scope["method"] in METHODS & self._methods.at(scope["path"]):
             key = Headers(scope=scope).get(HEADER)
         if key is None:
             await self._app(scope, receive, send)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
 from controller import wire
+from controller.api.methods import Methods
 from controller.errors import (
     Conflict,
     InternalFault,
@@ -128,7 +129,7 @@ def _field(location: Sequence[str | int]) -> str:
     return ".".join(map(str, location[1:])) or str(location[0])
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400:
         return answer(
@@ -138,4 +139,9 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
         404: ("not-found", "There is nothing at this path: see /docs for what there is."),
         405: ("method-not-allowed", "This path does not take that method: see /docs."),
     }.get(error.status_code, ("error", str(error.detail)))
-    return answer(make_problem(error.status_code, code, detail), error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # The framework names those of the first route at the path only.
+        methods: Methods = request.app.state.methods
+        headers["Allow"] = ", ".join(sorted(methods.at(request.scope["path"])))
+    return answer(make_problem(error.status_code, code, detail), headers)

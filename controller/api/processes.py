@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import Field, StrictBool
 from starlette.responses import Response
 
 from controller.api.answers import answers, respond
@@ -37,7 +37,7 @@ class Scale(Body):
 
 
 class Maintenance(Body):
-    on: bool
+    on: StrictBool
     page: str = Field(
         "", description="HTML to answer with; empty: the router's own page.", max_length=32 * 1024
     )

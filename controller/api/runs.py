@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import Field
+from pydantic import Field, StrictFloat
 from starlette.responses import Response
 
 from controller.api.answers import answers, respond
@@ -25,7 +25,7 @@ class NewRun(Body):
         examples=[["python", "manage.py", "migrate"]],
     )
     env: Mapping[str, str] = Field({}, description="Variables over those of the version.")
-    ttl: float | None = Field(
+    ttl: StrictFloat | None = Field(
         None, description="Seconds after which it is ended; null: the server's setting."
     )
     type: str = Field("", description="Process type whose limits apply.")

@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import Field, StrictBool
 from starlette.responses import Response
 
 from controller.api.answers import answers, nothing, respond
@@ -31,14 +31,14 @@ class DefinitionChange(Body):
             {"rollout": {"strategy": "canary", "share": 25, "timeout": 1800}},
         ],
     )
-    force: bool = Field(False, description="Make a version even where nothing changes.")
+    force: StrictBool = Field(False, description="Make a version even where nothing changes.")
 
 
 class ConfigChange(Body):
     put: dict[str, str] = Field(default_factory=dict, examples=[{"GREETING": "hello"}])
     drop: list[str] = Field(default_factory=list, examples=[["OLD_SETTING"]])
-    replace: bool = Field(False, description="Drop all variables that are not in `put`.")
-    stage: bool = Field(False, description="Make no version: the next one has the changes.")
+    replace: StrictBool = Field(False, description="Drop all variables that are not in `put`.")
+    stage: StrictBool = Field(False, description="Make no version: the next one has the changes.")
 
 
 class LimitsChange(Body):

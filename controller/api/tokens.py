@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import Field
+from pydantic import Field, StrictInt
 from starlette.responses import Response
 
 from controller.api.answers import answers, nothing, respond
@@ -18,7 +18,7 @@ from controller.types import Right, Token
 class NewToken(Body):
     user: str | None = Field(None, description="Whose it is; null: the asker's. Others' for admins only.")
     description: str = Field("", examples=["build server"])
-    expires_in: int | None = Field(
+    expires_in: StrictInt | None = Field(
         None,
         description="Seconds that it is good for; null: until it is removed.",
         ge=60,

@@ -1,7 +1,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import Field
+from pydantic import Field, StrictBool
 from starlette.responses import Response
 
 from controller.api.answers import answers, nothing, respond
@@ -19,7 +19,7 @@ UserName = Annotated[str, Path(description="Name of the user.", examples=["robin
 
 class NewUser(Body):
     name: str = Field(examples=["robin"])
-    admin: bool = Field(False, description="With every right on every deployment, and on users.")
+    admin: StrictBool = Field(False, description="With every right on every deployment, and on users.")
 
 
 class Grant(Body):

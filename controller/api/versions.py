@@ -1,7 +1,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import Field
+from pydantic import Field, StrictInt
 from starlette.responses import Response
 
 from controller.api.answers import answers, respond
@@ -24,7 +24,9 @@ class Release(Body):
 
 
 class Rollback(Body):
-    number: int | None = Field(None, description="The version to go back to; null: the one live before.")
+    number: StrictInt | None = Field(
+        None, description="The version to go back to; null: the one live before."
+    )
 
 
 class End(Body):
@@ -48,7 +50,9 @@ def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_ali
         return respond(change)
 
     @router.get(f"{SERVICE}/versions/{{number}}", summary="Show one", responses=answers(Version, 404))
-    async def show(asker: Asker, at: At, number: Annotated[int, Path(ge=1)]) -> Response:
+    async def show(
+        asker: Asker, at: At, number: Annotated[int, Path(description="Number of the version.", ge=1)]
+    ) -> Response:
         return respond(versions.get(asker, at, number))
 
     @router.get(
@@ -59,7 +63,7 @@ def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_ali
     async def diff(
         asker: Asker,
         at: At,
-        number: Annotated[int, Path(ge=1)],
+        number: Annotated[int, Path(description="Number of the version.", ge=1)],
         to: Annotated[
             int | None,
             Query(description="The version to compare with; without: the one that it replaced.", ge=1),

@@ -53,7 +53,7 @@ async def client(url: str, world: World) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def _served(app: FastAPI) -> AsyncIterator[str]:
-    with _listening() as listener:
+    with listening() as listener:
         config = uvicorn.Config(
             app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, http=Connection
         )
@@ -70,7 +70,7 @@ async def _served(app: FastAPI) -> AsyncIterator[str]:
 
 
 @contextmanager
-def _listening() -> Iterator[socket.socket]:
+def listening() -> Iterator[socket.socket]:
     listener = socket.create_server(("127.0.0.1", 0))
     # Head and body of an answer are two writes: with Nagle's algorithm each would cost 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -111,3 +111,43 @@ def test_the_description_lists_the_codes(app: FastAPI, code: str):
 
 def _names(path: str) -> list[str]:
     return [part[1:-1] for part in path.split("/") if part.startswith("{")]
+
+
+def test_every_parameter_is_described(app: FastAPI):
+    for path, method, operation in operations(app):
+        for each in operation.get("parameters", ()):
+            assert each.get("description"), (path, method, each["name"])
+
+
+def test_every_body_has_an_example(app: FastAPI):
+    schemas = app.openapi()["components"]["schemas"]
+    for path, method, operation in operations(app):
+        if "requestBody" not in operation:
+            continue
+        (content,) = operation["requestBody"]["content"].values()
+        name = content["schema"]["$ref"].rpartition("/")[2]
+        for field, each in schemas[name]["properties"].items():
+            needed = field in schemas[name].get("required", ())
+            told = each.get("examples") or "$ref" in each or each.get("type") == "boolean"
+            assert told or not needed, (path, method, field)
+            assert needed or told or each.get("description"), (path, method, field)
+
+
+async def test_a_route_that_forgets_to_ask_who_comes_is_closed(app: FastAPI, http: httpx.AsyncClient):
+    @app.get("/v1/forgetful")
+    async def forgetful() -> str:
+        return "secret"
+
+    assert (await http.get("/v1/forgetful")).text == '"secret"'
+    http.headers.pop("Authorization")
+    assert (await http.get("/v1/forgetful")).status_code == 401
+
+
+async def test_a_strangers_body_is_not_read(http: httpx.AsyncClient):
+    http.headers.pop("Authorization")
+
+    async def body():
+        yield b"{"
+        raise AssertionError("it was read on")
+
+    assert (await http.post("/v1/deployments", content=body())).status_code == 401

@@ -73,6 +73,15 @@ async def test_an_off_body_names_its_field(http: httpx.AsyncClient, body: bytes,
     assert (content["status"], content["code"], content["field"]) == (422, "invalid-input", field)
 
 
+@pytest.mark.parametrize("method", ["PUT", "OPTIONS", "HEAD", "TRACE", "NONSENSE"])
+async def test_a_wrong_method_is_told_which_ones_there_are(http: httpx.AsyncClient, method: str):
+    answer = await http.request(
+        method, "/v1/deployments/foo/services/app/config", headers={"Idempotency-Key": "x"}
+    )
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PATCH")
+    assert answer.headers["content-type"] == MEDIA
+
+
 async def test_a_path_with_a_slash_too_many_is_not_there(http: httpx.AsyncClient):
     assert told(await http.get("/v1/deployments/"))["code"] == "not-found"
 
