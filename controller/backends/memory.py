@@ -64,6 +64,7 @@ class _Running:
     started_at: datetime
     restarts: int = 0
     crash: str = ""
+    last_exit: str = ""
     exit_code: int | None = None
     endurance: Endurance = field(default_factory=Endurance)
     next_start: datetime | None = None
@@ -265,6 +266,11 @@ class MemoryBackend:
         if running.exit_code is not None:
             detail = f"exited with status {running.exit_code}"
             return replace(instance, detail=detail, exit_code=running.exit_code)
+        if running.restarts and not running.crash:
+            return replace(
+                instance,
+                detail=f"{running.last_exit} ({running.restarts} restart{'s' * (running.restarts > 1)})",
+            )
         return replace(instance, detail=running.crash)
 
     def _ended(self, running: _Running) -> InstanceState | None:
@@ -287,7 +293,7 @@ class MemoryBackend:
 
     def _go_down(self, running: _Running, detail: str) -> None:
         now = self._now()
-        running.crash = detail
+        running.crash = running.last_exit = detail
         running.endurance.ended(now.timestamp())
         rest = timedelta(seconds=running.endurance.rests_until - now.timestamp())
         running.next_start = now + max(rest, BACKOFF)

@@ -391,9 +391,11 @@ class Reconciler:
             return before if before.startswith(told) else _with_cause(
                 told, instance
             ), "instance.crash-looping"
-        if instance.state is InstanceState.CRASHED:
+        ready = self._health.ready(instance.id)
+        # One that was started again before anybody looked has crashed all the same.
+        if instance.state is InstanceState.CRASHED or (instance.restarts and instance.detail and not ready):
             return f"{instance.id} {instance.detail or 'crashed'}", "instance.crashed"
-        if self._health.ready(instance.id):
+        if ready:
             return f"{instance.id} is healthy", "instance.healthy"
         return before, ""
 

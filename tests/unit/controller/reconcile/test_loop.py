@@ -433,6 +433,20 @@ async def test_crash_loop_is_told_once_and_its_end_too(here):
     assert await here.routed() == [name]
 
 
+async def test_crash_is_told_where_the_instance_is_back_before_the_next_look(here):
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    here.now = lambda: now[0]
+    here.restart_controller()
+    await here.push(1)
+    await here.settle()
+    (name,) = here.running
+    here.backend.crash(name, "killed: used more than its limit of 512 MiB")
+    now[0] += timedelta(seconds=2)
+    await here.settle()
+    told = [(each.kind, each.text) for each in here.state.events("foo", "app")]
+    assert ("instance.crashed", f"{name} killed: used more than its limit of 512 MiB (1 restart)") in told
+
+
 async def test_one_instance_is_restarted_without_a_gap_and_the_wish_is_forgotten(here):
     await here.state.commit(put(replace(here.service, scale={"web": 2})))
     await here.push(1)
