@@ -432,7 +432,8 @@ def _make_folders(folders: DataFolder) -> None:
 
 def _found_files(folders: DataFolder) -> Sequence[tuple[str, str]]:
     """(deployment, service) of everything that has files."""
-    places = [*folders.apps.glob("*/*"), *folders.caches.glob("*/*"), *folders.repositories.glob("*/*.git")]
+    kinds = (folders.apps, folders.caches, folders.logs)
+    places = [*(path for each in kinds for path in each.glob("*/*")), *folders.repositories.glob("*/*.git")]
     return sorted({(each.parent.name, each.name.removesuffix(".git")) for each in places})
 
 

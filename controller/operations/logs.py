@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -147,12 +148,20 @@ class LogOperations:
                 self._builds.stream(query, lambda: self._state.builds(query.deployment, query.service))
             )
         if LogSource.ROUTER in wanted:
-            streams.append(FileStream(query, lambda: self._router_files(query)))
+            streams.append(FileStream(self._of_this_service(query), lambda: self._router_files(query)))
         if wanted & {LogSource.APP, LogSource.SYSTEM} and isinstance(backend, SupportsLogs):
             streams.append(backend.logs(query))
         elif wanted == {LogSource.APP}:
             raise Refused("The backend of this server keeps no logs: look for them where the instances run.")
         return streams
+
+    def _of_this_service(self, query: LogQuery) -> LogQuery:
+        """Without what an older one of the same name was asked: its last requests may be written while it goes."""
+        service = self._state.service(query.deployment, query.service)
+        begin = service.created_at if service else None
+        if begin is None or (query.since is not None and query.since >= begin):
+            return query
+        return replace(query, since=begin)
 
     async def _router_files(self, query: LogQuery) -> Files:
         return {self._logs / query.deployment / query.service / ROUTER_LOG: Origin("", "web")}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.backends.base import BackendError, Observation
+from controller.backends.keeper.output import stamp
 from controller.errors import NotFound
 from controller.names import Address
 from controller.operations.operations import Operations
@@ -65,6 +66,19 @@ async def test_followed_journal_goes_on_where_the_past_ended(world: World) -> No
         await anext(lines)
         await world.live()
         assert (await anext(lines)).text == "v1 serves"
+
+
+async def test_requests_of_an_older_app_of_the_same_name_are_not_shown(world: World) -> None:
+    await world.app()
+    service = world.state.service("foo", "app")
+    assert service
+    assert service.created_at
+    path = world.settings.folders.logs / "foo" / "app" / "router.log"
+    path.parent.mkdir(parents=True)
+    begin = service.created_at.timestamp()
+    path.write_bytes(stamp(begin - 1) + b" router - its own\n" + stamp(begin + 1) + b" router - ours\n")
+    assert await logged(world.operations, sources=[LogSource.ROUTER]) == [("router[web]", "ours")]
+    assert await logged(world.operations, sources=[LogSource.ROUTER], since="2d") == [("router[web]", "ours")]
 
 
 # Builds
