@@ -1,62 +1,18 @@
 """Finds out whether instances can do their work: probes new ones until they pass."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
-
-import httpx
 
 from controller.reconcile.desired import Key
+from controller.reconcile.probing import Prober
 from controller.types import HealthCheck, Instance, InstanceState
 
-PROBE_TIMEOUT = 5.0
-"""Seconds that one probe may take."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 """Seconds between probes: short at first, as most apps listen within a moment; then doubling."""
-
-
-class Prober(Protocol):
-    async def __call__(self, instance: Instance, check: HealthCheck) -> str | None:
-        """Ask once. None: it is healthy; else what is wrong, in words."""
-
-
-async def probe(instance: Instance, check: HealthCheck) -> str | None:
-    """An HTTP request where a path is given, else a TCP connect, else some time of staying up."""
-    if instance.port is None:
-        await asyncio.sleep(check.settle)
-        return None  # a crash meanwhile ends this probe: see HealthWatch.update
-    host = instance.address or "127.0.0.1"
-    if check.path is None:
-        return await _connect(host, instance.port)
-    return await _get(f"http://{host}:{instance.port}{check.path}")
-
-
-async def _connect(host: str, port: int) -> str | None:
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            _, writer = await asyncio.open_connection(host, port)
-    except TimeoutError:
-        return f"no answer on port {port} within {PROBE_TIMEOUT:g} s"
-    except OSError:
-        return f"nothing listens on port {port}"
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return None
-
-
-async def _get(url: str) -> str | None:
-    try:
-        async with httpx.AsyncClient(timeout=PROBE_TIMEOUT, trust_env=False) as client:
-            response = await client.get(url, headers={"User-Agent": "mooring-health"})
-    except httpx.TimeoutException:
-        return f"GET {url} was not answered within {PROBE_TIMEOUT:g} s"
-    except httpx.HTTPError as error:
-        return f"GET {url} failed: {error or type(error).__name__}"
-    return None if 200 <= response.status_code < 400 else f"GET {url} answered {response.status_code}"
+FIRST_COMMAND_PAUSE, LONGEST_COMMAND_PAUSE = 0.5, 4.0
+"""The same where each probe begins a process."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +78,13 @@ class HealthWatch:
                 forgotten.task.cancel()
 
     async def _probe(self, key: Key, instance: Instance, check: HealthCheck, watched: _Watched) -> None:
-        pause = FIRST_PAUSE
+        pause, longest = FIRST_PAUSE, LONGEST_PAUSE
+        if check.command is not None:
+            pause, longest = FIRST_COMMAND_PAUSE, LONGEST_COMMAND_PAUSE
         while (said := await self._prober(instance, check)) is not None:
             watched.said = said
             await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, longest)
         watched.ready, watched.said, watched.task = True, "", None
         self._wake(key)
 

@@ -17,10 +17,11 @@ from controller.domains import domains_of
 from controller.reconcile.act import Actor, FailedStart
 from controller.reconcile.actions import Plan, Start
 from controller.reconcile.desired import DesiredService, Key, desired_service
-from controller.reconcile.health import HealthWatch, Prober, probe
+from controller.reconcile.health import HealthWatch
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_orphans
 from controller.reconcile.plan_runs import ObservedRuns, plan_service_and_runs
+from controller.reconcile.probing import Probe, Prober
 from controller.reconcile.routing import place_of
 from controller.reconcile.sight import Sight
 from controller.reconcile.timing import Timing
@@ -66,7 +67,7 @@ class Reconciler:
         *,
         domain: str,
         timing: Timing,
-        prober: Prober = probe,
+        prober: Prober | None = None,
         limits: Limits = NO_LIMITS,
     ) -> None:
         """`limits`: of services that have none of their own."""
@@ -78,7 +79,7 @@ class Reconciler:
         self._limits = limits
         self._awake = asyncio.Event()
         self._changes = state.changes()
-        self._health = HealthWatch(prober, self._note_due)
+        self._health = HealthWatch(prober or Probe(backend), self._note_due)
         self._actor = Actor(
             state, backend, router, wake=self._note_due, release_timeout=timing.release_timeout
         )
