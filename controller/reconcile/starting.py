@@ -42,6 +42,8 @@ def _reason(
     there = instances_of(release, group.process_type, observed)
     if replaced := sorted(each.id for each in there if each.id in release.replacing):
         return f"restart of {', '.join(replaced)}"
+    if any(each.version != release.version.number for each in observed.instances):
+        return f"v{release.version.number} is wanted again, and fewer of it run than are wanted"
     raised = desired.service.raised.get(group.process_type)
     if raised is not None and now - raised.at < SOON:
         return f"{group.process_type or 'the service'} was {raised.reason}"
