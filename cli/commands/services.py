@@ -28,7 +28,8 @@ async def create_deployment(context: Context, *, name: str) -> None:
 
 
 @app_command(
-    example='moor -D foo set-service company/redis\nmoor -D foo set-service redis "{env: {SDF: sdf}}"',
+    example='moor -D foo set-service company/redis\nmoor -D foo set-service redis "{env: {SDF: sdf}}"\n'
+    'moor -D foo set-service app "{rollout: {strategy: canary, share: 25}}"',
 )
 @click.argument("name")
 @click.argument("definition", required=False)

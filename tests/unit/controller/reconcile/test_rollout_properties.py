@@ -381,5 +381,5 @@ class Rolling(RuleBasedStateMachine):
         assert {each.version for each in self.instances.values()} <= {self.service.current}
 
 
-Rolling.TestCase.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)
+Rolling.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
 TestRolling = Rolling.TestCase
