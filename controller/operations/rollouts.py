@@ -24,7 +24,9 @@ from controller.views import RolloutStep
 POLL = 0.1
 """Seconds between two looks at what no event tells: that the last instance is gone."""
 
-ROLLOUT = frozenset({"version.created", "service.restart", "service.started"})
+OF_VERSION = frozenset({"version.created", "rollout.promoted", "rollout.resumed"})
+"""Kinds of events with which the rollout of a version begins, or goes on when it had waited."""
+ROLLOUT = OF_VERSION | {"service.restart", "service.started"}
 """Kinds of events with which a rollout begins, so that an older one's failure no longer counts."""
 ASKED = ROLLOUT | {"service.scaled", "service.stopped", "service.maintenance", "domains.changed"}
 """Kinds of events that tell what was asked for: with the newest of them begins what a service is busy with."""
@@ -142,7 +144,8 @@ class RolloutOperations:
         yield _event(asker, service, kind, f"{goal_text(service)} ends, {stays}: {why}")
 
     def follow(self, asker: Actor, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
-        """The rollout of that version from its start until it has ended, as `Client.follow` tells.
+        """The rollout of that version, from its start or where it went on last, until it has ended, as
+        `Client.follow` tells.
 
         NotFound and Forbidden are raised by this call, before the first step; Unavailable by the
         iterator when the server stops.
@@ -155,7 +158,7 @@ class RolloutOperations:
             return self._while_allowed(steps, asker, address)
         get_version(self._state, service, number)
         begun = self._find_event(
-            address, lambda event: event.kind == "version.created" and event.data.get("version") == number
+            address, lambda event: event.kind in OF_VERSION and event.data.get("version") == number
         )
         steps = self._steps(address, begun, lambda: self._ended(asker, address, number))
         return self._while_allowed(steps, asker, address)

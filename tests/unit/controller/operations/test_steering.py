@@ -198,6 +198,15 @@ async def test_nobody_waits_for_a_paused_rollout(world: World):
     assert "paused" in last.text
 
 
+async def test_promoted_canary_is_followed_from_its_promotion(world: World):
+    await canary(world)
+    await world.operations.rollouts.promote(ADMIN, FOO)
+    following = asyncio.create_task(followed(world, 2))
+    await asyncio.sleep(0)
+    await world.live()
+    assert [each.text for each in await following] == ["v2 was promoted", "v2 serves", ""]
+
+
 async def test_nobody_waits_for_somebody_to_promote(world: World):
     await canary(world)
     following = asyncio.create_task(followed(world, 2))
