@@ -22,7 +22,7 @@ class ServiceToEnsure(Body):
 
 class DefinitionChange(Body):
     definition: dict[str, Any] = Field(
-        description="Keys to change: image, command, env, health, checks, rollout, and any for plugins. "
+        description="Keys to change: image, command, env, health, checks, rollout, limits, and any for plugins. "
         "null takes one away.",
         examples=[
             {"image": "redis:7"},
