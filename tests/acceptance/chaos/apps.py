@@ -37,10 +37,7 @@ else:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 server.serve_forever(0.05)
 """
-PROCFILE = "web: python app.py\nworker: exec sleep 1000\n"
-RELEASE = 'release: test "$BROKEN" != release\n'
-RELEASING = ("gamma",)
-"""Apps whose code has a release command."""
+PROCFILE = 'web: python app.py\nworker: exec sleep 1000\nrelease: test "$BROKEN" != release\n'
 SHARE = 50
 """Percent that a canary gets."""
 LATE = 20.0

@@ -7,7 +7,7 @@ import pytest
 from controller.errors import Conflict, NotFound, Refused
 from controller.names import instance_id
 from controller.types import InstanceState
-from tests.acceptance.chaos.apps import RELEASING, SHARE, App, OneOff
+from tests.acceptance.chaos.apps import SHARE, App, OneOff
 from tests.acceptance.chaos.world import SETTLE
 
 GOOD = {"timeout": 60}
@@ -52,7 +52,7 @@ def break_it(world, app):
     if app.due("web") == 0 or not app.served:
         change(world, app)  # nothing would show that it is broken, or nothing could serve on
         return
-    how = world.chance.choice(["exit", "deaf", "predeploy", *(["release"] if app.name in RELEASING else [])])
+    how = world.chance.choice(["exit", "deaf", "predeploy", "release"])
     define(
         world,
         app,
@@ -288,8 +288,7 @@ def make_anew(world, app):
             assert time.monotonic() < deadline, f"{app.name} never went"
             time.sleep(0.1)
     world.ask(world.client.change_config(fresh.address, put={"VALUE": world.new_value()}))
-    artifact = world.artifacts[app.name]
     made = world.ask(
-        world.client.release(fresh.address, artifact, commit=None, build=None, reason="made anew")
+        world.client.release(fresh.address, world.artifact, commit=None, build=None, reason="made anew")
     )
     fresh.promised(made.version)

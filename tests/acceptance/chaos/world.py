@@ -7,7 +7,7 @@ import time
 from controller.client import Client
 from controller.errors import MooringError, Unavailable
 from controller.rollout import is_canary
-from tests.acceptance.chaos.apps import APPS, PROCFILE, RELEASE, RELEASING, WEB, App
+from tests.acceptance.chaos.apps import APPS, PROCFILE, WEB, App
 from tests.acceptance.chaos.outside import Outside
 
 SETTLE = 45
@@ -24,7 +24,8 @@ class World:
         """Where its state is; None: in SQLite."""
         self.outside = Outside(system)
         self.apps = {name: App(name) for name in APPS}
-        self.artifacts = {}
+        self.artifact = None
+        """The same for all apps, so that it stays while one of them is made anew."""
         self.gone = set()
         """Domains that nobody has now."""
         self.revision = 0
@@ -55,15 +56,14 @@ class World:
         for app in self.apps.values():
             self.system.moor("create", app.name)
             folder = self.system.checkout(app.name)
-            release = RELEASE if app.name in RELEASING else ""
-            self.system.commit(folder, "chaos", app__py=WEB, Procfile=PROCFILE + release)
+            self.system.commit(folder, "chaos", app__py=WEB, Procfile=PROCFILE)
             self.system.moor("config:set", "-a", app.name, "VALUE=pushed")
             pushed = self.system.push(folder)
             assert pushed.returncode == 0, pushed.stdout
             (version,) = self.ask(self.client.versions(app.address))
             app.promised(version)
             app.served = True
-            self.artifacts[app.name] = version.artifact
+            self.artifact = version.artifact
 
     def new_value(self):
         self.values += 1
