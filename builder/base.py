@@ -15,6 +15,10 @@ class BuilderUnavailable(Exception):
     """We could not build, whatever the source: no space, no builder, a part of ours missing."""
 
 
+class ArtifactLost(BuilderUnavailable):
+    """What was built is gone, or damaged: trying again does not help, only another build does."""
+
+
 class Builder(Protocol):
     """Cancelling the task that awaits `build` ends the build, all its processes, and leaves nothing behind."""
 

@@ -14,7 +14,7 @@ from typing import IO
 
 import zstandard
 
-from builder.base import BuilderUnavailable, BuildFailed
+from builder.base import ArtifactLost, BuilderUnavailable, BuildFailed
 from builder.pack import canonical_tar
 from builder.source import MAX_FILES
 from builder.threads import Check, completed, run_blocking
@@ -202,13 +202,13 @@ class SlugStore:
                 while reader.read(_COPY):
                     check()
             if reader.digest != reference:
-                raise BuilderUnavailable(f"The slug {reference} is damaged: its content has another hash.")
+                raise ArtifactLost(f"The slug {reference} is damaged: its content has another hash.")
             seal(half, uid)
             half.rename(place)
         except FileNotFoundError as error:
-            raise BuilderUnavailable(f"The slug {reference} is not there; push again.") from error
+            raise ArtifactLost(f"The slug {reference} is not there; push again.") from error
         except (tarfile.TarError, zstandard.ZstdError, BuildFailed) as error:
-            raise BuilderUnavailable(f"The slug {reference} is damaged: {error}") from error
+            raise ArtifactLost(f"The slug {reference} is damaged: {error}") from error
         except OSError as error:
             raise BuilderUnavailable(f"The slug {reference} can't be unpacked: {error.strerror}.") from error
         finally:

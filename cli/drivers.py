@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
-from builder.base import Builder, BuilderUnavailable
+from builder.base import ArtifactLost, Builder, BuilderUnavailable
 from builder.slugs import SlugStore
 from controller.backends.base import Backend, BackendError, InstanceSpec
 from controller.config import Settings
@@ -42,7 +42,7 @@ def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
         try:
             return await slugs.ensure_unpacked(spec.deployment, spec.service, spec.artifact, spec.uid)
         except BuilderUnavailable as error:
-            raise BackendError(str(error)) from error
+            raise BackendError(str(error), retryable=not isinstance(error, ArtifactLost)) from error
 
     surroundings = {
         "folder": settings.folders.root / settings.backend,
