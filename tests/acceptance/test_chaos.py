@@ -26,7 +26,7 @@ from tests.acceptance.chaos.world import SETTLE, World
 from tests.acceptance.conftest import Requests, missing_commands
 from tests.servers.etcd import running_etcd
 
-SECONDS = float(os.environ.get("MOOR_CHAOS_SECONDS", "20"))
+SECONDS = float(os.environ.get("MOOR_CHAOS_SECONDS", "16"))
 SEED = int(os.environ.get("MOOR_CHAOS_SEED") or random.SystemRandom().randrange(1, 10**6))
 
 pytestmark = [pytest.mark.real, pytest.mark.acceptance, pytest.mark.timeout(SECONDS + 180)]
@@ -208,6 +208,7 @@ def world(request):
         world.connect()
         world.push_all()
         yield world
+        world.destroy_all()
 
 
 def test_whatever_is_asked_and_killed_it_ends_up_right(world):

@@ -65,6 +65,13 @@ class World:
             app.served = True
             self.artifact = version.artifact
 
+    def destroy_all(self):
+        """The server stops apps that ignore it sooner than the end of a whole installation does."""
+        with contextlib.suppress(MooringError):
+            for name in self.apps:
+                self.ask(self.client.destroy_deployment(name))
+            self.system.wait_until(lambda: not self.outside.apps(), "nothing runs")
+
     def new_value(self):
         self.values += 1
         return f"value-{self.values}"
