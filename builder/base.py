@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from builder.types import BuildOutput, BuildRequest, Verdict
+from builder.types import BuildOutput, BuildRequest
 from controller.types import Artifact
+from controller.views import BuildpackVerdict
 
 
 class BuildFailed(Exception):
@@ -22,7 +23,7 @@ class ArtifactLost(BuilderUnavailable):
 class Builder(Protocol):
     """Cancelling the task that awaits `build` ends the build, all its processes, and leaves nothing behind."""
 
-    async def inspect(self, request: BuildRequest) -> Sequence[Verdict]:
+    async def inspect(self, request: BuildRequest) -> Sequence[BuildpackVerdict]:
         """What each buildpack says of this source, in the order in which they are asked. Nothing is built.
 
         Raises as `build` does; the source folder is gone afterwards.

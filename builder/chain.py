@@ -10,9 +10,10 @@ from builder.clone import ensure_clone
 from builder.detect import NOTHING_DETECTED, Detected, check_named, choose, judge
 from builder.packlist import Wanted, find_wanted, inline_missing, is_inline
 from builder.steps import Steps
-from builder.types import BuildOutput, BuildRequest, Verdict
+from builder.types import BuildOutput, BuildRequest
 from builder.workspace import Workspace
 from controller.buildpacks import INLINE, Bundled, Folder, Repository, Source
+from controller.views import BuildpackVerdict
 
 SHARED = "lib"
 """Beside the bundled buildpacks: what they share. A copy of one finds it beside itself too."""
@@ -51,7 +52,7 @@ class Chain:
             for source in wanted.sources
         ]
 
-    async def inspect(self, out: BuildOutput) -> Sequence[Verdict]:
+    async def inspect(self, out: BuildOutput) -> Sequence[BuildpackVerdict]:
         """What each that would be asked says."""
         wanted = self._find_wanted()
         if wanted is None:

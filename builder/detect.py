@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.buildpack import Buildpack
-from builder.types import Verdict
+from controller.views import BuildpackVerdict
 
 Ask = Callable[[Buildpack], Awaitable[tuple[int, str]]]
 """Runs a buildpack's detect program; its exit status and what it printed."""
@@ -49,13 +49,15 @@ async def check_named(buildpack: Buildpack, by: str, ask: Ask) -> Detected:
     return Detected(buildpack, words)
 
 
-async def judge(buildpacks: Sequence[Buildpack], by: str, ask: Ask) -> Sequence[Verdict]:
-    """What each of them says; `by` as in Verdict."""
-    verdicts: list[Verdict] = []
+async def judge(buildpacks: Sequence[Buildpack], by: str, ask: Ask) -> Sequence[BuildpackVerdict]:
+    """What each of them says; `by` as in BuildpackVerdict."""
+    verdicts: list[BuildpackVerdict] = []
     for buildpack in buildpacks:
         matched, words = await _answer(buildpack, ask)
         builds = matched and (bool(by) or not any(each.builds for each in verdicts))
-        verdicts.append(Verdict(buildpack=buildpack.name, by=by, matched=matched, words=words, builds=builds))
+        verdicts.append(
+            BuildpackVerdict(buildpack=buildpack.name, by=by, matched=matched, words=words, builds=builds)
+        )
     return verdicts
 
 

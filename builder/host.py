@@ -19,9 +19,10 @@ from builder.steps import Steps
 from builder.threads import completed
 from builder.tools import Tools, publish_tools, sweep_tools, system_path
 from builder.tree import megabytes, read_small, remove_tree
-from builder.types import BuildOutput, BuildRequest, Verdict
+from builder.types import BuildOutput, BuildRequest
 from builder.workspace import Workspace, sweep_workspaces, workspace
 from controller.types import Artifact, ArtifactKind
+from controller.views import BuildpackVerdict
 
 _CA_VARIABLES = (
     *("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -81,7 +82,7 @@ class HostBuilder:
         tools = await self._published()
         await asyncio.to_thread(sweep_tools, self._tools_folder, tools)
 
-    async def inspect(self, request: BuildRequest) -> Sequence[Verdict]:
+    async def inspect(self, request: BuildRequest) -> Sequence[BuildpackVerdict]:
         """See Builder. Asked as in a build: by the service's own user, within its limits."""
         async with self._counted(request) as folders:
             tools = await self._published()

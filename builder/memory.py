@@ -8,8 +8,9 @@ from pathlib import Path
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.procfile import FILE, MAX_BYTES, parse_procfile
 from builder.tree import read_small, remove_tree
-from builder.types import BuildOutput, BuildRequest, Verdict
+from builder.types import BuildOutput, BuildRequest
 from controller.types import Artifact, ArtifactKind
+from controller.views import BuildpackVerdict
 
 
 class MemoryBuilder:
@@ -28,11 +29,11 @@ class MemoryBuilder:
         """Set once a build runs."""
         self._running: set[asyncio.Task[object]] = set()
 
-    async def inspect(self, request: BuildRequest) -> Sequence[Verdict]:
+    async def inspect(self, request: BuildRequest) -> Sequence[BuildpackVerdict]:
         matched = (request.source / FILE).is_file()
         remove_tree(request.source)
         words = "Procfile" if matched else "no Procfile"
-        return (Verdict(buildpack="procfile", by="", matched=matched, words=words, builds=matched),)
+        return (BuildpackVerdict(buildpack="procfile", by="", matched=matched, words=words, builds=matched),)
 
     async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
         task = asyncio.current_task()

@@ -20,20 +20,6 @@ class BuildOutput(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What one buildpack says of a source."""
-
-    buildpack: str
-    by: str
-    """Where it was named, such as `.buildpacks`; empty for one that was asked because none was."""
-    matched: bool
-    words: str
-    """Its name for people, or why not."""
-    builds: bool
-    """Whether it would build: of those that were not named, only the first that matches does."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """One build."""
 

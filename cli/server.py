@@ -46,6 +46,7 @@ from controller.types import Build, Version
 from controller.vault import Vault, open_vault
 from controller.wire import WireError
 from gitreceive.command import CommandRequest
+from gitreceive.inspection import Inspection
 from gitreceive.server import GitReceive, ensure_host_key
 from router.base import RouterError, SupportsAccessLogs
 
@@ -232,6 +233,7 @@ async def _running(
             sessions=sessions,
             privileged=os.geteuid() == 0,
             vault=vault,
+            inspect=Inspection(settings, builder, export_source).inspect,
         )
         stack.push_async_callback(operations.close)
         token = await operations.credentials.bootstrap(folders.local_token)

@@ -28,7 +28,26 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("list", "apps:tree", "Show deployments, their services and what runs of them."),
         Verb("create-deployment", "services:create_deployment", "Create a deployment without any service."),
         Verb("set-service", "services:set_service", "Define a service of a deployment, or change it."),
-        Verb("git:set", "services:git_set", "Set which branches deploy when pushed."),
+        Verb(
+            "git:set", "services:git_set", "Set which branches deploy when pushed, and which folder is built."
+        ),
+    ),
+    "Buildpacks": (
+        Verb(
+            "buildpacks",
+            "buildpacks:buildpacks",
+            "Show which buildpacks are set for an app.",
+            ("buildpacks:list",),
+        ),
+        Verb("buildpacks:set", "buildpacks:set_", "Set which buildpacks build an app, in their order."),
+        Verb("buildpacks:add", "buildpacks:add", "Let further buildpacks build an app."),
+        Verb("buildpacks:remove", "buildpacks:remove", "Take buildpacks away from an app."),
+        Verb("buildpacks:clear", "buildpacks:clear", "Leave the choice of buildpacks to the source again."),
+        Verb(
+            "buildpacks:detect",
+            "buildpacks:detect",
+            "Ask each buildpack whether it knows the app, and why not.",
+        ),
     ),
     "Config": (
         Verb("config", "config:config", "Show an app's config variables.", ("config:list", "config:show")),

@@ -37,6 +37,7 @@ from controller.types import (
     Version,
 )
 from controller.views import (
+    BuildpackVerdict,
     Change,
     Deploy,
     ProcessLimits,
@@ -212,6 +213,36 @@ class Client:
         """cpu, memory, pids, nofile of one process type, or ("") of all; 0 is no limit. Makes a version."""
         body = {"process": process_type, "put": dict(put), "drop": list(drop)}
         return await self._send(Change, "PATCH", f"{_service(address)}/limits", body)
+
+    async def change_buildpacks(
+        self,
+        address: Address,
+        *,
+        only: Sequence[str] | None = None,
+        add: Sequence[str] = (),
+        at: int | None = None,
+        remove: Sequence[str] = (),
+    ) -> Service:
+        """`only`: in place of all; `at`: the place of the first added, from 1, else they come last."""
+        body = {
+            "only": None if only is None else list(only),
+            "add": list(add),
+            "at": at,
+            "remove": list(remove),
+        }
+        return await self._send(Service, "PATCH", f"{_service(address)}/buildpacks", body)
+
+    async def set_build_dir(self, address: Address, folder: str) -> Service:
+        """Empty: the whole repository is built."""
+        return await self._send(Service, "PUT", f"{_service(address)}/build-dir", {"folder": folder})
+
+    async def detect_buildpacks(
+        self, address: Address, *, branch: str | None = None
+    ) -> Sequence[BuildpackVerdict]:
+        """What each says of what was pushed last; `branch` None: of the one that deploys."""
+        params = {} if branch is None else {"branch": branch}
+        path = f"{_service(address)}/buildpacks/detect"
+        return self._decoded(list[BuildpackVerdict], await self._request("POST", path, params=params))
 
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         body = {"branches": list(branches)}

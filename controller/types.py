@@ -226,6 +226,10 @@ class Service:
     definition: Definition = field(default_factory=Definition)
     branches: tuple[str, ...] = ("master", "main")
     """Branches whose push deploys; any other ref is stored only."""
+    buildpacks: tuple[str, ...] = ()
+    """What builds its source, in this order; empty: the source says, or they are detected."""
+    build_dir: str = ""
+    """The folder of the repository that is built, from its top; empty: all of it."""
     scale: Mapping[str, int] = field(default_factory=dict)
     """Process type to number of instances; a missing `web` (or unnamed type) means 1, others 0."""
     domains: tuple[str, ...] = ()

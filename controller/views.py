@@ -43,6 +43,20 @@ class Change:
     """Where staging was asked for: names of the variables that wait for a version now."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class BuildpackVerdict:
+    """What one buildpack says of a source."""
+
+    buildpack: str
+    by: str
+    """Where it was named, such as `.buildpacks`; empty for one that was asked because none was."""
+    matched: bool
+    words: str
+    """Its name for people, or why not."""
+    builds: bool
+    """Whether it would build: of those that were not named, only the first that matches does."""
+
+
 class Area(StrEnum):
     """What a difference of two versions is about, in the order in which people are told."""
 

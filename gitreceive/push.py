@@ -209,6 +209,8 @@ async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: Buil
                 for each in await push.client.environment(push.address)
                 if each.source is not VariableSource.BUILDPACK
             },
+            buildpacks=info.service.buildpacks,
+            build_dir=info.service.build_dir,
             cache=folders.caches / push.address.deployment / push.address.service,
             uid=info.service.uid,
             timeout=workshop.settings.build_timeout,

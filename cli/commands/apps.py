@@ -152,6 +152,8 @@ async def info(context: Context, *, address: Address) -> None:
             ("urls", "\n".join(found.urls)),
             ("push to", await push_url(context, address)),
             ("branches", " ".join(service.branches)),
+            ("buildpacks", " ".join(service.buildpacks)),
+            ("build dir", service.build_dir),
             ("image", service.definition.image),
             ("staged config", f"{', '.join(found.staged)} ({RELEASED_BY})" if found.staged else ""),
             ("created", timestamp(service.created_at)),

@@ -12,6 +12,7 @@ from controller.names import Address, check_name
 
 SEED_MARK = "----> "
 DEPLOY_BRANCH = "deploy-branch"
+BUILD_DIR = "build-dir"
 DEFAULT_BRANCHES = ("master", "main")
 MAX_DEFINITION = 64 * 1024
 MAX_DEPTH = 20
@@ -94,11 +95,22 @@ def _mapping(text: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-@app_command(example="moor git:set -a foo deploy-branch production")
-@click.argument("key", type=click.Choice([DEPLOY_BRANCH]))
-@click.argument("values", nargs=-1, metavar="[BRANCH]...")
+@app_command(
+    example="moor git:set -a foo deploy-branch production\nmoor git:set -a foo build-dir services/api"
+)
+@click.argument("key", type=click.Choice([DEPLOY_BRANCH, BUILD_DIR]))
+@click.argument("values", nargs=-1, metavar="[VALUE]...")
 async def git_set(context: Context, *, address: Address, key: str, values: tuple[str, ...]) -> None:
-    """No branch means the default again: master and main. A push of any other branch is stored only."""
+    """deploy-branch takes branches: a push of any other is stored only. build-dir takes the folder of the
+    repository that is built. Without a value it is the default again: master and main, all of it."""
+    if key == BUILD_DIR:
+        if len(values) > 1:
+            raise InvalidInput(BUILD_DIR, "build-dir takes one folder.")
+        service = await context.client.set_build_dir(address, values[0] if values else "")
+        what = service.build_dir or "the whole repository"
+        context.output.step(f"The next push builds {address} from {what}")
+        context.output.data({"app": str(address), "build_dir": service.build_dir})
+        return
     branches = values or DEFAULT_BRANCHES
     await context.client.set_branches(address, branches)
     context.output.step(f"A push of {' or '.join(branches)} deploys {address}")

@@ -28,6 +28,7 @@ from controller.types import (
     Version,
 )
 from controller.views import (
+    BuildpackVerdict,
     Change,
     Deploy,
     ProcessLimits,
@@ -48,6 +49,7 @@ MODELS = (
     Instance,
     LogLine,
     Problem,
+    BuildpackVerdict,
     ProcessLimits,
     RolloutStep,
     Run,

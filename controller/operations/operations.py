@@ -25,6 +25,7 @@ from controller.operations.secrets import SecretOperations
 from controller.operations.server import Doorplate, ServerOperations
 from controller.operations.services import ServiceOperations
 from controller.operations.shared import SharedConfigOperations
+from controller.operations.sources import Inspect, SourceOperations
 from controller.operations.users import UserOperations
 from controller.operations.versions import VersionOperations
 from controller.state import State
@@ -41,6 +42,7 @@ class Operations:
     server: ServerOperations
     deployments: DeploymentOperations
     services: ServiceOperations
+    sources: SourceOperations
     shared: SharedConfigOperations
     processes: ProcessOperations
     instances: InstanceOperations
@@ -81,11 +83,13 @@ def make_operations(
     sessions: Sessions,
     privileged: bool,
     vault: Vault | None = None,
+    inspect: Inspect | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Operations:
     """`cleanup` removes the files of a destroyed service; `doorplate` is asked when somebody wants to know.
 
-    `privileged`: the server is root, so each service gets a user id of its own.
+    `inspect` asks the buildpacks about what was pushed. `privileged`: the server is root, so each service gets
+    a user id of its own.
     """
     builds = BuildOperations(state, folder=settings.folders.builds, keep=settings.keep_builds, clock=clock)
 
@@ -110,6 +114,7 @@ def make_operations(
             limits=settings.limits,
             clock=clock,
         ),
+        sources=SourceOperations(state, inspect),
         shared=SharedConfigOperations(state, runtime, clock=clock),
         processes=ProcessOperations(state, runtime, clock=clock),
         instances=InstanceOperations(state, runtime),

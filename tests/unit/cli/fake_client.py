@@ -33,6 +33,7 @@ from controller.types import (
     VersionStatus,
 )
 from controller.views import (
+    BuildpackVerdict,
     Change,
     Deploy,
     DeployState,
@@ -334,6 +335,40 @@ class FakeClient:
         before = self._get(address).definition
         limits = changed_limits(before.limits, process_type, values=put, drop=drop)
         return Change(version=self._version(address, definition=replace(before, limits=limits)))
+
+    async def change_buildpacks(
+        self,
+        address: Address,
+        *,
+        only: Sequence[str] | None = None,
+        add: Sequence[str] = (),
+        at: int | None = None,
+        remove: Sequence[str] = (),
+    ) -> Service:
+        key = (address.deployment, address.service)
+        service = self._get(address)
+        kept = [each for each in (service.buildpacks if only is None else only) if each not in remove]
+        place = len(kept) if at is None else at - 1
+        names = (*kept[:place], *add, *kept[place:])
+        self.services_[key] = replace(service, buildpacks=names)
+        return self.services_[key]
+
+    async def set_build_dir(self, address: Address, folder: str) -> Service:
+        key = (address.deployment, address.service)
+        self.services_[key] = replace(self._get(address), build_dir=folder)
+        return self.services_[key]
+
+    async def detect_buildpacks(
+        self, address: Address, *, branch: str | None = None
+    ) -> Sequence[BuildpackVerdict]:
+        self._get(address)
+        return [
+            BuildpackVerdict(
+                buildpack="go", by="", matched=False, words="there is no go.mod at the top", builds=False
+            ),
+            BuildpackVerdict(buildpack="python", by="", matched=True, words="Python", builds=True),
+            BuildpackVerdict(buildpack="procfile", by="", matched=True, words="Procfile", builds=False),
+        ]
 
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         key = (address.deployment, address.service)

@@ -12,9 +12,11 @@ from controller.operations.access import Actor
 from controller.operations.credentials import Sessions
 from controller.operations.operations import Operations, make_operations
 from controller.operations.server import Doorplate
+from controller.operations.sources import Look
 from controller.state import EventDraft, State, put
 from controller.store.memory import MemoryStore
 from controller.types import Instance, Right, User, VersionStatus
+from controller.views import BuildpackVerdict
 from tests.factories import slug
 
 FOO = Address("foo")
@@ -123,6 +125,10 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
     async def cleanup(deployment: str, service: str) -> None:
         cleaned.append((deployment, service))
 
+    async def inspect(look: Look) -> Sequence[BuildpackVerdict]:
+        words = f"{look.service.name} on {look.branch}, {sorted(look.env)}"
+        return [BuildpackVerdict(buildpack="null", by="", matched=False, words=words, builds=False)]
+
     operations = make_operations(
         state,
         settings,
@@ -136,6 +142,7 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
         ),
         sessions=sessions,
         privileged=privileged,
+        inspect=inspect,
         clock=lambda: datetime.now(UTC),
     )
     await state.commit(put(ADMIN.user))

@@ -54,6 +54,12 @@ async def test_a_service_from_its_first_push_to_its_end(client: Client, world: W
     assert (await client.restart(FOO)).number == 3
     assert (await client.stop(FOO)).service.stopped
     assert not (await client.start(FOO)).service.stopped
+    assert (await client.change_buildpacks(FOO, only=["python"])).buildpacks == ("python",)
+    assert (await client.change_buildpacks(FOO, add=["nodejs"], at=1, remove=["python"])).buildpacks == (
+        "nodejs",
+    )
+    assert (await client.set_build_dir(FOO, "api")).build_dir == "api"
+    assert [each.buildpack for each in await client.detect_buildpacks(FOO, branch="next")] == ["null"]
     assert (await client.set_branches(FOO, ["release"])).branches == ("release",)
     assert await client.add_domains(FOO, ["www.example.org"]) == ["foo.localhost", "www.example.org"]
     assert await client.remove_domains(FOO, ["www.example.org"]) == await client.domains(FOO)

@@ -55,6 +55,12 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         lambda ops, who, _: ops.services.change_limits(who, FOO, values={"memory": "1G"}),
     ),
     "services.set_branches": (Right.OPERATE, lambda ops, who, _: ops.services.set_branches(who, FOO, ["x"])),
+    "sources.change_buildpacks": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.sources.change_buildpacks(who, FOO, only=["nodejs"]),
+    ),
+    "sources.set_build_dir": (Right.OPERATE, lambda ops, who, _: ops.sources.set_build_dir(who, FOO, "api")),
+    "sources.detect": (Right.DEPLOY, lambda ops, who, _: ops.sources.detect(who, FOO)),
     "services.destroy": (Right.MANAGE, lambda ops, who, _: ops.services.destroy(who, FOO)),
     "processes.scale": (Right.OPERATE, lambda ops, who, _: ops.processes.scale(who, FOO, {"web": "2"})),
     "processes.restart": (Right.OPERATE, lambda ops, who, _: ops.processes.restart(who, FOO)),
