@@ -81,8 +81,9 @@ class LimitedBuild:
         verdict = self._watch.look(lambda: members)
         if verdict:
             self._over = self._too_many() if "processes" in verdict else self._too_much()
-        elif self._limits.pids and self._forks_refused():
-            self._over = self._too_many()
+        elif not self._over:
+            # What is left of a build whose part was killed, or could not fork, may wait for ever.
+            self._over = self.cause_of_end()
         return self._over
 
     def cause_of_end(self) -> str:

@@ -73,7 +73,7 @@ class Settings:
     """Seconds that a build may take."""
     build_memory: int = 2 * 1024**3
     """Bytes of memory that all processes of a build may take together; 0: no limit."""
-    build_pids: int = 2048
+    build_pids: int = 1024
     """Processes and threads that a build may have at once; 0: no limit."""
     build_cpu: float = 2.0
     """Cores that a build may keep busy, where the system lets us limit that; 0: no limit. Apps go first in any case."""

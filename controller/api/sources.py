@@ -24,7 +24,7 @@ class BuildpackChange(Body):
     at: int | None = Field(
         None, description="The place of the first that is added, from 1; null: behind all."
     )
-    remove: list[str] = Field(default_factory=list)
+    remove: list[str] = Field(default_factory=list, examples=[["static"]])
 
 
 class BuildFolder(Body):

@@ -55,7 +55,9 @@ def install(build: Path, cache: Path, version: str, environment: "dict[str, str]
     if composer is None:
         raise Refused("There is no composer on this server: install the Debian package composer.")
     key = installation_key(build, manifest, version)
-    if pack.take_from_cache(cache, "vendor", key, build / "vendor"):
+    if not lock.is_file():
+        say("No dependencies but the app's own classes")
+    elif pack.take_from_cache(cache, "vendor", key, build / "vendor"):
         step("Restoring dependencies")
         say("They are the same as last time, using the vendor folder kept from then")
     else:
