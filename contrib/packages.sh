@@ -16,7 +16,15 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-ven
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 case "${MOOR_PACKAGES:-}" in
     demo) need curl curl ;;
-    test) need etcd etcd-server etcd ;;
+    test)
+        need etcd etcd-server etcd
+        # The languages of the sample apps.
+        need node nodejs; need npm npm
+        need go golang-go
+        need ruby ruby; need bundle bundler
+        need php php-cli; need composer composer
+        need apache2 libapache2-mod-php
+        ;;
     bench) need sshd openssh-server ssh; need wrk wrk ;;
 esac
 [ -n "$missing" ] || exit 0
