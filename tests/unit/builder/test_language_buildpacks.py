@@ -1,0 +1,178 @@
+"""The deciding parts of the buildpacks for Node.js, Go, Ruby and PHP; the contract suite runs them for real."""
+
+import importlib.util
+import json
+
+import pytest
+
+from builder.buildpack import BUNDLED
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_buildpack", BUNDLED / name / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+nodejs, go, ruby, php = (load(name) for name in ("nodejs", "go", "ruby", "php"))
+V20 = (20, 11, 1)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *("20", "20.x", "20.11", "20.11.1", "v20.11.1", "=20.11.1", "*", "", "x", "20.*"),
+        *(">=18", ">= 18.0.0", ">=18 <21", ">18", "<21", "<=20", "<=20.11.1", ">20.11.0"),
+        *(
+            "^20.1.0",
+            "^20",
+            "~20.11.0",
+            "~20",
+            "18 || 20",
+            "18 - 20",
+            "18.0.0 - 20.11.1",
+            "^18.0.0 || >=20.0.0",
+        ),
+    ],
+)
+def test_versions_of_node_in_a_range(wanted):
+    assert nodejs.in_range(V20, wanted) is True
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "18",
+        "18.x",
+        "20.10",
+        ">20",
+        ">20.11.1",
+        "<20",
+        "<20.11.1",
+        "^18",
+        "^20.12.0",
+        "~20.10",
+        "<=19",
+        "18 - 19",
+        "16 || 18",
+    ],
+)
+def test_versions_of_node_out_of_a_range(wanted):
+    assert nodejs.in_range(V20, wanted) is False
+
+
+@pytest.mark.parametrize("wanted", ["lts/*", "latest", "20.1.1.1", "^^20"])
+def test_a_range_that_is_not_understood_is_no_reason_to_refuse(wanted):
+    assert nodejs.in_range(V20, wanted) is None
+
+
+def test_a_caret_below_one_keeps_what_is_not_zero():
+    assert nodejs.in_range((0, 2, 9), "^0.2.3") is True
+    assert nodejs.in_range((0, 3, 0), "^0.2.3") is False
+    assert nodejs.in_range((0, 0, 4), "^0.0.3") is False
+
+
+@pytest.mark.parametrize(
+    ("scripts", "command"),
+    [
+        ({}, None),
+        ({"start": "node server.js"}, "node server.js"),
+        ({"start": "node server.js", "prestart": "x"}, "npm start"),
+        ({"start": "echo $npm_package_version"}, "npm start"),
+    ],
+)
+def test_npm_is_kept_out_of_the_web_process_where_it_is_not_needed(scripts, command):
+    assert nodejs.web_command(scripts) == command
+
+
+def key(folder, manifest, lock="{}", **env):
+    (folder / "package-lock.json").write_text(lock)
+    manager = nodejs.Manager("npm", "npm", folder / "package-lock.json")
+    return nodejs.installation_key(folder, manifest, manager, "20.1.0", {"PATH": "/bin", **env})
+
+
+def test_an_installation_is_known_by_what_it_depends_on(tmp_path):
+    manifest = {"dependencies": {"ms": "2"}, "version": "1"}
+    first = key(tmp_path, manifest)
+    assert first and first == key(
+        tmp_path, {**manifest, "version": "2"}, GREETING="x", NPM_CONFIG_CACHE="/else"
+    )
+    assert first != key(tmp_path, {"dependencies": {"ms": "3"}})
+    assert first != key(tmp_path, manifest, lock='{"x": 1}')
+    assert first != key(tmp_path, manifest, NPM_CONFIG_REGISTRY="https://example.org")
+    (tmp_path / ".npmrc").write_text("x=y")
+    assert first != key(tmp_path, manifest)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"dependencies": {"own": "file:packages/own"}},
+        {"dependencies": {"own": "./own"}},
+        {"dependencies": {"ms": "2"}, "workspaces": ["packages/*"]},
+        {"dependencies": {"ms": "2"}, "scripts": {"postinstall": "x"}},
+    ],
+)
+def test_what_may_be_another_one_next_time_is_installed_each_time(tmp_path, manifest):
+    assert key(tmp_path, manifest) == ""
+
+
+def test_go_mod_says_which_go_and_whether_anything_is_required():
+    assert go.wanted_go("module x\n\ngo 1.21.3\n") == "1.21.3"
+    assert go.wanted_go("module x\n") == ""
+    assert go.has_requirements("module x\n\nrequire (\n\ta v1\n)\n")
+    assert not go.has_requirements("module required\n")
+
+
+@pytest.mark.parametrize(
+    ("made", "web"),
+    [("hello", "bin/hello"), ("job\nserver", "bin/server"), ("a\nb", None), ("$(x)", None), ("", None)],
+)
+def test_which_binary_is_the_web_process(tmp_path, capsys, made, web):
+    (tmp_path / ".mooring/go").mkdir(parents=True)
+    (tmp_path / ".mooring/go/binaries").write_text(made)
+    go.release(tmp_path)
+    assert json.loads(capsys.readouterr().out)["default_process_types"].get("web") == web
+
+
+@pytest.mark.parametrize(
+    ("gems", "rackup", "web"),
+    [
+        ("railties", False, "bundle exec rails server -b 0.0.0.0 -p $PORT"),
+        ("puma", True, "bundle exec puma -p $PORT config.ru"),
+        ("rackup", True, "bundle exec rackup config.ru -o 0.0.0.0 -p $PORT"),
+        ("puma", False, None),
+    ],
+)
+def test_how_a_ruby_app_is_served(tmp_path, capsys, gems, rackup, web):
+    (tmp_path / "Gemfile.lock").write_text(f"GEM\n  specs:\n    {gems} (1.0)\n")
+    if rackup:
+        (tmp_path / "config.ru").touch()
+    ruby.release(tmp_path)
+    said = json.loads(capsys.readouterr().out)
+    assert said["default_process_types"].get("web") == web
+    assert ("RAILS_ENV" in said["config_vars"]) == (gems == "railties")
+
+
+@pytest.mark.parametrize(
+    ("files", "root"),
+    [
+        (["public/index.php", "index.php"], "public"),
+        (["web/index.php"], "web"),
+        (["index.php"], ""),
+        (["public/x"], ""),
+    ],
+)
+def test_where_a_php_app_is_served_from(tmp_path, files, root):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert php.document_root(tmp_path) == root
+
+
+def test_packages_from_folders_of_the_app_are_no_reason_to_skip_an_installation(tmp_path):
+    (tmp_path / "composer.lock").write_text('{"packages": [{"dist": {"type": "path"}}]}')
+    assert php.installation_key(tmp_path, {}, "8.2") == ""
+    (tmp_path / "composer.lock").write_text('{"packages": []}')
+    assert php.installation_key(tmp_path, {}, "8.2") != php.installation_key(tmp_path, {}, "8.3")
