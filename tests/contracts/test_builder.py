@@ -299,8 +299,7 @@ async def test_a_killed_server_leaves_no_process_and_its_folders_are_swept(scrip
         from builder.host import HostBuilder
         from builder.slugs import SlugStore
         from builder.types import BuildRequest
-        from tests.contracts.building import MARK, UID, Place, host_builder, run
-from tests.unit.builder.printed import Printed
+        from tests.unit.builder.printed import Printed
         folder = Path({str(scripted.folder)!r})
         builder = HostBuilder(builds=folder / "builds", tools=folder / "tools", buildpacks=folder / "packs",
                               slugs=SlugStore(folder / "slugs", folder / "apps", limit=10**8))
