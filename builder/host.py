@@ -1,6 +1,7 @@
 """The host builder: runs buildpacks as processes of this machine. It needs no container engine."""
 
 import asyncio
+import logging
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ from builder.types import BuildOutput, BuildRequest
 from builder.workspace import Workspace, sweep_workspaces, workspace
 from controller.types import Artifact, ArtifactKind
 from controller.views import BuildpackVerdict
+
+log = logging.getLogger(__name__)
 
 _CA_VARIABLES = (
     *("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -184,10 +187,13 @@ class HostBuilder:
         """End a build that fills the disk or passes a limit: say why, and take its warden away."""
         while ending.reason is None:
             await asyncio.sleep(_WATCH_INTERVAL)
-            if shutil.disk_usage(self._builds).free < self._disk_reserve:
-                ending.reason = BuilderUnavailable(self._no_space())
-            elif over := await asyncio.to_thread(lambda: limited.look(sandbox.members())):
-                ending.reason = BuildFailed(over)
+            try:
+                if shutil.disk_usage(self._builds).free < self._disk_reserve:
+                    ending.reason = BuilderUnavailable(self._no_space())
+                elif over := await asyncio.to_thread(lambda: limited.look(sandbox.members())):
+                    ending.reason = BuildFailed(over)
+            except OSError as error:  # a look that fails is no reason to stop looking
+                log.warning("build not looked at build=%s error=%s", limited.name, error)
         await sandbox.close()
 
     def _no_space(self) -> str:

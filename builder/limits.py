@@ -61,7 +61,7 @@ class LimitedBuild:
     def __init__(self, limits: BuildLimits, groups: Groups, build: str) -> None:
         self._limits = limits
         self._groups = groups
-        self._build = build
+        self.name = build
         self._watch = Watch(LimitKeeper(groups), build, limits.amounts)
         self._over = ""
         self.files: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class LimitedBuild:
             self.files = tuple(self._watch.begin())
         except OSError:
             self._groups = Groups({})
-            self._watch = Watch(LimitKeeper(self._groups), self._build, self._limits.amounts)
+            self._watch = Watch(LimitKeeper(self._groups), self.name, self._limits.amounts)
             self._watch.begin()
 
     def look(self, members: Iterable[int]) -> str:
@@ -103,7 +103,7 @@ class LimitedBuild:
         if tree is None:
             return False
         try:
-            text = (tree.folder / self._build / "pids.events").read_text()
+            text = (tree.folder / self.name / "pids.events").read_text()
         except OSError:
             return False
         return any(line.startswith("max ") and line != "max 0" for line in text.splitlines())
