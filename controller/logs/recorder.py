@@ -74,6 +74,8 @@ class AccessRecorder:
                 if not self._failing:
                     log.warning("router logs can't be written cause=%s", error)
                 self._failing = True
+            except Exception:  # whatever it is, the requests after these are worth another try
+                log.exception("router logs have a fault of their own")
             await asyncio.sleep(SHORT_PAUSE if seen > MANY else PAUSE)
 
     async def turn(self) -> int:
