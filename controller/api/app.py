@@ -53,7 +53,7 @@ def create_app(
     app = FastAPI(
         title="Mooring",
         version=version("mooring"),
-        description=DESCRIPTION,
+        description=f"{DESCRIPTION}\n{attach.PROTOCOL}",
         responses=documented_problems(*EVERYWHERE),
         redirect_slashes=False,  # a path that is off is told so, like any other
     )

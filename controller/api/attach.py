@@ -1,17 +1,4 @@
-"""Being attached to a one-off, by websocket.
-
-The client's first message is an `AttachOrder` as JSON text; the answer is `{"started": Run}`. From then on
-
-    binary, to the server      a piece of its standard input
-    binary, to the client      1 or 2 (its output or its errors), then a piece of that
-    {"taken": N}               both ways: so many bytes of pieces were passed on; 256 KiB may be on their way
-    {"eof": true}              to the server: the end of its standard input
-    {"resize": [COLUMNS, ROWS]}, {"signal": "INT"}
-    {"exit": N, "detail": …}   to the client, last of all: as a shell tells it; null where it is not known
-    {"problem": …}             to the client, instead
-
-Closing the connection ends it.
-"""
+"""Being attached to a one-off, by websocket: see `PROTOCOL`."""
 
 import asyncio
 import signal
@@ -36,6 +23,22 @@ from controller.operations.access import Actor
 from controller.operations.attaching import Attachment, AttachOperations
 from controller.window import PIECE, WINDOW, Window
 
+PROTOCOL = """
+Being attached to a one-off is a websocket, `/v1/deployments/{deployment}/services/{service}/attach`.
+The client's first message is an order as JSON text: the `command`, `env`, `ttl` and `type` of a
+detached run, `terminal` (`columns`, `rows`, `kind`; null: none) and `enter` (a process such as web.1,
+empty for any, null for a fresh one). The answer is `{"started": …}` with the run. From then on
+
+    binary, to the server      a piece of its standard input
+    binary, to the client      a byte 1 or 2 (its output or its errors), then a piece of that
+    {"taken": N}               both ways: so many bytes of pieces were passed on; 256 KiB may be on their way
+    {"eof": true}              to the server: the end of its standard input
+    {"resize": [COLUMNS, ROWS]}, {"signal": "INT"}
+    {"exit": N, "detail": …}   to the client, last of all: as a shell tells it; null where it is not known
+    {"problem": …}             to the client, instead
+
+Closing the connection ends what runs.
+"""
 ORDER_TIMEOUT = 15.0
 """Seconds until a client must have said what it wants."""
 SIGNALS = {each.name.removeprefix("SIG"): int(each) for each in signal.Signals if each.name.startswith("SIG")}
