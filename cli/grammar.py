@@ -6,6 +6,7 @@ no folder, so that this is Dokku's grammar: `ps:scale foo web=2`. A verb that ta
 the app takes a word as the app in every case: `moor releases foo`.
 """
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -280,7 +281,7 @@ def _decorator(kind: type[Command], **settings: Any) -> Callable[[Action], Comma
             return action(click.get_current_context().ensure_object(Context), **params)
 
         run.__click_params__ = getattr(action, "__click_params__", [])  # type: ignore[attr-defined]
-        run.__doc__ = action.__doc__
+        run.__doc__ = inspect.cleandoc(action.__doc__ or "") or None
         return click.command(cls=kind, **settings)(run)
 
     return decorate
