@@ -306,7 +306,8 @@ class Rolling(RuleBasedStateMachine):
         if self.desired().goal is not None:
             could = before & self.ready
             assert len(after & self.ready) >= min(len(could), self.scale["web"]), "fewer serve than could"
-        if is_canary(self.service, self.versions.get(self.service.target)):
+        stays = self.desired().goal is not None  # who is stopped leaves the routing, canary or not
+        if stays and is_canary(self.service, self.versions.get(self.service.target)):
             old = {name for name in before & self.ready if self.is_old(name)}
             kept = {name for name in after if self.is_old(name)}
             assert len(kept) >= min(len(old), self.scale["web"]), "a canary took the place of what serves"
