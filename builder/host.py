@@ -170,10 +170,13 @@ class HostBuilder:
                 env = {**self._environment(tools), **folders.environment(request)}
                 sandbox.groups = limited.files
                 yield Steps(sandbox, env, cwd=folders.build, uid=request.uid, cause=limited.cause_of_end)
-            except BuilderUnavailable:
+            except (BuilderUnavailable, BuildFailed) as error:
                 if ending.reason is not None:
                     raise ending.reason from None
-                if cause := limited.cause_of_end():
+                # A build may fill the disk, and fail of it, between two looks of the watcher.
+                if self._is_full():
+                    raise BuilderUnavailable(self._no_space()) from None
+                if isinstance(error, BuilderUnavailable) and (cause := limited.cause_of_end()):
                     raise BuildFailed(cause) from None
                 raise
             finally:
@@ -188,13 +191,16 @@ class HostBuilder:
         while ending.reason is None:
             await asyncio.sleep(_WATCH_INTERVAL)
             try:
-                if shutil.disk_usage(self._builds).free < self._disk_reserve:
+                if self._is_full():
                     ending.reason = BuilderUnavailable(self._no_space())
                 elif over := await asyncio.to_thread(lambda: limited.look(sandbox.members())):
                     ending.reason = BuildFailed(over)
             except OSError as error:  # a look that fails is no reason to stop looking
                 log.warning("build not looked at build=%s error=%s", limited.name, error)
         await sandbox.close()
+
+    def _is_full(self) -> bool:
+        return shutil.disk_usage(self._builds).free < self._disk_reserve
 
     def _no_space(self) -> str:
         return (

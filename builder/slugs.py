@@ -6,8 +6,9 @@ import os
 import re
 import secrets
 import tarfile
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -33,6 +34,8 @@ _TOLD_EVERY = 2.0
 
 Progress = Callable[[int, int], None]
 """Takes the bytes written so far, and the most there may be."""
+FRESH = 60.0
+"""Seconds that an archive is safe after a build wrote it: far longer than writing down that it did."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class SlugStore:
         self._locks: dict[Path, asyncio.Lock] = {}
         self._whole: set[Path] = set()
         """Trees that need no look at their content any more."""
+        self._archives = threading.Lock()
+        """Held while an archive is put in its place or taken away: work of threads."""
+        self._fresh: dict[str, float] = {}
+        """Reference of an archive that a build wrote, to when: nobody may know of it yet but that build."""
 
     async def keep(
         self,
@@ -102,20 +109,53 @@ class SlugStore:
                 await run_blocking(lambda _check: seal(place, uid))
         return place
 
-    async def remove(self, references: Collection[str]) -> None:
-        """Forget archives. A reference that is not there is fine."""
-        for reference in references:
-            await asyncio.to_thread(self._archive_path(reference).unlink, missing_ok=True)
+    def forget_fresh(self, references: Collection[str]) -> None:
+        """Somebody holds these by now: that they were just written does not protect them any longer."""
+        with self._archives:
+            for reference in references:
+                self._fresh.pop(reference, None)
 
-    async def collect(self, keep: Collection[str]) -> None:
-        """Forget every archive whose reference is not in `keep`. Not while a build runs: its slug is new."""
-        stored = await asyncio.to_thread(lambda: [each.name for each in self._slugs.glob(f"*{_ARCHIVE}")])
-        await self.remove({each.removesuffix(_ARCHIVE) for each in stored} - set(keep))
+    async def remove(self, references: Collection[str]) -> tuple[int, int]:
+        """Forget archives, but for those that a build has just written; how many went, and their bytes.
 
-    async def remove_unpacked(self, deployment: str, service: str, *, keep: Collection[str] = ()) -> None:
-        """Remove the service's unpacked trees but those of the references in `keep`."""
-        folder = self._apps / deployment / service
-        await completed(asyncio.to_thread(_remove_others, folder, frozenset(keep)))
+        A reference that is not there is fine.
+        """
+        return await asyncio.to_thread(self._remove, references)
+
+    async def collect(self, is_held: Callable[[str], bool]) -> tuple[int, int]:
+        """Forget every archive but those of which `is_held` says so, as `remove` does."""
+        names = await asyncio.to_thread(lambda: [each.name for each in self._slugs.glob(f"*{_ARCHIVE}")])
+        stored = [name.removesuffix(_ARCHIVE) for name in names]
+        held = {each for each in stored if is_held(each)}
+        self.forget_fresh(held)
+        return await self.remove([each for each in stored if each not in held])
+
+    def archive(self, reference: str) -> Path:
+        """Where its archive is, or would be."""
+        return self._archive_path(reference)
+
+    async def unpacked(
+        self, services: Collection[tuple[str, str]] | None = None
+    ) -> Sequence[tuple[str, str, str]]:
+        """(deployment, service, reference) of the unpacked trees, of these services or of all."""
+        return await asyncio.to_thread(self._unpacked, services)
+
+    async def take_out(
+        self, deployment: str, service: str, reference: str, target: Path, *, unless: Callable[[], bool]
+    ) -> Path | None:
+        """Move an unpacked tree to `target`, unless that says at the last moment that it is wanted, or a build
+        has just made it. Whoever wants it afterwards gets it unpacked again. `target`, or None.
+        """
+        place = self._place(deployment, service, reference)
+        async with self._lock(place):
+            if unless() or self._is_fresh(reference):
+                return None
+            self._whole.discard(place)
+            try:
+                await completed(asyncio.to_thread(_move, place, target))
+            except FileNotFoundError:
+                return None
+        return target
 
     async def size(self, reference: str) -> int | None:
         """Bytes of the archive; None when there is none."""
@@ -139,7 +179,9 @@ class SlugStore:
             half = self._slugs / f"{secrets.token_hex(8)}{_TEMPORARY}"
             try:
                 slug = self._write(half, tree, check, tell)
-                half.rename(self._archive_path(slug.reference))
+                with self._archives:
+                    half.rename(self._archive_path(slug.reference))
+                    self._fresh[slug.reference] = time.monotonic()
                 _sync_folder(self._slugs)
             finally:
                 half.unlink(missing_ok=True)
@@ -178,6 +220,38 @@ class SlugStore:
                 f"The built app takes more than {megabytes(self._limit * _EXPANSION)} on disk. "
                 "Leave out files that the app does not need to run."
             )
+
+    def _remove(self, references: Collection[str]) -> tuple[int, int]:
+        count = size = 0
+        for reference in references:
+            path = self._archive_path(reference)
+            with self._archives:
+                if self._is_fresh(reference):
+                    continue
+                try:
+                    info = path.stat()
+                    path.unlink()
+                except FileNotFoundError:
+                    continue
+            count, size = count + 1, size + info.st_blocks * 512
+        return count, size
+
+    def _is_fresh(self, reference: str) -> bool:
+        written = self._fresh.get(reference)
+        return written is not None and time.monotonic() - written < FRESH
+
+    def _unpacked(self, services: Collection[tuple[str, str]] | None) -> Sequence[tuple[str, str, str]]:
+        if services is None:
+            folders = list(self._apps.glob("*/*"))
+        else:
+            folders = [self._apps / deployment / service for deployment, service in services]
+        return [
+            (folder.parent.name, folder.name, tree.name)
+            for folder in folders
+            if folder.is_dir()
+            for tree in folder.iterdir()
+            if _REFERENCE.fullmatch(tree.name)
+        ]
 
     def _adopt(self, tree: Path, place: Path) -> None:
         """Take the tree as it is where a rename can do it; else `ensure_unpacked` makes it later."""
@@ -280,11 +354,9 @@ def _started_at() -> float:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _remove_others(folder: Path, keep: Collection[str]) -> None:
-    if folder.is_dir():
-        for tree in folder.iterdir():
-            if tree.name not in keep:
-                remove_tree(tree)
+def _move(origin: Path, target: Path) -> None:
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    origin.rename(target)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The folders of one build: made for its user, and gone with it."""
 
+import os
 import shutil
 import stat
 from collections.abc import Mapping
@@ -132,3 +133,4 @@ def _open_cache(request: BuildRequest) -> None:
         cache.mkdir(mode=0o700)
         if uid is not None:
             hand_over(cache, uid)
+    os.utime(cache)  # those that were not used for the longest time are collected first

@@ -38,6 +38,15 @@ def timestamp(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
+def size_text(size: float) -> str:
+    """`1.2G`, short enough for columns."""
+    for unit in ("B", "K", "M"):
+        if size < 1000:
+            return f"{size:.0f}{unit}" if unit == "B" or size >= 100 else f"{size:.1f}{unit}"
+        size /= 1024
+    return f"{size:.1f}G"
+
+
 class Output:
     """`terminal`: a person looks at it. `raw`: nothing is escaped, for a local pipe or file."""
 

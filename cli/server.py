@@ -5,14 +5,12 @@ import contextlib
 import logging
 import os
 import resource
-import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 
@@ -23,6 +21,7 @@ from starlette.types import ASGIApp
 from builder.base import Builder
 from builder.slugs import SlugStore
 from builder.source import export_source
+from builder.storage import DiskStorage
 from cli.drivers import check_drivers, make_backend, make_builder, make_router, make_store
 from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
 from cli.remote import run_over_ssh
@@ -42,7 +41,6 @@ from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
 from controller.state import State
 from controller.store.base import Store, StoreError
-from controller.types import Build, Version
 from controller.vault import Vault, open_vault
 from controller.wire import WireError
 from gitreceive.command import CommandRequest
@@ -58,8 +56,6 @@ FILES = 65536
 """That the server may have open; its connections, sessions and pipes are bounded far below."""
 TIDY = 60.0
 """Seconds between two times that what has grown old is looked for."""
-UNRELEASED = timedelta(minutes=10)
-"""A build's artifact is kept so long for the version that is about to be made of it."""
 
 
 def run(settings: Settings) -> int:
@@ -224,11 +220,12 @@ async def _running(
         doorplate = Doorplate(
             api=settings.api, ssh=settings.ssh, http=settings.http, host_key_fingerprint=fingerprint
         )
+        storage = DiskStorage(folders, slugs)
         operations = make_operations(
             state,
             settings,
             reconciler,
-            cleanup=partial(_remove_traces, folders, slugs, state),
+            storage=storage,
             doorplate=lambda: doorplate,
             sessions=sessions,
             privileged=os.geteuid() == 0,
@@ -239,13 +236,14 @@ async def _running(
         token = await operations.credentials.bootstrap(folders.local_token)
         await operations.builds.abandon()
         await operations.attaching.sweep()
-        await _collect_slugs(slugs, state)
-        await operations.removal.sweep(await asyncio.to_thread(_found_files, folders))
+        await storage.sweep()
+        await operations.removal.sweep(await storage.services())
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
         await stack.enter_async_context(_task(_keep_tidy(operations), "tidy"))
         if isinstance(router, SupportsAccessLogs):
             recorder = AccessRecorder(router, folders.logs, partial(requests_wanted, state))
             await stack.enter_async_context(_task(recorder.run(), "router logs"))
+        await stack.enter_async_context(_task(operations.upkeep.run(), "upkeep"))
 
         def connect(user: str) -> Client:
             return _SessionClient(f"http://{_reachable(settings.api)}", sessions, user)
@@ -430,38 +428,3 @@ def _make_folders(folders: DataFolder) -> None:
     for each in (folders.slugs, folders.repositories, folders.logs):
         each.mkdir(exist_ok=True)
         each.chmod(0o700)
-
-
-def _found_files(folders: DataFolder) -> Sequence[tuple[str, str]]:
-    """(deployment, service) of everything that has files."""
-    kinds = (folders.apps, folders.caches, folders.logs)
-    places = [*(path for each in kinds for path in each.glob("*/*")), *folders.repositories.glob("*/*.git")]
-    return sorted({(each.parent.name, each.name.removesuffix(".git")) for each in places})
-
-
-async def _collect_slugs(slugs: SlugStore, state: State) -> None:
-    """Take away the archives that no version has; left to the next occasion while a build runs."""
-    builds = state.builds()
-    if any(each.status.under_way for each in builds):
-        return
-    fresh = datetime.now(UTC) - UNRELEASED
-    holders: list[Build | Version] = [
-        each for each in builds if each.finished_at and each.finished_at > fresh
-    ]
-    for service in state.services():
-        holders += state.versions(service.deployment, service.name)
-    await slugs.collect({each.artifact.reference for each in holders if each.artifact is not None})
-
-
-async def _remove_traces(
-    folders: DataFolder, slugs: SlugStore, state: State, deployment: str, service: str
-) -> None:
-    """Everything that a destroyed service has on disk."""
-    await _collect_slugs(slugs, state)
-    places = [each / deployment / service for each in (folders.apps, folders.caches, folders.logs)]
-    places.append(folders.repositories / deployment / f"{service}.git")
-    for place in places:
-        if place.exists():
-            await asyncio.to_thread(shutil.rmtree, place)
-        with contextlib.suppress(OSError):
-            place.parent.rmdir()  # goes with its last service

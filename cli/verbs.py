@@ -113,6 +113,7 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("builds:info", "builds:info", "Show one build."),
         Verb("builds:output", "builds:output", "Print the log of a build."),
         Verb("builds:cancel", "builds:cancel", "End a running build."),
+        Verb("repo:purge-cache", "disk:purge_cache", "Remove an app's build cache."),
     ),
     "Domains": (
         Verb("domains", "domains:domains", "List the domains that lead to an app.", ("domains:list",)),
@@ -147,6 +148,8 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
     "Server": (
         Verb("status", "about:status", "Show the server's addresses and what is wrong with it, if anything."),
         Verb("events", "about:events", "List what happened, newest last."),
+        Verb("disk", "disk:disk", "Show what uses the server's disk."),
+        Verb("disk:collect", "disk:collect", "Remove what nothing needs any more."),
         Verb("secrets:rotate", "secrets:rotate", "Seal all config values with a new key."),
         Verb("server", "server:server", "Run the server."),
         Verb("server:stop", "server:stop", "Stop the server of a data folder."),

@@ -39,10 +39,13 @@ from controller.types import (
 from controller.views import (
     BuildpackVerdict,
     Change,
+    Collected,
     Deploy,
+    DiskReport,
     ProcessLimits,
     RolloutStep,
     ServiceInfo,
+    ServiceUsage,
     SharedChange,
     Status,
     Variable,
@@ -341,6 +344,24 @@ class Client:
     async def cancel_deploy(self, address: Address) -> Deploy:
         """End the one that is furthest on: running build, rollout, queued build. Raises Refused where none is."""
         return await self._send(Deploy, "POST", f"{_service(address)}/deploy/cancel")
+
+    # The disk
+
+    async def disk(self) -> DiskReport:
+        """What uses the server's disk, measured now; for admins."""
+        return await self._get(DiskReport, "/v1/disk")
+
+    async def disk_usage(self, address: Address) -> ServiceUsage:
+        return await self._get(ServiceUsage, f"{_service(address)}/disk")
+
+    async def collect_disk(self) -> Collected:
+        """Remove what nothing needs; for admins."""
+        return await self._send(Collected, "POST", "/v1/disk/collect")
+
+    async def purge_cache(self, address: Address) -> int:
+        """Remove the build cache of a service; its bytes. Raises Refused while a build works with it."""
+        answer = await self._send(dict[str, int], "DELETE", f"{_service(address)}/cache")
+        return answer["bytes"]
 
     # Domains
 

@@ -89,10 +89,17 @@ class Settings:
     """Variables that every build sees (a package index, a proxy), as KEY=VALUE; in YAML a mapping."""
     build_ca_bundle: Path | None = Path("/etc/ssl/certs/ca-certificates.crt")
     """File of trusted certificates that builds are told to use; left out where it does not exist."""
+    rollout_timeout: float = 3600.0
+    """Seconds that a rollout may go on without getting anywhere; then its version fails. One that waits for a
+    person, such as a canary, may wait."""
     keep_versions: int = 20
     """Versions kept of each service. What serves, is on its way, or was live before stays in any case."""
     keep_builds: int = 20
     """Ended builds kept of each service, with their logs."""
+    cache_limit: int = 2 * 1024**3
+    """Bytes that all build caches together may take; those not used for the longest time go first."""
+    disk_warning: int = 2 * 1024**3
+    """Below so many free bytes in the data folder room is made at once, and `status` warns."""
     disk_reserve: int = 512 * 1024**2
     """Pushes are refused while less than this many bytes are free in the data folder."""
     limit_memory: int = 512 * 1024**2
@@ -190,6 +197,11 @@ class DataFolder:
     def builds(self) -> Path:
         """Build logs, `<build id>.log`, and the temporary folders of running builds, `<build id>.tmp/`."""
         return self.root / "builds"
+
+    @property
+    def trash(self) -> Path:
+        """What is on its way out: moved here at once, removed after that. Emptied at each start."""
+        return self.root / "trash"
 
     @property
     def tools(self) -> Path:

@@ -16,7 +16,8 @@ Record = Deployment | Service | Version | Build | Run | User | SshKey | Token | 
 
 R = TypeVar("R")
 _UNDER_WAY = ("", "under way")
-"""The group of builds that have yet to end; no deployment has an empty name."""
+_UNRELEASED = ("", "unreleased")
+"""Groups of builds that have yet to end, and to become a version; no deployment has an empty name."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -72,10 +73,16 @@ class _Table(Generic[R]):
     """Records of one type by store key, and by the groups that they are asked for in."""
 
     def __init__(
-        self, kind: type[R], groups: Callable[[R], Sequence[tuple[str, ...]]] = lambda _: ()
+        self,
+        kind: type[R],
+        groups: Callable[[R], Sequence[tuple[str, ...]]] = lambda _: (),
+        tally: Callable[[R], str | None] = lambda _: None,
     ) -> None:
+        """`tally`: what a record is counted under; far cheaper than a group where nobody asks for its members."""
         self.kind = kind
         self._groups_of = groups
+        self._tally_of = tally
+        self._tallies: dict[str, int] = {}
         self._rows: dict[str, Kept[R]] = {}
         self._groups: dict[tuple[str, ...], dict[str, R]] = {}
 
@@ -99,6 +106,7 @@ class _Table(Generic[R]):
         self._rows[key] = Kept(record, revision)
         for group in self._groups_of(record):
             self._groups.setdefault(group, {})[key] = record
+        self._count(record, 1)
 
     def drop(self, key: str) -> None:
         kept = self._rows.pop(key, None)
@@ -109,6 +117,25 @@ class _Table(Generic[R]):
             del members[key]
             if not members:
                 del self._groups[group]
+        self._count(kept.record, -1)
+
+    def tallied(self, word: str) -> int:
+        """How many records are counted under this."""
+        return self._tallies.get(word, 0)
+
+    def size(self, *group: str) -> int:
+        """How many are in the group."""
+        return len(self._groups.get(group, ()))
+
+    def _count(self, record: R, step: int) -> None:
+        word = self._tally_of(record)
+        if word is None:
+            return
+        count = self._tallies.get(word, 0) + step
+        if count:
+            self._tallies[word] = count
+        else:
+            del self._tallies[word]
 
 
 class Journal:
@@ -176,7 +203,7 @@ class Mirror:
     def __init__(self) -> None:
         self._deployments = _Table(Deployment)
         self._services = _Table(Service, lambda each: [(each.deployment,)])
-        self._versions = _Table(Version, lambda each: [(each.deployment, each.service)])
+        self._versions = _Table(Version, lambda each: [(each.deployment, each.service)], _reference_of)
         self._runs = _Table(Run, lambda each: [(each.deployment, each.service)])
         self._builds = _Table(Build, _groups_of_build)
         self._users = _Table(User)
@@ -224,6 +251,13 @@ class Mirror:
         """Newest first."""
         return sorted(self._versions.all(deployment, service), key=attrgetter("number"), reverse=True)
 
+    def count_versions(self, deployment: str, service: str) -> int:
+        return self._versions.size(deployment, service)
+
+    def count_holders(self, reference: str) -> int:
+        """How many versions, of all services, have the artifact of this reference."""
+        return self._versions.tallied(reference)
+
     def build(self, build: str) -> Build | None:
         return self._builds.get(f"builds/{build}")
 
@@ -247,6 +281,10 @@ class Mirror:
     def builds_under_way(self) -> Sequence[Build]:
         """Of all services, in the order in which they were opened."""
         return sorted(self._builds.all(*_UNDER_WAY), key=_opened)
+
+    def builds_unreleased(self) -> Sequence[Build]:
+        """Those that made an artifact of which there is no version, of all services, in no order."""
+        return self._builds.all(*_UNRELEASED)
 
     def user(self, name: str) -> User | None:
         return self._users.get(f"users/{name}")
@@ -351,7 +389,15 @@ class Mirror:
 
 def _groups_of_build(build: Build) -> Sequence[tuple[str, ...]]:
     groups: list[tuple[str, ...]] = [(build.deployment,), (build.deployment, build.service)]
-    return [*groups, _UNDER_WAY] if build.status.under_way else groups
+    if build.status.under_way:
+        groups.append(_UNDER_WAY)
+    if build.artifact is not None and build.version is None:
+        groups.append(_UNRELEASED)
+    return groups
+
+
+def _reference_of(version: Version) -> str | None:
+    return version.artifact.reference if version.artifact else None
 
 
 def _opened(build: Build) -> tuple[datetime, str]:

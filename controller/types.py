@@ -346,6 +346,8 @@ class Build:
     """Who asked for it to end; the build's owner watches for this."""
     reason: str = ""
     """In words: "push of 1a2b3c4 to master"."""
+    version: int | None = None
+    """The version that was made of its artifact; None: none was yet."""
     doing: str = ""
     """In words, what it waits for while it is queued, and its phase while it runs; empty afterwards."""
     queued_at: datetime | None = None

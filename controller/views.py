@@ -150,6 +150,55 @@ class ProcessLimits:
     """Each limit to where it was set."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DiskSpace:
+    """The disk of the data folder, in bytes."""
+
+    total: int
+    free: int
+    warning: int
+    """Below so many free bytes the server makes room by itself, and warns."""
+    reserve: int
+    """Below so many free bytes pushes are refused."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that the server's own files take, by kind, as last measured while little was free; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceUsage:
+    """What one service uses of the disk."""
+
+    deployment: str
+    service: str
+    usage: Mapping[str, int]
+    """Bytes by kind: slugs, apps, caches, builds, logs, repositories. A slug counts for each service that has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskReport:
+    """What the server uses of its disk."""
+
+    space: DiskSpace | None
+    usage: Mapping[str, int]
+    """Bytes by kind, as for services, and `other`."""
+    services: tuple[ServiceUsage, ...]
+    """Those that use most first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What was removed because nothing needs it."""
+
+    versions: int = 0
+    builds: int = 0
+    slugs: int = 0
+    apps: int = 0
+    """Unpacked slugs."""
+    caches: int = 0
+    size: int = 0
+    """Bytes on disk."""
+
+
 class VariableSource(StrEnum):
     SERVICE = "service"
     DEPLOYMENT = "deployment"
@@ -204,3 +253,5 @@ class Status:
     limits: Mapping[str, str] = field(default_factory=dict)
     """Each limit (cpu, memory, pids, nofile) to how this machine keeps it: `cgroup v2`, `cgroup v1`, `rlimit`,
     `watched` (looked at every second, and killed when above) or `not kept`."""
+    disk: DiskSpace | None = None
+    """None: it was not looked at yet."""

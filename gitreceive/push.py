@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,8 @@ SOURCE_SUFFIX = "-source.tmp"
 FOLLOW_TIMEOUT = 3600.0
 """Seconds that we follow a rollout; its own limits (health check, drain) end it long before."""
 SHOWN_LOG_LINES = 30
+STATUS_TIMEOUT = 5.0
+"""Seconds that the server may take to say what fills its disk."""
 
 
 class PushRefused(Refusal):
@@ -112,7 +114,7 @@ async def deploy(push: Push, workshop: Workshop) -> None:
                 await push.client.ensure_service(push.address)
                 await record.wait(turn, lambda: behind_others(turn))
             await say_when_history_changes(push)
-            refuse_full_disk(workshop.settings)
+            await refuse_full_disk(workshop.settings, push.client)
             info = await push.client.ensure_service(push.address)
             if version := await find_wanted_version(push, info):
                 push.finish()
@@ -134,16 +136,33 @@ async def say_when_history_changes(push: Push) -> None:
         )
 
 
-def refuse_full_disk(settings: Settings) -> None:
+async def refuse_full_disk(settings: Settings, client: Client) -> None:
     """Raises PushRefused while the data folder's disk has less free space than its reserve."""
     free = shutil.disk_usage(settings.data).free
     if free < settings.disk_reserve:
         raise PushRefused(
             "server disk is full",
-            f"The server has {free / 1024**2:.0f} MiB of disk space left and keeps "
-            f"{settings.disk_reserve / 1024**2:.0f} MiB in reserve (its setting disk_reserve). Its administrator "
-            "must make room, then push again.",
+            f"The server has {_mib(free)} of disk space left and keeps {_mib(settings.disk_reserve)} in reserve "
+            f"(its setting disk_reserve). {await _uses_of_disk(client)}Its administrator must make room, then push "
+            "again: `disk` shows what uses it, `disk:collect` removes what nothing needs, and apps that nobody needs "
+            "may be destroyed.",
         )
+
+
+async def _uses_of_disk(client: Client) -> str:
+    """What of it is Mooring's own, in a sentence; empty where that is not known now."""
+    disk = None
+    with suppress(MooringError, TimeoutError):
+        async with asyncio.timeout(STATUS_TIMEOUT):
+            disk = (await client.status()).disk
+    if disk is None or not disk.usage:
+        return ""
+    largest = sorted(disk.usage.items(), key=lambda each: each[1], reverse=True)[:4]
+    return f"Mooring's own files: {', '.join(f'{kind} {_mib(size)}' for kind, size in largest)}. "
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024**2:.0f} MiB"
 
 
 async def find_wanted_version(push: Push, info: ServiceInfo) -> Version | None:

@@ -133,7 +133,7 @@ class Reception:
         try:
             if refusal := self.rules.refusal(updates, missing_shallow=self._misses(shallow)):
                 return self._refuse_all(updates, *refusal)
-            refuse_full_disk(self.settings)
+            await refuse_full_disk(self.settings, self.client)
             async with quarantine(self.path, self.git) as place:
                 if any(not each.deletes for each in updates):
                     self.unread = True

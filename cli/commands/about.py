@@ -8,7 +8,7 @@ import click
 from cli.commands.limits import kept_text
 from cli.context import Context, opened
 from cli.grammar import app_command, command
-from cli.output import timestamp
+from cli.output import size_text, timestamp
 from controller.errors import MooringError
 from controller.names import Address
 from controller.types import Event
@@ -26,6 +26,12 @@ async def status(context: Context) -> None:
             ("domain", found.domain),
             ("host key", found.host_key_fingerprint),
             ("limits by", kept_text(found)),
+            (
+                "disk",
+                f"{size_text(found.disk.free)} of {size_text(found.disk.total)} are free"
+                if found.disk
+                else None,
+            ),
             ("problems", "\n".join(found.problems) or "none"),
         )
     )

@@ -51,6 +51,7 @@ async def info(context: Context, *, address: Address, build: str | None) -> None
             ("error", found.error),
             ("why", found.reason),
             ("doing", found.doing),
+            ("version", f"v{found.version}" if found.version else None),
             ("commit", found.commit),
             ("by", found.actor),
             ("queued", timestamp(found.queued_at)),

@@ -30,6 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from builder.slugs import SlugStore
+from builder.storage import DiskStorage
 from contrib.installation import Installation
 from controller.backends.memory import MemoryBackend
 from controller.client import Client
@@ -199,16 +201,15 @@ async def _make_run(state: State, backend: MemoryBackend, router: MemoryRouter) 
 
 
 def _operations(state: State, loop: Reconciler, folder: Path) -> Operations:
-    async def nothing(deployment: str, service: str) -> None:
-        raise AssertionError("nothing is destroyed here")
-
+    settings = Settings(data=folder)
+    slugs = SlugStore(settings.folders.slugs, settings.folders.apps, limit=settings.slug_limit)
     listen = Listen("127.0.0.1", 1)
     plate = Doorplate(api=listen, ssh=listen, http=listen, host_key_fingerprint="")
     return make_operations(
         state,
-        Settings(data=folder),
+        settings,
         loop,
-        cleanup=nothing,
+        storage=DiskStorage(settings.folders, slugs),
         doorplate=lambda: plate,
         sessions=Sessions(),
         privileged=False,

@@ -21,6 +21,9 @@ from controller.types import Artifact, Build, BuildStatus, Right
 MAX_OPEN = 100
 """Builds of one service that may be open at once. Pushes take turns: so many is a mistake or worse."""
 
+AT_ONCE = 50
+"""Records that are forgotten in one transaction."""
+
 MAX_TEXT = 200
 """Characters that tell why a build was begun, and what it does."""
 
@@ -126,6 +129,20 @@ class BuildOperations:
         await self._state.transact(decide)
         return self.get(asker, build)
 
+    async def trim(self) -> int:
+        """Forget ended builds beyond those that each service keeps; how many it were."""
+        surplus: list[Build] = []
+        for number, service in enumerate(self._state.services()):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)  # others get the event loop in between
+            known = self._state.builds(service.deployment, service.name)
+            surplus += [each for each in known if not each.status.under_way][self._keep :]
+        for start in range(0, len(surplus), AT_ONCE):
+            batch = surplus[start : start + AT_ONCE]
+            await self._state.transact(lambda batch=batch: map(delete, batch))  # type: ignore[misc]
+            await asyncio.to_thread(self._logs.remove, [each.id for each in batch])
+        return len(surplus)
+
     def heard(self, build: Build) -> datetime:
         """When its owner last gave a sign of life; to a server that has just started, not before now."""
         return self._heard.setdefault(build.id, self._clock())
@@ -174,15 +191,7 @@ class BuildOperations:
             self._check_under_way(running)
             if running.cancel_requested_by:
                 return ()
-            event = EventDraft(
-                kind="build.cancel",
-                deployment=running.deployment,
-                service=running.service,
-                actor=asker.name,
-                text=f"{asker.name} asked for the end of the build",
-                data={"build": running.id},
-            )
-            return put(replace(running, cancel_requested_by=asker.name)), event
+            return _asked_to_end(running, asker.name)
 
         await self._state.transact(decide)
         return self.get(asker, build)
@@ -202,6 +211,30 @@ class BuildOperations:
 
         await self._state.transact(decide)
         await self.sweep_logs()
+
+    async def abandon_one(self, build: str, why: str) -> None:
+        """On behalf of the server itself. Raises NotFound, Conflict when it has ended."""
+
+        def decide() -> Iterable[Put | EventDraft]:
+            return _closed(self._get_under_way(build), BuildStatus.ABANDONED, why, self._clock())
+
+        await self._state.transact(decide)
+        self._heard.pop(build, None)
+
+    async def ask_to_end(self, build: str, who: str) -> None:
+        """On behalf of the server itself; `who` is what its owner tells people. Raises NotFound, Conflict."""
+
+        def decide() -> Iterable[Put | EventDraft]:
+            return _asked_to_end(self._get_under_way(build), who)
+
+        await self._state.transact(decide)
+
+    def _get_under_way(self, build: str) -> Build:
+        found = self._state.build(build)
+        if found is None:
+            raise NotFound(f"There is no build {build}.")
+        self._check_under_way(found)
+        return found
 
     async def sweep_logs(self) -> None:
         """Remove the logs of builds that are no longer known."""
@@ -233,6 +266,18 @@ def _closed(
 ) -> tuple[Put, EventDraft]:
     over = replace(build, status=status, error=why, artifact=artifact, doing="", finished_at=now)
     return put(over), _event(over, f"build {status}" + (f": {why}" if why else ""))
+
+
+def _asked_to_end(build: Build, who: str) -> tuple[Put, EventDraft]:
+    event = EventDraft(
+        kind="build.cancel",
+        deployment=build.deployment,
+        service=build.service,
+        actor=who,
+        text=f"{who} asked for the end of the build",
+        data={"build": build.id},
+    )
+    return put(replace(build, cancel_requested_by=who)), event
 
 
 def _event(build: Build, text: str) -> EventDraft:

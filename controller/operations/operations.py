@@ -1,8 +1,8 @@
 """All operations of one server, put together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from controller.config import Settings
 from controller.operations.attaching import AttachOperations
@@ -10,6 +10,7 @@ from controller.operations.builds import BuildOperations
 from controller.operations.credentials import CredentialOperations, Sessions
 from controller.operations.deployments import DeploymentOperations
 from controller.operations.deploys import DeployOperations
+from controller.operations.disk import DiskOperations
 from controller.operations.domains import DomainOperations
 from controller.operations.instances import InstanceOperations
 from controller.operations.journal import JournalOperations
@@ -17,7 +18,7 @@ from controller.operations.keys import KeyOperations
 from controller.operations.logs import LogOperations
 from controller.operations.processes import ProcessOperations
 from controller.operations.receipts import Receipts
-from controller.operations.removal import Cleanup, Removal
+from controller.operations.removal import Removal
 from controller.operations.rollouts import RolloutOperations
 from controller.operations.runs import RunOperations
 from controller.operations.runtime import Runtime
@@ -29,6 +30,12 @@ from controller.operations.sources import Inspect, SourceOperations
 from controller.operations.users import UserOperations
 from controller.operations.versions import VersionOperations
 from controller.state import State
+from controller.upkeep.collector import Collector, Policy
+from controller.upkeep.overdue import Limits
+from controller.upkeep.reaper import Reaper
+from controller.upkeep.storage import Storage
+from controller.upkeep.upkeep import Upkeep
+from controller.upkeep.watermark import DiskWatch
 from controller.vault import Vault
 
 
@@ -40,6 +47,7 @@ class Operations:
     """
 
     server: ServerOperations
+    disk: DiskOperations
     deployments: DeploymentOperations
     services: ServiceOperations
     sources: SourceOperations
@@ -61,6 +69,7 @@ class Operations:
     secrets: SecretOperations
     receipts: Receipts
     removal: Removal
+    upkeep: Upkeep
 
     async def tidy(self) -> None:
         """Put in order what grows old: to be called about once a minute."""
@@ -78,7 +87,7 @@ def make_operations(
     settings: Settings,
     runtime: Runtime,
     *,
-    cleanup: Cleanup,
+    storage: Storage,
     doorplate: Callable[[], Doorplate],
     sessions: Sessions,
     privileged: bool,
@@ -86,7 +95,7 @@ def make_operations(
     inspect: Inspect | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Operations:
-    """`cleanup` removes the files of a destroyed service; `doorplate` is asked when somebody wants to know.
+    """`storage`: the server's files; `doorplate` is asked when somebody wants to know.
 
     `inspect` asks the buildpacks about what was pushed. `privileged`: the server is root, so each service gets
     a user id of its own.
@@ -94,15 +103,29 @@ def make_operations(
     builds = BuildOperations(state, folder=settings.folders.builds, keep=settings.keep_builds, clock=clock)
 
     async def clean(deployment: str, service: str) -> None:
-        await cleanup(deployment, service)
+        await storage.remove_service(deployment, service)
         await builds.sweep_logs()
+        await collector.collect_slugs()
 
     removal = Removal(state, runtime, clean)
+    collector = Collector(state, runtime, storage, builds, _policy(settings), clock=clock)
     credentials = CredentialOperations(state, sessions, clock=clock)
     rollouts = RolloutOperations(state, runtime, renew=credentials.renew, clock=clock)
     runs = RunOperations(state, runtime, renew=credentials.renew, default_ttl=settings.run_ttl, clock=clock)
+    upkeep = Upkeep(
+        storage,
+        collector,
+        DiskWatch(state, storage, collector, warning=settings.disk_warning, reserve=settings.disk_reserve),
+        Reaper(state, runtime, builds, rollouts, _limits(settings), clock=clock),
+    )
+
+    def problems() -> Sequence[str]:
+        return (*runtime.problems(), *upkeep.problems(), *removal.problems())
+
     return Operations(
-        server=ServerOperations(runtime, doorplate, domain=settings.domain),
+        server=ServerOperations(runtime, problems, doorplate, upkeep.disk.space, domain=settings.domain),
+        disk=DiskOperations(state, upkeep),
+        upkeep=upkeep,
         deployments=DeploymentOperations(state, removal, clock=clock),
         services=ServiceOperations(
             state,
@@ -143,4 +166,17 @@ def make_operations(
         secrets=SecretOperations(state, vault),
         receipts=Receipts(state, clock=clock),
         removal=removal,
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(keep_versions=settings.keep_versions, cache_limit=settings.cache_limit)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        queue_timeout=timedelta(seconds=settings.queue_timeout),
+        build_timeout=timedelta(seconds=settings.build_timeout),
+        rollout_timeout=timedelta(seconds=settings.rollout_timeout),
+        stop_grace=timedelta(seconds=settings.stop_grace),
     )

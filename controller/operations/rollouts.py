@@ -101,6 +101,20 @@ class RolloutOperations:
 
         return await self._steer(asker, address, decide)
 
+    async def give_up(self, deployment: str, service: str, goal: tuple[int | None, int], why: str) -> None:
+        """On behalf of the server itself; nothing where that is no longer what is on its way."""
+
+        def decide() -> Iterator[Put | EventDraft]:
+            found = self._state.service(deployment, service)
+            if found is None or not is_rolling(found) or goal_of(found) != goal:
+                return
+            target = self._state.version(deployment, service, found.target or 0)
+            if target is not None:
+                yield from self._ended_with(found, target, VersionStatus.FAILED, "", why)
+
+        await self._state.transact(decide)
+        self._runtime.wake()
+
     async def _steer(
         self,
         asker: Actor,
@@ -135,13 +149,25 @@ class RolloutOperations:
         self, asker: Actor, service: Service, target: Version, what: str, reason: str
     ) -> Iterator[Put | EventDraft]:
         why = f"{what}: {one_line(reason, MAX_REASON)}" if reason.strip() else what
+        yield from self._ended_with(service, target, VersionStatus.CANCELED, asker.name, why)
+
+    def _ended_with(
+        self, service: Service, target: Version, status: VersionStatus, actor: str, why: str
+    ) -> Iterator[Put | EventDraft]:
+        """What serves is what is wanted again."""
         current = self._state.version(service.deployment, service.name, service.current or 0)
         yield put(returned(service, target, current, why))
         if not is_restart(service):
-            yield put(replace(target, status=VersionStatus.CANCELED, failure=why))
+            yield put(replace(target, status=status, failure=why))
         stays = f"v{service.current} stays" if service.current else "nothing serves"
-        kind = "service.restart-canceled" if is_restart(service) else "version.canceled"
-        yield _event(asker, service, kind, f"{goal_text(service)} ends, {stays}: {why}")
+        yield EventDraft(
+            kind=f"{'service.restart-' if is_restart(service) else 'version.'}{status}",
+            deployment=service.deployment,
+            service=service.name,
+            actor=actor,
+            text=f"{goal_text(service)} ends, {stays}: {why}",
+            data={"version": service.target},
+        )
 
     def follow(self, asker: Actor, address: Address, number: int | None = None) -> AsyncIterator[RolloutStep]:
         """The rollout of that version, from its start or where it went on last, until it has ended, as
@@ -277,6 +303,11 @@ def rollout_text(runtime: Runtime, service: Service) -> str | None:
     return (
         held or f"{goal_text(service)}: {runtime.pending(service.deployment, service.name) or 'on its way'}"
     )
+
+
+def waits_for_person(runtime: Runtime, service: Service) -> bool:
+    """Whether its rollout goes on only when somebody decides so."""
+    return _hold(runtime, service) is not None
 
 
 def _hold(runtime: Runtime, service: Service) -> str | None:

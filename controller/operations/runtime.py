@@ -1,6 +1,7 @@
 """What operations may ask of the running system; the reconcile loop answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from controller.backends.base import Backend
@@ -22,6 +23,9 @@ class Runtime(Protocol):
 
     def awaiting(self, deployment: str, service: str) -> str | None:
         """What a person has to decide before that service's rollout goes on, in words; None: nothing."""
+
+    def stopping(self) -> Mapping[str, datetime]:
+        """Ids of instances that are being stopped, to when they were first asked to."""
 
     def problems(self) -> Sequence[str]:
         """What keeps the loop from doing its work now, in words."""

@@ -1,6 +1,6 @@
 """The server as a whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -8,7 +8,7 @@ from controller.backends.base import SupportsLimits
 from controller.config import Listen
 from controller.operations.access import Actor
 from controller.operations.runtime import Runtime
-from controller.views import Status
+from controller.views import DiskSpace, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,19 @@ class Doorplate:
 
 
 class ServerOperations:
-    def __init__(self, runtime: Runtime, doorplate: Callable[[], Doorplate], *, domain: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        problems: Callable[[], Sequence[str]],
+        doorplate: Callable[[], Doorplate],
+        disk: Callable[[], DiskSpace | None],
+        *,
+        domain: str,
+    ) -> None:
+        """`problems`: what is wrong anywhere; `disk`: its last look, None before the first."""
         self._runtime = runtime
+        self._problems = problems
+        self._disk = disk
         self._doorplate = doorplate
         self._domain = domain
 
@@ -37,6 +48,7 @@ class ServerOperations:
             http=str(where.http),
             domain=self._domain,
             host_key_fingerprint=where.host_key_fingerprint,
-            problems=tuple(self._runtime.problems()),
+            problems=tuple(self._problems()),
             limits=backend.limits() if isinstance(backend, SupportsLimits) else {},
+            disk=self._disk(),
         )

@@ -1,6 +1,15 @@
 """Text from outside, made fit for one line of a table, a log or a terminal."""
 
 
+def size_text(size: float) -> str:
+    """`1.2 GiB`."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
 def one_line(text: str, limit: int) -> str:
     """Without line ends and control characters, at most `limit` characters."""
     line = " ".join("".join(each if each.isprintable() else " " for each in text).split())

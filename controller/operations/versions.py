@@ -13,7 +13,7 @@ from controller.operations.lookup import address_of, find_wanted, get_deployment
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
 from controller.operations.versioning import Cause, Content, new_version, staged_names, was_live
-from controller.state import EventDraft, Put, State
+from controller.state import EventDraft, Put, State, put
 from controller.types import Artifact, Right, Service, Version
 from controller.views import Change, VersionDiff
 
@@ -89,6 +89,7 @@ class VersionOperations:
                 version, steps = new_version(service, wanted, content, cause)
                 made.append(version)
                 yield from steps
+                yield from self._released(version)
 
         await self._state.transact(decide)
         self._runtime.wake()
@@ -135,6 +136,12 @@ class VersionOperations:
         kept = self._state.versions(version.deployment, version.service)
         older = [each for each in kept if each.number < version.number]
         return next((each for each in older if each.number == version.before), next(iter(older), None))
+
+    def _released(self, version: Version) -> Iterator[Put]:
+        """From here on the version keeps its slug, and the build no longer needs to."""
+        build = self._state.build(version.build) if version.build else None
+        if build is not None:
+            yield put(replace(build, version=version.number))
 
     def _build_of(self, service: Service, build: str | None) -> str | None:
         """Raises NotFound for a build that is not this service's."""

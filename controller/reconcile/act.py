@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from controller.backends.base import Backend, BackendError, InstanceSpec, SupportsLogs
 from controller.logs.query import LogQuery
@@ -63,6 +64,7 @@ class Actor:
         self._backend = backend
         self._router = router
         self._wake = wake
+        self._stops_since: dict[str, datetime] = {}
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._runs = RunActor(state, backend, wake=wake, release_timeout=release_timeout)
 
@@ -75,6 +77,11 @@ class Actor:
     def stopping(self) -> frozenset[str]:
         """Ids of instances whose stop is under way."""
         return frozenset(self._stops)
+
+    @property
+    def stopping_since(self) -> Mapping[str, datetime]:
+        """Ids of instances whose stop has not succeeded, to when it was first tried."""
+        return dict(self._stops_since)
 
     async def perform(self, actions: Sequence[Action]) -> Mapping[Key, FailedStart]:
         """Do all of it. Returns the first start that failed of each service.
@@ -162,6 +169,7 @@ class Actor:
     def _begin_stop(self, action: Stop) -> None:
         task = asyncio.create_task(self._stop(action), name=f"stop {action.instance}")
         self._stops[action.instance] = task
+        self._stops_since.setdefault(action.instance, datetime.now(UTC))
         task.add_done_callback(lambda _: self._stops.pop(action.instance, None))
 
     async def _stop(self, action: Stop) -> None:
@@ -169,6 +177,7 @@ class Actor:
             async with asyncio.timeout(action.grace + STOP_MARGIN):
                 await self._router.remove(action.instance)
                 await self._backend.stop(action.instance, grace=action.grace)
+            self._stops_since.pop(action.instance, None)
         except (BackendError, RouterError, TimeoutError) as error:
             log.warning(
                 "instance.stop-failed instance=%s cause=%s", action.instance, error or type(error).__name__

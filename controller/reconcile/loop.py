@@ -134,6 +134,10 @@ class Reconciler:
         plan = self._plans.get(key) or self._resting.get(key)
         return plan.awaiting if plan else None
 
+    def stopping(self) -> Mapping[str, datetime]:
+        since = self._actor.stopping_since
+        return {each: since[each] for each in self._sight.present(since)}
+
     def problems(self) -> Sequence[str]:
         return self._problems + ((self._state.problem,) if self._state.problem else ())
 

@@ -1,6 +1,6 @@
 """What runs and what is routed, put together from looks that may tell only what has changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from controller.backends.base import Observation
@@ -49,6 +49,10 @@ class Sight:
         for key, instances in self._instances.items():
             if key[0] == deployment:
                 yield from instances.values()
+
+    def present(self, ids: Iterable[str]) -> Sequence[str]:
+        """Those of them that there are."""
+        return [each for each in ids if each in self._keys]
 
     def pool(self, key: Key) -> Pool | None:
         return self._pools.get(key)

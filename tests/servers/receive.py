@@ -29,7 +29,7 @@ from controller.types import (
     Version,
     VersionStatus,
 )
-from controller.views import Variable, VariableSource
+from controller.views import DiskSpace, Status, Variable, VariableSource
 from gitreceive.command import CommandRequest
 from gitreceive.server import GitReceive
 
@@ -62,6 +62,11 @@ class ModelClient:
         self._model = model
         self._user = user
         model.open_clients += 1
+
+    async def status(self) -> Status:
+        usage = {"slugs": 30 * 1024**2, "caches": 50 * 1024**2, "logs": 0}
+        space = DiskSpace(total=0, free=0, warning=0, reserve=0, usage=usage)
+        return Status(version="1", api="", ssh="", http="", domain="", host_key_fingerprint="", disk=space)
 
     async def me(self) -> User:
         return self._model.users[self._user]

@@ -143,7 +143,8 @@ async def test_a_tree_torn_by_a_power_cut_is_unpacked_again(store, tmp_path, mon
 async def test_a_missing_archive_is_said(store, tmp_path):
     slug = await keep(store, tree(tmp_path))
     shutil.rmtree(tmp_path / "apps")
-    await store.remove([slug.reference, "0" * 64])
+    store.forget_fresh([slug.reference])
+    assert (await store.remove([slug.reference, "0" * 64]))[0] == 1
     with pytest.raises(BuilderUnavailable, match="push again"):
         await unpacked(store, slug)
     assert await store.size(slug.reference) is None
@@ -171,13 +172,31 @@ async def test_only_a_hash_reaches_a_path(store, reference):
         await store.ensure_unpacked("foo", "app", Artifact(kind=ArtifactKind.SLUG, reference=reference), None)
 
 
-async def test_trees_are_removed_but_those_to_keep(store, tmp_path):
-    first = await keep(store, tree(tmp_path))
-    second = await keep(store, tree(tmp_path, Procfile="web: y"))
-    await store.remove_unpacked("foo", "app", keep=[second.reference])
-    assert [path.name for path in (tmp_path / "apps/foo/app").iterdir()] == [second.reference]
-    await store.remove_unpacked("nothing", "there")
-    assert await unpacked(store, first)
+async def test_a_tree_is_taken_out_unless_it_is_wanted_and_comes_back_from_its_archive(store, tmp_path):
+    slug = await keep(store, tree(tmp_path))
+    store.forget_fresh([slug.reference])
+    at, trash = ("foo", "app", slug.reference), tmp_path / "trash" / "1"
+    assert await store.unpacked() == [at]
+    assert await store.unpacked([("nothing", "there")]) == []
+    assert await store.take_out(*at, trash, unless=lambda: True) is None
+    assert await store.take_out(*at, trash, unless=lambda: False) == trash
+    assert (trash / "Procfile").is_file()
+    assert await store.unpacked() == []
+    assert await store.take_out(*at, trash, unless=lambda: False) is None
+    assert (await unpacked(store, slug) / "Procfile").is_file()
+
+
+async def test_what_a_build_has_just_written_is_not_removed(store, tmp_path, monkeypatch):
+    slug = await keep(store, tree(tmp_path))
+    at = ("foo", "app", slug.reference)
+    assert await store.remove([slug.reference]) == (0, 0)
+    assert await store.collect(lambda _: False) == (0, 0)
+    assert await store.take_out(*at, tmp_path / "trash" / "1", unless=lambda: False) is None
+    monkeypatch.setattr(slugs, "FRESH", 0.0)
+    count, size = await store.collect(lambda _: False)
+    assert count == 1
+    assert size > 0
+    assert await store.size(slug.reference) is None
 
 
 async def test_a_sweep_removes_what_is_half_made(store, tmp_path):
@@ -197,6 +216,7 @@ async def test_collecting_keeps_what_is_named_and_forgets_the_rest(tmp_path):
         tree.mkdir()
         (tree / "file").write_text(word)
         kept.append(await store.keep(tree, deployment="foo", service="app", uid=None))
-    await store.collect({kept[0].reference})
+    store.forget_fresh([each.reference for each in kept])
+    await store.collect(lambda each: each == kept[0].reference)
     assert await store.size(kept[0].reference) is not None
     assert await store.size(kept[1].reference) is None

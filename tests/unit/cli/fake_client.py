@@ -35,11 +35,15 @@ from controller.types import (
 from controller.views import (
     BuildpackVerdict,
     Change,
+    Collected,
     Deploy,
     DeployState,
+    DiskReport,
+    DiskSpace,
     ProcessLimits,
     RolloutStep,
     ServiceInfo,
+    ServiceUsage,
     SharedChange,
     Status,
     Variable,
@@ -485,6 +489,27 @@ class FakeClient:
 
     async def cancel_deploy(self, address: Address) -> Deploy:
         return self.deploys_[0]
+
+    async def disk(self) -> DiskReport:
+        gib = 1024**3
+        return DiskReport(
+            space=DiskSpace(total=100 * gib, free=40 * gib, warning=2 * gib, reserve=gib // 2),
+            usage={"slugs": 3_000_000, "caches": 50_000_000, "other": 20_000},
+            services=(await self.disk_usage(Address("foo")),),
+        )
+
+    async def disk_usage(self, address: Address) -> ServiceUsage:
+        return ServiceUsage(
+            deployment=address.deployment,
+            service=address.service,
+            usage={"slugs": 3_000_000, "caches": 50_000_000},
+        )
+
+    async def collect_disk(self) -> Collected:
+        return Collected(versions=2, slugs=1, size=3_000_000)
+
+    async def purge_cache(self, address: Address) -> int:
+        return 50_000_000
 
     async def domains(self, address: Address) -> Sequence[str]:
         return self._info(self._get(address)).domains

@@ -635,3 +635,18 @@ async def test_mirror_equals_the_store_after_any_commits_of_two_processes(commit
         assert state._deleted == {}
         await state.close()
     await store.close()
+
+
+async def test_holders_of_a_slug_are_counted_over_all_services() -> None:
+    state = await State.open(MemoryStore())
+    first, second = factories.version(1), factories.version(1, service="other")
+    await state.commit(
+        put(factories.service()), put(factories.service(name="other")), put(first), put(second)
+    )
+    assert state.count_holders("a" * 64) == 2
+    await state.commit(put(replace(first, artifact=factories.slug("b" * 64))))
+    assert (state.count_holders("a" * 64), state.count_holders("b" * 64)) == (1, 1)
+    await state.commit(delete(second))
+    assert state.count_holders("a" * 64) == 0
+    assert state.count_versions("foo", "app") == 1
+    await state.close()

@@ -1,11 +1,13 @@
 """A whole server but for the reconcile loop: state in memory, a runtime that says what a test tells it to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from builder.slugs import SlugStore
+from builder.storage import DiskStorage
 from controller.config import Listen, Settings
 from controller.names import Address
 from controller.operations.access import Actor
@@ -32,6 +34,7 @@ class FakeRuntime:
         self.busy: dict[tuple[str, str], str] = {}
         self.asking: dict[tuple[str, str], str] = {}
         self.troubles: list[str] = []
+        self.leaving: dict[str, datetime] = {}
         self.woken = 0
 
     def instances(self, deployment: str, service: str | None = None) -> Sequence[Instance]:
@@ -48,6 +51,9 @@ class FakeRuntime:
     def problems(self) -> Sequence[str]:
         return self.troubles
 
+    def stopping(self) -> Mapping[str, datetime]:
+        return self.leaving
+
     def wake(self) -> None:
         self.woken += 1
 
@@ -59,6 +65,8 @@ class World:
     sessions: Sessions
     settings: Settings
     operations: Operations
+    storage: DiskStorage
+    slugs: SlugStore
     cleaned: list[tuple[str, str]] = field(default_factory=list)
 
     async def user(self, name: str, *, admin: bool = False, **rights: Right) -> Actor:
@@ -122,8 +130,12 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
     settings = Settings(data=folder)
     cleaned: list[tuple[str, str]] = []
 
-    async def cleanup(deployment: str, service: str) -> None:
-        cleaned.append((deployment, service))
+    class Recorded(DiskStorage):
+        async def remove_service(self, deployment: str, service: str) -> None:
+            cleaned.append((deployment, service))
+
+    slugs = SlugStore(settings.folders.slugs, settings.folders.apps, limit=1024**2)
+    storage = Recorded(settings.folders, slugs)
 
     async def inspect(look: Look) -> Sequence[BuildpackVerdict]:
         words = f"{look.service.name} on {look.branch}, {sorted(look.env)}"
@@ -133,7 +145,7 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
         state,
         settings,
         runtime,
-        cleanup=cleanup,
+        storage=storage,
         doorplate=lambda: Doorplate(
             api=Listen("127.0.0.1", 5555),
             ssh=Listen("127.0.0.1", 2222),
@@ -146,4 +158,4 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
         clock=lambda: datetime.now(UTC),
     )
     await state.commit(put(ADMIN.user))
-    return World(state, runtime, sessions, settings, operations, cleaned)
+    return World(state, runtime, sessions, settings, operations, storage, slugs, cleaned)

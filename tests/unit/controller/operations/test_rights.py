@@ -118,6 +118,8 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "builds.touch": (Right.DEPLOY, lambda ops, who, build: ops.builds.touch(who, build)),
     "builds.append_log": (Right.DEPLOY, lambda ops, who, build: ops.builds.append_log(who, build, ["x"])),
     "builds.close": (Right.DEPLOY, lambda ops, who, build: ops.builds.close(who, build, BuildStatus.FAILED)),
+    "disk.usage": (Right.VIEW, lambda ops, who, _: ops.disk.usage(who, FOO)),
+    "disk.purge_cache": (Right.DEPLOY, lambda ops, who, _: ops.disk.purge_cache(who, FOO)),
     "deploys.list": (Right.VIEW, lambda ops, who, _: ops.deploys.list(who, deployment="foo")),
     "deploys.cancel": (Right.DEPLOY, lambda ops, who, _: ops.deploys.cancel(who, FOO)),
     "builds.cancel": (Right.DEPLOY, lambda ops, who, build: ops.builds.cancel(who, build)),
@@ -132,6 +134,8 @@ FOR_ADMINS: dict[str, Call] = {
     "users.remove": lambda ops, who, _: ops.users.remove(who, "sam"),
     "keys.add": lambda ops, who, _: ops.keys.add(who, "k", "no key", user="sam"),
     "secrets.rotate": lambda ops, who, _: ops.secrets.rotate(who),
+    "disk.report": lambda ops, who, _: ops.disk.report(who),
+    "disk.collect": lambda ops, who, _: ops.disk.collect(who),
     "credentials.create": lambda ops, who, _: ops.credentials.create(who, user="sam"),
 }
 FOR_EVERYBODY = {
@@ -148,6 +152,10 @@ FOR_EVERYBODY = {
     "credentials.bootstrap",
     "server.status",
     "builds.abandon",
+    "rollouts.give_up",
+    "builds.trim",
+    "builds.ask_to_end",
+    "builds.abandon_one",
     "builds.heard",
     "builds.sweep_logs",
     "attaching.sweep",
@@ -252,7 +260,7 @@ def test_no_operation_is_left_out(world: World):
     known = {name.split()[0] for name in (*NEEDS, *FOR_ADMINS)} | FOR_EVERYBODY
     for noun, operations in vars(world.operations).items():
         for verb, _ in inspect.getmembers(operations, inspect.ismethod):
-            if not verb.startswith("_") and noun not in ("removal", "receipts"):
+            if not verb.startswith("_") and noun not in ("removal", "receipts", "upkeep"):
                 assert f"{noun}.{verb}" in known
 
 

@@ -1,0 +1,191 @@
+"""All that the server keeps on disk: measured, and taken away. What goes is moved to a trash folder first,
+so that nobody meets half of it, and a removal that is broken off is finished at the next start."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from builder.slugs import SlugStore
+from builder.threads import Check, completed, run_blocking
+from builder.tree import remove_tree
+from controller.config import DataFolder
+from controller.upkeep.storage import Cache, Kind, Removed, Space
+
+AT_ONCE = 50
+"""Unpacked slugs that one call removes at most."""
+
+
+class DiskStorage:
+    """The `Storage` of a data folder."""
+
+    def __init__(self, folders: DataFolder, slugs: SlugStore) -> None:
+        self._folders = folders
+        self._slugs = slugs
+
+    @property
+    def folder(self) -> Path:
+        return self._folders.root
+
+    async def space(self) -> Space:
+        usage = await asyncio.to_thread(shutil.disk_usage, self._folders.root)
+        return Space(total=usage.total, free=usage.free)
+
+    async def usage(self) -> Mapping[Kind, int]:
+        return await run_blocking(self._usage)
+
+    def _usage(self, check: Check) -> Mapping[Kind, int]:
+        known = {
+            Kind.SLUGS: self._folders.slugs,
+            Kind.APPS: self._folders.apps,
+            Kind.CACHES: self._folders.caches,
+            Kind.BUILDS: self._folders.builds,
+            Kind.LOGS: self._folders.logs,
+            Kind.REPOSITORIES: self._folders.repositories,
+        }
+        others = set(self._folders.root.iterdir()) - set(known.values())
+        sizes = {kind: measure(folder, check) for kind, folder in known.items()}
+        return {**sizes, Kind.OTHER: sum(measure(each, check) for each in others)}
+
+    async def usage_of(
+        self, deployment: str, service: str, *, slugs: Collection[str], builds: Collection[str]
+    ) -> Mapping[Kind, int]:
+        folders = self._folders
+
+        def work(check: Check) -> Mapping[Kind, int]:
+            logs = [folders.builds / f"{each}.log" for each in builds]
+            return {
+                Kind.SLUGS: sum(measure(self._slugs.archive(each), check) for each in slugs),
+                Kind.APPS: measure(folders.apps / deployment / service, check),
+                Kind.CACHES: measure(folders.caches / deployment / service, check),
+                Kind.BUILDS: sum(measure(each, check) for each in logs),
+                Kind.LOGS: measure(folders.logs / deployment / service, check),
+                Kind.REPOSITORIES: measure(folders.repositories / deployment / f"{service}.git", check),
+            }
+
+        return await run_blocking(work)
+
+    def forget_fresh(self, slugs: Collection[str]) -> None:
+        self._slugs.forget_fresh(slugs)
+
+    async def remove_slugs(self, slugs: Collection[str]) -> Removed:
+        return Removed(*await self._slugs.remove(slugs))
+
+    async def collect_slugs(self, is_held: Callable[[str], bool]) -> Removed:
+        return Removed(*await self._slugs.collect(is_held))
+
+    async def collect_apps(
+        self,
+        is_wanted: Callable[[str, str, str], bool],
+        services: Sequence[tuple[str, str]] | None = None,
+    ) -> Removed:
+        gone = Removed()
+        for tree in await self._slugs.unpacked(services):
+            moved = await self._slugs.take_out(*tree, self._in_trash(), unless=partial(is_wanted, *tree))
+            if moved is not None:
+                gone += Removed(1, await run_blocking(partial(_remove_measured, moved)))
+            if gone.count >= AT_ONCE:
+                break
+        return gone
+
+    async def caches(self) -> Sequence[Cache]:
+        def work(check: Check) -> Sequence[Cache]:
+            return [
+                Cache(each.parent.name, each.name, measure(each, check), _changed_at(each))
+                for each in _folders_below(self._folders.caches)
+            ]
+
+        return await run_blocking(work)
+
+    async def remove_cache(self, deployment: str, service: str, *, in_use: Callable[[], bool]) -> Removed:
+        cache, trash = self._folders.caches / deployment / service, self._in_trash()
+        await asyncio.to_thread(trash.parent.mkdir, mode=0o700, exist_ok=True)
+        # Asked and moved without a pause between: a build that begins after that makes itself a new one.
+        if in_use() or not _moved(cache, trash):
+            return Removed()
+        return Removed(1, await run_blocking(partial(_remove_measured, trash)))
+
+    async def remove_service(self, deployment: str, service: str) -> None:
+        folders = self._folders
+        places = [each / deployment / service for each in (folders.apps, folders.caches, folders.logs)]
+        places.append(folders.repositories / deployment / f"{service}.git")
+        for place in places:
+            if place.exists():
+                await completed(asyncio.to_thread(shutil.rmtree, place))
+            with suppress(OSError):
+                place.parent.rmdir()  # goes with its last service
+
+    async def services(self) -> Sequence[tuple[str, str]]:
+        def work() -> Sequence[tuple[str, str]]:
+            places = [
+                *_folders_below(self._folders.apps),
+                *_folders_below(self._folders.caches),
+                *_folders_below(self._folders.logs),
+                *self._folders.repositories.glob("*/*.git"),
+            ]
+            return sorted({(each.parent.name, each.name.removesuffix(".git")) for each in places})
+
+        return await asyncio.to_thread(work)
+
+    async def sweep(self) -> None:
+        await asyncio.to_thread(remove_tree, self._folders.trash)
+
+    def _in_trash(self) -> Path:
+        return self._folders.trash / secrets.token_hex(8)
+
+
+def measure(path: Path, check: Check) -> int:
+    """Bytes that a file, or all below a folder, takes on disk; what vanishes meanwhile counts nothing."""
+    size, waiting = 0, [os.fspath(path)]
+    while waiting:
+        check()
+        one = waiting.pop()
+        try:
+            info = os.lstat(one)
+            size += info.st_blocks * 512
+            if stat.S_ISDIR(info.st_mode):
+                with os.scandir(one) as entries:
+                    waiting += [each.path for each in entries]
+        except OSError:
+            continue
+    return size
+
+
+def _entries(folder: Path) -> Sequence[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return ()
+
+
+def _folders_below(root: Path) -> Iterator[Path]:
+    """`root/*/*`, folders only."""
+    for outer in _entries(root):
+        yield from (each for each in _entries(outer) if each.is_dir() and not each.is_symlink())
+
+
+def _changed_at(path: Path) -> datetime:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return datetime.now(UTC)
+
+
+def _moved(origin: Path, target: Path) -> bool:
+    try:
+        origin.rename(target)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_measured(tree: Path, check: Check) -> int:
+    size = measure(tree, check)
+    remove_tree(tree)
+    return size

@@ -1,0 +1,1 @@
+"""What the server does by itself, now and then: makes room, and ends what would stay in progress for ever."""

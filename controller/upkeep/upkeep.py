@@ -1,0 +1,50 @@
+"""What the server does by itself beside the reconcile loop, each part on an interval of its own."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from controller.upkeep.collector import Collector
+from controller.upkeep.reaper import Reaper
+from controller.upkeep.storage import Storage
+from controller.upkeep.watermark import DiskWatch
+
+log = logging.getLogger(__name__)
+
+COLLECT_INTERVAL = 600.0
+DISK_INTERVAL = 5.0
+REAP_INTERVAL = 5.0
+"""Seconds between two turns."""
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    storage: Storage
+    collector: Collector
+    disk: DiskWatch
+    reaper: Reaper
+
+    async def run(self) -> None:
+        """Keep going until cancelled. What fails is logged and tried again at its next turn."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.collector.follow())
+            tasks.create_task(_every(COLLECT_INTERVAL, self._collect))
+            tasks.create_task(_every(DISK_INTERVAL, self.disk.look))
+            tasks.create_task(_every(REAP_INTERVAL, self.reaper.reap))
+
+    def problems(self) -> Sequence[str]:
+        return (*self.disk.problems(), *self.reaper.problems())
+
+    async def _collect(self) -> None:
+        await self.collector.collect()
+        await self.disk.make_room()
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            log.warning("upkeep failed work=%s error=%r", getattr(work, "__qualname__", work), error)
+        await asyncio.sleep(seconds)
