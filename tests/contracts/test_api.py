@@ -8,7 +8,7 @@ import re
 import threading
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +23,8 @@ from schemathesis.engine import from_schema
 from schemathesis.engine.events import NonFatalError, ScenarioFinished
 from schemathesis.engine.recorder import ScenarioRecorder
 
+from builder.slugs import SlugStore
+from builder.storage import DiskStorage
 from controller.api.app import create_app
 from controller.api.connections import Connection
 from controller.api.limits import FailedLogins
@@ -32,11 +34,13 @@ from controller.names import Address
 from controller.operations.credentials import Sessions
 from controller.operations.operations import Operations, make_operations
 from controller.operations.server import Doorplate
+from controller.operations.sources import Look
 from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
 from controller.state import State, put
 from controller.store.memory import MemoryStore
 from controller.types import Instance, Right
+from controller.views import BuildpackVerdict
 from router.memory import MemoryRouter
 from tests.factories import slug
 from tests.unit.controller.api.conftest import listening
@@ -48,7 +52,9 @@ KNOWN = {"deployment": "foo", "service": "app", "user": "robin", "number": 1, "b
 """What is there, in place of random names: else hardly a request would get further than a 404."""
 TO_GO = {"deployment": "gone", "service": "app", "user": "sam", "name": "laptop"}
 """The same where something is destroyed."""
-HARD = re.compile(r"DELETE|/(runs|keys|rotate|promote|abort|cancel|pause|resume|rollback|diff|scale|limits)$")
+HARD = re.compile(
+    r"DELETE|/(runs|keys|rotate|promote|abort|cancel|pause|resume|rollback|diff|scale|limits|close)$"
+)
 """What does not succeed by chance, or not here."""
 
 
@@ -95,11 +101,14 @@ async def _server(folder: Path) -> AsyncIterator[Served]:
         http=Listen("127.0.0.1", 8080),
         host_key_fingerprint="SHA256:abc",
     )
+    settings = Settings(data=folder, domain="localhost")
+    slugs = SlugStore(settings.folders.slugs, settings.folders.apps, limit=settings.slug_limit)
     operations = make_operations(
         state,
-        Settings(data=folder, domain="localhost"),
+        settings,
         loop,
-        cleanup=_clean,
+        storage=DiskStorage(settings.folders, slugs),
+        inspect=_inspect,
         doorplate=lambda: doorplate,
         sessions=sessions,
         privileged=False,
@@ -132,8 +141,9 @@ async def _healthy(_instance: Instance, _check: object) -> None:
     """Everybody is."""
 
 
-async def _clean(_deployment: str, _service: str) -> None:
-    """There are no files."""
+async def _inspect(_look: Look) -> Sequence[BuildpackVerdict]:
+    """What was pushed is for one of them."""
+    return [BuildpackVerdict(buildpack="python", by="", matched=True, words="Python", builds=True)]
 
 
 async def _fill(operations: Operations) -> None:
