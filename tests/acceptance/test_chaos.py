@@ -199,6 +199,8 @@ def world(request):
         if request.param == "etcd":
             etcd = stack.enter_context(running_etcd())
             settings["etcd"] = etcd.address
+        # What is expected of the versions of an app is all of them, also in a long run.
+        settings["keep-versions"] = "100000"
         system = Installation(settings=settings)
         stack.callback(system.remove)
         system.start()
