@@ -19,7 +19,7 @@ from contrib.bench.load import Load, Result
 from contrib.installation import SAMPLES, Installation, free_ports
 
 APP = "bench"
-RATE = 200.0
+RATE = 220.0
 
 
 def main() -> int:

@@ -42,10 +42,11 @@ from controller.operations.access import Actor
 from controller.operations.credentials import Sessions
 from controller.operations.operations import Operations, make_operations
 from controller.operations.server import Doorplate
+from controller.reconcile.actions import Start
 from controller.reconcile.desired import desired_service
 from controller.reconcile.loop import Reconciler
 from controller.reconcile.observed import ObservedService
-from controller.reconcile.starting import missing
+from controller.reconcile.plan import plan_service
 from controller.reconcile.timing import Timing
 from controller.state import State, put
 from controller.store.base import Store
@@ -192,7 +193,8 @@ async def _make_run(state: State, backend: MemoryBackend, router: MemoryRouter) 
         assert version
         domains = frozenset(domains_of(service, "localhost"))
         desired = desired_service(service, {service.current: version}, domains)
-        instances = [await backend.start(each.spec) for each in missing(desired, (), ObservedService())]
+        plan = plan_service(desired, ObservedService(), datetime.now(UTC), Timing())
+        instances = [await backend.start(each.spec) for each in plan.actions if isinstance(each, Start)]
         targets = frozenset(
             Target(each.id, each.address or "", each.port or 0) for each in instances if each.port
         )

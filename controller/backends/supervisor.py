@@ -5,6 +5,7 @@ where it does not run (first use, reboot, killed), the next call starts it, and 
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from typing import Any
 from controller.backends.attached import AttachedProcess
 from controller.backends.base import BackendError, InstanceSpec, Observation, Terminal
 from controller.backends.keeper.client import KeeperClient
+from controller.backends.keeper.groups import Groups, attached_groups
 from controller.backends.labels import to_instance, to_labels
 from controller.backends.logs import instance_logs
 from controller.logs.query import LogQuery, LogStream
@@ -46,8 +48,8 @@ class SupervisorBackend:
         groups: bool = True,
     ) -> None:
         """`groups` False: limits are kept without the kernel's control groups, as far as that goes."""
-        self._keeper = KeeperClient(folder, groups=groups)
         self._folder = folder
+        self._keeper = KeeperClient(folder, groups=groups)
         self._logs = logs
         self._prepare = prepare
         self._address = address
@@ -124,9 +126,15 @@ class SupervisorBackend:
         except TimeoutError as error:
             raise BackendError("Some instances do not end, not even by SIGKILL.") from error
         await self._keeper.end()
+        await asyncio.to_thread(self._forget_groups)
 
     def logs(self, query: LogQuery) -> LogStream:
         return instance_logs(self._logs / query.deployment / query.service, query)
+
+    def _forget_groups(self) -> None:
+        """The folder that the control groups of attached commands were in: each of them may have needed it."""
+        with contextlib.suppress(FileNotFoundError):
+            Groups.find(attached_groups((self._folder / "realm").read_text())).close()
 
     def _request(self, spec: InstanceSpec, folder: Path) -> dict[str, Any]:
         """What `keeper.program.Request` parses."""

@@ -164,6 +164,8 @@ class SupervisorRig:
             keeper = self.keeper() if (self.root / "supervisor" / "supervisord.pid").exists() else None
             await self.backend().shutdown()
             assert self.processes() == set()
+            realm = (self.root / "supervisor" / "realm").read_text()
+            assert not list(Path("/sys/fs/cgroup").glob(f"**/mooring/{realm}*")), "control groups are left"
             left = read_process(keeper) if keeper else None
             assert left is None or left.zombie
         shutil.rmtree(self.root)

@@ -142,6 +142,11 @@ class Groups:
                     each.rmdir()
 
 
+def attached_groups(realm: str) -> str:
+    """The realm of commands that somebody is attached to: a keeper that starts anew must not sweep them."""
+    return f"{realm}-attached"
+
+
 def _hierarchies(mounts: str) -> Iterator[tuple[int, Path, list[str]]]:
     for line in mounts.splitlines():
         _, place, kind, options, *_ = line.split(" ")

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from controller.backends.keeper.child import join, restore_signals, turn_into_app
 from controller.backends.keeper.exits import describe_exit, exit_code
-from controller.backends.keeper.groups import Groups
+from controller.backends.keeper.groups import Groups, attached_groups
 from controller.backends.keeper.limits import LimitKeeper, Watch
 from controller.backends.keeper.processes import Census, send
 from controller.backends.keeper.request import Files, Request
@@ -115,7 +115,9 @@ class Session:
         limits = self._order.request.limits
         if self._order.beside is None and any(each is not None for each in limits.values()):
             realm = self._order.marker.partition(":")[0]
-            self._watch = Watch(LimitKeeper(Groups.find(f"{realm}-attached")), self._order.files.id, limits)
+            self._watch = Watch(
+                LimitKeeper(Groups.find(attached_groups(realm))), self._order.files.id, limits
+            )
             groups = self._watch.begin()
         reader, writer = os.pipe()  # closes itself at exec, and carries the reason where there is none
         self._child = os.fork()
