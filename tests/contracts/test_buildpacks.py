@@ -174,7 +174,9 @@ async def test_an_app_with_the_programs_of_a_buildpack_builds_itself(host):
 def remote(host):
     """A repository with a buildpack, reached over HTTP: its URL, a function that commits to it, the requests."""
     root = host.folder / "remote"
-    work = write_pack(root / "work", detect="echo Remote 1", release="echo 'default_process_types: {web: x}'")
+    work = write_pack(
+        root / "remote", detect="echo Remote 1", release="echo 'default_process_types: {web: x}'"
+    )
 
     def git(*words):
         env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"}
@@ -192,7 +194,7 @@ def remote(host):
     git("init", "-q")
     commit()
     with git_over_http(root) as (url, requests):
-        yield f"{url}/work/.git", work, git, commit, requests
+        yield f"{url}/remote/.git", work, git, commit, requests
 
 
 async def test_a_buildpack_from_git_is_kept_by_commit(host, remote):
@@ -236,7 +238,7 @@ async def test_submodules_and_hooks_of_a_buildpack_are_not_followed(host, remote
 async def test_a_buildpack_that_is_too_large_or_not_there_is_refused(host, remote, monkeypatch):
     url, work, _git, commit, _ = remote
     with pytest.raises(BuildFailed, match="could not be fetched: "):
-        await host.build(host.source(x="y"), buildpacks=(url.replace("work", "nothing"),))
+        await host.build(host.source(x="y"), buildpacks=(url.replace("remote", "nothing"),))
     (work / "large").write_bytes(os.urandom(300_000))
     commit()
     monkeypatch.setattr("builder.clone.MAX_BYTES", 100_000)
