@@ -6,7 +6,10 @@ says which there are.
 """
 
 import inspect
-from collections.abc import Mapping
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +26,13 @@ from router.base import Router
 KINDS = ("backend", "router", "store", "builder")
 
 
+@dataclass(frozen=True)
+class _Lazy:
+    """Made only for a driver that names it: libraries that few need cost every server memory."""
+
+    make: Callable[[], Any]
+
+
 def make_store(settings: Settings) -> Store:
     """`path`: of the database file; `etcd`: the setting of that name."""
     surroundings = {"path": settings.folders.database, "etcd": settings.etcd}
@@ -30,7 +40,8 @@ def make_store(settings: Settings) -> Store:
 
 
 def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
-    """`folder`: its own; `logs`: for what instances print; `prepare`: gives an instance's unpacked slug."""
+    """`folder`: its own; `logs`: for what instances print; `prepare`: gives an instance's unpacked slug; `engine`
+    and `realm`: of containers (see `_engine`); and the settings of the same names."""
 
     async def prepare(spec: InstanceSpec) -> Path:
         if spec.artifact.kind is not ArtifactKind.SLUG:
@@ -48,6 +59,9 @@ def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
         "folder": settings.folders.root / settings.backend,
         "logs": settings.folders.logs,
         "prepare": prepare,
+        "runner_image": settings.runner_image,
+        "ca_bundle": settings.build_ca_bundle,
+        **_engine(settings),
     }
     return cast(Backend, _make("backend", settings, surroundings))
 
@@ -64,7 +78,8 @@ def make_router(settings: Settings) -> Router:
 
 
 def make_builder(settings: Settings, slugs: SlugStore) -> Builder:
-    """`builds`, `tools`: folders; `slugs`: the store; and the settings of the same names."""
+    """`builds`, `tools`: folders; `slugs`: the store; `engine` and `realm`: of containers; and the settings of the
+    same names."""
     surroundings = {
         "builds": settings.folders.builds,
         "tools": settings.folders.tools,
@@ -76,6 +91,10 @@ def make_builder(settings: Settings, slugs: SlugStore) -> Builder:
         "build_memory": settings.build_memory,
         "build_pids": settings.build_pids,
         "build_cpu": settings.build_cpu,
+        "build_disk": settings.build_disk,
+        "build_network": settings.build_network,
+        "builder_image": settings.builder_image,
+        **_engine(settings),
     }
     return cast(Builder, _make("builder", settings, surroundings))
 
@@ -93,7 +112,31 @@ def _make(kind: str, settings: Settings, surroundings: Mapping[str, Any]) -> Any
     except ImportError as error:
         raise InvalidInput(kind, f"The {kind} {entry.name!r} can't be loaded: {error}.") from error
     wanted = inspect.signature(factory).parameters
-    return factory(**{name: value for name, value in surroundings.items() if name in wanted})
+    given = {name: value for name, value in surroundings.items() if name in wanted}
+    return factory(**{name: each.make() if isinstance(each, _Lazy) else each for name, each in given.items()})
+
+
+def _engine(settings: Settings) -> Mapping[str, _Lazy]:
+    """`engine`: of containers, not connected yet; `realm`: what names this installation's own things to it."""
+
+    def engine() -> Any:
+        from controller.engine import Engine  # the SDK costs every server that needs none 10 MiB
+
+        return Engine(settings.docker_host)
+
+    return {"engine": _Lazy(engine), "realm": _Lazy(lambda: ensure_realm(settings.folders.realm))}
+
+
+def ensure_realm(path: Path) -> str:
+    """The installation's name to a container engine, made at its first use; it goes where the data folder goes."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        pass
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(f"{secrets.token_hex(6)}\n")
+    fresh.rename(path)
+    return path.read_text().strip()
 
 
 def _find(kind: str, name: str) -> EntryPoint:

@@ -60,6 +60,20 @@ class Settings:
     """Seconds that a starting server waits for a store that does not answer, before it ends with status 1."""
     builder: str = "host"
     """Driver that turns source into artifacts (entry point group `mooring.builders`)."""
+    docker_host: str = ""
+    """Where the container engine is: `unix:///var/run/docker.sock`, or for builds alone also `tcp://HOST:PORT` and
+    `ssh://USER@HOST`. Empty: the variable DOCKER_HOST, else the socket of this machine."""
+    builder_image: str = "mooring/stack:1-build"
+    """Image in which the builder `docker` runs buildpacks. Another one must take a tar of the source on its standard
+    input and, told `-`, give the slug as a tar on its standard output, as flynn/slugbuilder does."""
+    runner_image: str = "mooring/stack:1-run"
+    """Image in which the backend `docker` runs slugs. Another one must run the slug in its `/app`, told
+    `start TYPE` or a command, as flynn/slugrunner does."""
+    build_network: str = "isolated"
+    """What builds in containers may reach: `isolated` (the internet, no other container), `none`, or the name of a
+    network of the engine."""
+    build_disk: int = 8 * 1024**3
+    """Bytes that a build in a container may write; 0: no limit."""
     secret_key: Path = Path("secret.key")
     """File of the keys that config values are sealed with in the store; by default in the data folder. Back it up,
     and elsewhere than the store: without it those values are lost."""
@@ -168,6 +182,11 @@ class DataFolder:
     @property
     def host_key(self) -> Path:
         return self.root / "ssh_host_ed25519_key"
+
+    @property
+    def realm(self) -> Path:
+        """Names this installation to a container engine, which others may use too."""
+        return self.root / "realm"
 
     @property
     def database(self) -> Path:
