@@ -17,7 +17,7 @@ from typing import Any, cast
 from builder.base import ArtifactLost, Builder, BuilderUnavailable
 from builder.slugs import SlugStore
 from controller.backends.base import Backend, BackendError, InstanceSpec
-from controller.config import Settings
+from controller.config import AUTO, Settings
 from controller.errors import InvalidInput
 from controller.store.base import Store
 from controller.types import ArtifactKind
@@ -102,7 +102,8 @@ def make_builder(settings: Settings, slugs: SlugStore) -> Builder:
 def check_drivers(settings: Settings) -> None:
     """Raise InvalidInput for a name that no driver has, without loading any."""
     for kind in KINDS:
-        _find(kind, getattr(settings, kind))
+        if getattr(settings, kind) != AUTO:
+            _find(kind, getattr(settings, kind))
 
 
 def _make(kind: str, settings: Settings, surroundings: Mapping[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from builder.base import Builder
 from builder.slugs import SlugStore
 from builder.source import export_source
 from builder.storage import DiskStorage
+from cli.choosing import as_recorded, settled
 from cli.drivers import check_drivers, make_backend, make_builder, make_router, make_store
 from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
 from cli.remote import run_over_ssh
@@ -124,7 +125,7 @@ async def _serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(each, stopped.set)
     check_drivers(settings)
     with owned(settings.folders):
-        settings = _with_free_ports(settings)
+        settings = await settled(_with_free_ports(settings))
         _make_folders(settings.folders)
         with listening_socket(settings.api, "api") as api_socket:
             with contextlib.suppress(Stopped):
@@ -409,6 +410,7 @@ def _with_free_ports(settings: Settings) -> Settings:
 
 def _with_last_addresses(settings: Settings) -> Settings:
     """The settings that the last server on this data folder ran with, as far as stopping it needs them."""
+    settings = as_recorded(settings)
     before = read_server_info(settings.folders)
     return replace(settings, http=parse_listen(before["http"])) if "http" in before else settings
 

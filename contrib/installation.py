@@ -72,7 +72,9 @@ class Installation:
         """Start the server."""
         command = [MOOR, "server", "--data", self.data]
         addresses = {"api": self.api, "ssh": self.ssh, "http": self.http}
-        for name, value in {**{k: f"127.0.0.1:{v}" for k, v in addresses.items()}, **self.settings}.items():
+        drivers = {"backend": "supervisor", "builder": "host"}  # whatever else this machine has
+        given = {**{k: f"127.0.0.1:{v}" for k, v in addresses.items()}, **drivers, **self.settings}
+        for name, value in given.items():
             command += [f"--{name}", value]
         (self.data / "server.json").unlink(missing_ok=True)
         with self.log.open("a") as log:

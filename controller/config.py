@@ -19,6 +19,9 @@ from controller.errors import InvalidInput
 from controller.types import Limits
 from router.access import AccessLogs
 
+AUTO = "auto"
+"""In place of a driver's name: whichever fits the machine."""
+
 
 @dataclass(frozen=True)
 class Listen:
@@ -46,8 +49,9 @@ class Settings:
     """Address at which the router takes the apps' requests."""
     domain: str = "localhost"
     """Apps get NAME.<domain> by default. `localhost` works on this machine without any DNS."""
-    backend: str = "supervisor"
-    """Driver that runs instances (entry point group `mooring.backends`)."""
+    backend: str = AUTO
+    """Driver that runs instances (entry point group `mooring.backends`). `auto`: at the first start `docker`, where a
+    container engine answers and has the stack images, else `supervisor`; from then on what was chosen."""
     router: str = "haproxy"
     """Driver that points domains at instances (entry point group `mooring.routers`)."""
     store: str = "sqlite"
@@ -58,8 +62,9 @@ class Settings:
     `?user=NAME&password-file=FILE`. Give Mooring an etcd of its own: its history is compacted."""
     store_patience: float = 60.0
     """Seconds that a starting server waits for a store that does not answer, before it ends with status 1."""
-    builder: str = "host"
-    """Driver that turns source into artifacts (entry point group `mooring.builders`)."""
+    builder: str = AUTO
+    """Driver that turns source into artifacts (entry point group `mooring.builders`). `auto`: `docker` with the backend
+    of that name, else `host`."""
     docker_host: str = ""
     """Where the container engine is: `unix:///var/run/docker.sock`, or for builds alone also `tcp://HOST:PORT` and
     `ssh://USER@HOST`. Empty: the variable DOCKER_HOST, else the socket of this machine."""
@@ -182,6 +187,11 @@ class DataFolder:
     @property
     def host_key(self) -> Path:
         return self.root / "ssh_host_ed25519_key"
+
+    @property
+    def drivers(self) -> Path:
+        """JSON: the backend and the builder of this installation, as of its last start."""
+        return self.root / "drivers.json"
 
     @property
     def realm(self) -> Path:
