@@ -130,6 +130,6 @@ async def _check_nothing_is_left(settings: Settings, before: str) -> None:
     if left:
         raise Refused(
             f"The backend {before!r} still runs {len(left)} instances of this installation ({left[0]}, …), which "
-            "another one would leave to themselves. End them with `moor server:stop --all`, then start again: apps come "
-            "up on the new backend; what was built for the other one needs another push."
+            "another one would leave to themselves. End them with `moor server:stop --all`, then start again: apps "
+            "come up on the new backend; what was built for the other one needs another push."
         )
