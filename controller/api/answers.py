@@ -13,6 +13,7 @@ from starlette.responses import Response
 from controller import wire
 from controller.api.auth import OPEN, SECURITY_SCHEME
 from controller.api.idempotency import METHODS, PARAMETER
+from controller.api.methods import BYTES
 from controller.problem import MEDIA_TYPE, Problem
 from controller.types import (
     Build,
@@ -132,7 +133,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
         for method, operation in methods.items():
             if path not in OPEN:
                 operation["security"] = [{"token": []}]
-            if method.upper() in METHODS:
+            if method.upper() in METHODS and BYTES not in operation.get("requestBody", {}).get("content", {}):
                 operation.setdefault("parameters", []).append(PARAMETER)
                 operation["responses"].setdefault("409", documented_problems(409)[409])
             if any(each["name"] == "cursor" for each in operation.get("parameters", ())):

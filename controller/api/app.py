@@ -1,9 +1,10 @@
 """The HTTP API, put together."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from controller.api import (
     attach,
@@ -48,9 +49,16 @@ Streams are NDJSON: one JSON object a line, blank lines as signs of life, and a 
 
 
 def create_app(
-    operations: Operations, *, keep_alive: float = 15.0, failures: FailedLogins | None = None
+    operations: Operations,
+    *,
+    keep_alive: float = 15.0,
+    failures: FailedLogins | None = None,
+    routers: Sequence[APIRouter] = (),
 ) -> FastAPI:
-    """`keep_alive`: seconds of silence after which a stream gets a sign of life."""
+    """`keep_alive`: seconds of silence after which a stream gets a sign of life.
+
+    `routers`: of other parts of the server, behind the same gate: they check what the asker may themselves.
+    """
     app = FastAPI(
         title="Mooring",
         version=version("mooring"),
@@ -58,7 +66,7 @@ def create_app(
         responses=documented_problems(*EVERYWHERE),
         redirect_slashes=False,  # a path that is off is told so, like any other
     )
-    routers = (
+    own = (
         server.routes(operations.server),
         deployments.routes(operations.deployments, operations.shared),
         services.routes(operations.services),
@@ -79,14 +87,14 @@ def create_app(
         secrets.routes(operations.secrets),
     )
     app.state.streams = OpenStreams()
-    app.state.methods = methods = Methods(routers)
+    app.state.methods = methods = Methods((*own, *routers))
     # The last one added is the first to see a request.
     app.add_middleware(Idempotency, receipts=operations.receipts, methods=methods)
-    app.add_middleware(BodyLimit)
-    app.add_middleware(TimeLimit)
+    app.add_middleware(BodyLimit, methods=methods)
+    app.add_middleware(TimeLimit, methods=methods)
     app.add_middleware(Gate, credentials=operations.credentials, failures=failures or FailedLogins())
     problems.install(app)
-    for router in routers:
+    for router in (*own, *routers):
         app.include_router(router)
     _document(app)
     return app

@@ -45,7 +45,9 @@ class Idempotency:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = None
         if scope["type"] == "http" and scope["method"] in METHODS & self._methods.at(scope["path"]):
-            key = Headers(scope=scope).get(HEADER)
+            # An upload is too large to be compared with another one; what it does is harmless to repeat.
+            upload = self._methods.is_upload(scope)
+            key = None if upload else Headers(scope=scope).get(HEADER)
         if key is None:
             await self._app(scope, receive, send)
             return

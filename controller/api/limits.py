@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from controller.api.methods import Methods
 from controller.api.problems import answer
 from controller.errors import InvalidInput, Throttled, Unavailable
 from controller.problem import Problem, problem, problem_of
@@ -25,13 +26,22 @@ MAX_STREAMS, MAX_STREAMS_OF_ONE = 400, 100
 class BodyLimit:
     """Answers 413 to a larger body, as soon as it is known to be larger, and 408 to one that does not arrive."""
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BODY, timeout: float = BODY_TIMEOUT) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit: int = MAX_BODY,
+        timeout: float = BODY_TIMEOUT,
+        *,
+        methods: Methods | None = None,
+    ) -> None:
+        """`methods`: knows the uploads, which bound themselves."""
         self._app = app
         self._limit = limit
         self._timeout = timeout
+        self._methods = methods or Methods(())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or self._methods.is_upload(scope):
             await self._app(scope, receive, send)
             return
         too_large = problem(
@@ -86,12 +96,16 @@ class _Unacceptable(BaseException):
 class TimeLimit:
     """Answers 503 to a request for which nothing was answered in that time. What has begun may go on."""
 
-    def __init__(self, app: ASGIApp, limit: float = ANSWER_TIMEOUT) -> None:
+    def __init__(
+        self, app: ASGIApp, limit: float = ANSWER_TIMEOUT, *, methods: Methods | None = None
+    ) -> None:
+        """`methods`: knows the uploads, whose answer begins when all has arrived."""
         self._app = app
         self._limit = limit
+        self._methods = methods or Methods(())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or self._methods.is_upload(scope):
             await self._app(scope, receive, send)
             return
         try:
