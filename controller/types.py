@@ -204,6 +204,9 @@ class Deployment:
 
     name: str
     globals: Mapping[str, Any] = field(default_factory=dict)
+    filed: tuple[str, ...] = ()
+    """What of the globals came from the last service file, as `Domains` and `Env.NAME`: those go when the next one
+    has them no more. What people set otherwise stays."""
     created_at: datetime | None = None
     created_by: str = ""
 
@@ -267,6 +270,8 @@ class Service:
     """Version and generation of the canary that was promoted last; empty: none was."""
     uid: int | None = None
     """User id that its builds and instances run as; None when the server itself is unprivileged."""
+    filed: tuple[str, ...] = ()
+    """What of the definition came from the last service file, as `image` and `env.NAME`."""
     created_at: datetime | None = None
     created_by: str = ""
 
