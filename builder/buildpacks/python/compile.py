@@ -18,7 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import locks
 import pack
+from locks import meaningful_lines
 from pack import Refused, say, step
 
 PROFILE = """\
@@ -28,13 +31,20 @@ export PYTHONUNBUFFERED="${PYTHONUNBUFFERED:-1}"
 PROFILE_VENV = """\
 export VIRTUAL_ENV="$PWD/.mooring/venv"
 """
-PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[^\]]*\])?\s*([<>=!~][^@/]*)?\\?|--hash=\S+\s*\\?")
+PINNED = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[^\]]*\])?\s*([<>=!~][^@/]*)?\\?|--hash=\S+\s*\\?|--(extra-)?index-url\s+\S+"
+)
 """Lines that mean the same in every build: no path, no link, no other file."""
+LOCKS = {
+    "uv.lock": locks.from_uv,
+    "poetry.lock": locks.from_poetry,
+    "Pipfile.lock": locks.from_pipfile,
+}
 
 
 def main(build: Path, cache: Path, env_dir: Path) -> None:
     environment = build_environment(cache, env_dir)
-    python, version = find_python(wanted_version(build))
+    python, version = choose_python(build, environment)
     say(f"Using Python {version} ({python})")
     pack.run_hook(build, "bin/pre_compile", environment)
     venv = install(build, cache, python, version, environment)
@@ -57,6 +67,7 @@ def build_environment(cache: Path, env_dir: Path) -> "dict[str, str]":
     ours = {
         "UV_CACHE_DIR": str(cache / "uv"),
         "UV_LINK_MODE": "copy",  # the slug gets another owner, which must not reach the cache
+        "UV_NO_EDITABLE": "1",  # the app runs under another path than it is built at
         "UV_NO_PROGRESS": "1",
         "UV_PYTHON_DOWNLOADS": "never",
         "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",  # a slug changes all times, and never its content
@@ -91,6 +102,30 @@ def wanted_version(build: Path) -> "tuple[str, str] | None":
     return None
 
 
+def choose_python(build: Path, environment: "dict[str, str]") -> "tuple[str, str]":
+    """By what a file asks for by name; else the range that the project gives; else the machine's."""
+    wanted, needed = wanted_version(build), needed_range(build)
+    if wanted is not None or not needed:
+        return find_python(wanted)
+    usual = find_python(None)
+    found = pack.output_of(["uv", "python", "find", "--no-project", "--system", needed], build, environment)
+    if not found:
+        raise Refused(
+            f"pyproject.toml asks for Python {needed[:60]} (requires-python), which this server does not have. It "
+            f"has {_all_versions()}: change requires-python, or have such a Python installed."
+        )
+    real = os.path.realpath(found)
+    return usual if real == usual[0] else (real, _version_of(real))
+
+
+def needed_range(build: Path) -> str:
+    """What the project itself says that it runs with; empty where it says nothing."""
+    file = build / "pyproject.toml"
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    match = re.search(r"^requires-python\s*=\s*[\"']([<>=!~\d.,* ]+)[\"']", text, re.MULTILINE)
+    return match[1].strip() if match else ""
+
+
 def find_python(wanted: "tuple[str, str] | None") -> "tuple[str, str]":
     """An interpreter that this user can run, and its version.
 
@@ -105,11 +140,15 @@ def find_python(wanted: "tuple[str, str] | None") -> "tuple[str, str]":
             found = _version_of(program)
             if found.startswith(f"{version}."):
                 return os.path.realpath(program), found
-    have = sorted({found for found in map(_version_of, _installed()) if found})
     raise Refused(
         f"{file} asks for Python {version}, which this server does not have. It has "
-        f"{', '.join(have) or 'none'}: change {file}, or have python{version} installed."
+        f"{_all_versions()}: change {file}, or have python{version} installed."
     )
+
+
+def _all_versions() -> str:
+    found = sorted({version for version in map(_version_of, _installed()) if version})
+    return ", ".join(found) or "none"
 
 
 def _installed() -> "list[str]":
@@ -163,77 +202,36 @@ def requirements(build: Path, environment: "dict[str, str]") -> "list[str] | Non
     if (build / "requirements.txt").is_file():
         lines = meaningful_lines(build / "requirements.txt")
         return ["-r", "requirements.txt"] if lines else None
-    if (build / "uv.lock").is_file():
-        locked = Path(environment["TMPDIR"]) / "locked.txt"
-        uv(
-            build,
-            environment,
-            "export",
-            "--quiet",
-            "--frozen",
-            "--no-dev",
-            "--no-emit-project",
-            "--format",
-            "requirements.txt",
-            "--output-file",
-            str(locked),
-        )
-        return ["-r", str(locked)] if meaningful_lines(locked) else None
-    if (build / "poetry.lock").is_file():
-        return poetry_requirements(build, environment)
+    for name, read in LOCKS.items():
+        if (build / name).is_file():
+            locked: list[str] | None = read(build, environment)
+            return locked
     if (build / "pyproject.toml").is_file():
-        tables = [line.strip() for line in meaningful_lines(build / "pyproject.toml")]
-        if "[build-system]" in tables:
+        found = locks.tables((build / "pyproject.toml").read_text(errors="replace"))
+        if "build-system" in found:
             return ["."]
-        return ["-r", "pyproject.toml"] if "[project]" in tables else None
+        return ["-r", "pyproject.toml"] if "project" in found else None
     if (build / "setup.py").is_file():
         return ["."]
     if (build / "Pipfile").is_file():
-        raise Refused(
-            "A Pipfile alone can't be installed here. Run `pipenv requirements > requirements.txt` "
-            "and commit that file beside it."
-        )
+        raise Refused("There is no Pipfile.lock: run `pipenv lock`, and commit the file beside the Pipfile.")
     return None
-
-
-def poetry_requirements(build: Path, environment: "dict[str, str]") -> "list[str] | None":
-    """Its lockfile as requirements: by poetry's own export, run by uv where the server has no poetry."""
-    locked = Path(environment["TMPDIR"]) / "locked.txt"
-    export = ["export", "--without-hashes", "--format", "requirements.txt", "--output", str(locked)]
-    poetry = shutil.which("poetry", path=environment["PATH"])
-    tool = ["uv", "tool", "run", "--quiet", "--from", "poetry", "--with", "poetry-plugin-export", "poetry"]
-    step(
-        "Installing poetry's export of poetry.lock" if poetry is None else "Installing what poetry.lock says"
-    )
-    for command in [[poetry], tool] if poetry else [tool]:
-        done = subprocess.run([*command, *export], cwd=build, env=environment, check=False)
-        if done.returncode == 0 and locked.is_file():
-            return ["-r", str(locked)] if meaningful_lines(locked) else None
-    raise Refused(
-        "poetry.lock could not be read by poetry; see above. Run `poetry export -o requirements.txt` and commit that "
-        "file beside it."
-    )
-
-
-def meaningful_lines(file: Path) -> "list[str]":
-    lines = (line.strip() for line in file.read_text(errors="replace").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def cache_key(
     build: Path, arguments: "list[str]", python: str, version: str, environment: "dict[str, str]"
 ) -> str:
     """Names what the virtualenv depends on; empty when that can't be told from one file."""
-    if arguments[0] != "-r":
+    if len(arguments) != 2:
         return ""
     file = build / arguments[1]
+    lines = meaningful_lines(file)
     if file.suffix == ".txt":
-        for line in meaningful_lines(file):
+        for line in lines:
             if not PINNED.fullmatch(re.sub(r"(^|\s+)#.*", "", line.partition(";")[0]).strip()):
                 return ""
     indexes = sorted(f"{name}={value}" for name, value in environment.items() if name.startswith("UV_"))
-    parts = [python, version, *indexes, file.read_text(errors="surrogateescape")]
-    return str(pack.key_of(parts))
+    return str(pack.key_of([python, version, *indexes, *lines]))
 
 
 def uv(build: Path, environment: "dict[str, str]", *arguments: str) -> None:
@@ -248,10 +246,15 @@ def collect_static(build: Path, environment: "Mapping[str, str]") -> None:
     if manage is None or environment.get("DISABLE_COLLECTSTATIC", "0") not in ("", "0"):
         return
     # Without a folder for them there is nothing to collect: asking is the only way to know.
-    ask = "from django.conf import settings; print(settings.STATIC_ROOT or '')"
+    ask = "from django.conf import settings; print('STATIC_ROOT:', settings.STATIC_ROOT or '')"
     answer = pack.output_of(["python", str(manage), "shell", "-c", ask], build, environment)
-    if not answer.splitlines() or not answer.splitlines()[-1].strip():
-        say("Static files are not collected: STATIC_ROOT is not set, or the settings can't be read")
+    _, known, root = answer.rpartition("STATIC_ROOT:")
+    if not known:
+        pack.warn("Static files are not collected: the settings can't be read in the build; see above.")
+        pack.warn("Set what they need with config:set, or say that there are none: DISABLE_COLLECTSTATIC=1")
+        return
+    if not root.strip():
+        say("Static files are not collected: STATIC_ROOT is not set")
         return
     step("Running collectstatic")
     pack.run(

@@ -1,6 +1,7 @@
 """The deciding parts of the python buildpack's compile step; the contract suite runs it for real."""
 
 import importlib.util
+import json
 
 import pytest
 
@@ -69,8 +70,99 @@ def test_what_is_installed_follows_from_the_files(program, tmp_path, files, argu
 
 
 def test_a_pipfile_alone_is_refused_with_the_way_out(program, tmp_path):
-    with pytest.raises(program.Refused, match="pipenv requirements"):
+    with pytest.raises(program.Refused, match="pipenv lock"):
         program.requirements(write(tmp_path, Pipfile=""), {})
+
+
+def pipfile_lock(program, folder, packages, sources=()):
+    content = {"_meta": {"sources": [{"url": url} for url in sources]}, "default": packages}
+    (folder / "Pipfile.lock").write_text(json.dumps(content))
+    told = program.requirements(folder, {"TMPDIR": str(folder)})
+    return told and (folder / "locked.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        ({"version": "==1.16.0"}, "six==1.16.0"),
+        ({"version": "*"}, "six"),
+        ({"version": "==1", "extras": ["a", "b"]}, "six[a,b]==1"),
+        ({"version": "==1", "markers": "os_name == 'nt'"}, "six==1 ; os_name == 'nt'"),
+        (
+            {"version": "==1", "hashes": ["sha256:ab", "sha256:cd"]},
+            "six==1 --hash=sha256:ab --hash=sha256:cd",
+        ),
+        ({"git": "https://example.org/x", "ref": "ab12"}, "six @ git+https://example.org/x@ab12"),
+        ({"file": "https://example.org/six.whl"}, "six @ https://example.org/six.whl"),
+        ({"path": "./six", "editable": True}, "./six"),
+    ],
+)
+def test_a_lockfile_of_pipenv_is_read(program, tmp_path, entry, line):
+    assert pipfile_lock(program, tmp_path, {"six": entry}) == [line]
+
+
+@pytest.mark.parametrize(
+    ("sources", "lines"),
+    [
+        (["https://pypi.org/simple"], []),
+        (["https://a.example/s", "https://b.example/s"], ["--index-url https://a.example/s"]),
+        (["https://pypi.org/simple/", "https://b.example/s"], []),
+    ],
+)
+def test_indexes_of_pipenv_count(program, tmp_path, sources, lines):
+    found = pipfile_lock(program, tmp_path, {"six": {"version": "==1"}}, sources)
+    others = [f"--extra-index-url {url}" for url in sources if "b.example" in url]
+    assert found == [*lines, *others, "six==1"]
+
+
+@pytest.mark.parametrize(
+    "packages", [{"-r /etc/passwd": {}}, {"six": "==1"}, {"six": {"version": "==1\n--index-url x"}}, []]
+)
+def test_a_lockfile_that_pipenv_would_not_write_is_refused(program, tmp_path, packages):
+    with pytest.raises(program.Refused, match=r"Pipfile\.lock"):
+        pipfile_lock(program, tmp_path, packages)
+
+
+def test_a_lockfile_without_packages_installs_nothing(program, tmp_path):
+    assert pipfile_lock(program, tmp_path, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "files", "answer"),
+    [
+        ('[build-system]\n[project]\nname = "my-app"\n', ["src/my_app/x"], True),
+        ('[build-system]\n[project]\nname = "my-app"\n', ["app.py"], False),
+        ('[build-system]\n[tool.poetry]\nname = "app"\npackage-mode = false\n', ["app/x"], False),
+        (
+            '[build-system]\n[tool.poetry]\nname = "app"\npackages = [{include = "other"}]\n',
+            ["other/x"],
+            True,
+        ),
+        ('[tool.poetry]\nname = "app"\n', ["app/x"], False),
+    ],
+)
+def test_an_app_of_poetry_is_installed_where_it_is_a_package(program, tmp_path, text, files, answer):
+    write(tmp_path, pyproject_toml=text)
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert program.locks.is_package_of_poetry(tmp_path) is answer
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [('requires-python = ">=3.10,<4"', ">=3.10,<4"), ("requires-python='~= 3.11'", "~= 3.11"), ("x = 1", "")],
+)
+def test_the_range_of_the_project_counts(program, tmp_path, line, needed):
+    assert program.needed_range(write(tmp_path, pyproject_toml=f"[project]\n{line}\n")) == needed
+
+
+def test_another_comment_needs_no_other_virtualenv(program, tmp_path):
+    keys = {
+        program.cache_key(write(tmp_path, requirements_txt=text), ["-r", "requirements.txt"], "p", "3", {})
+        for text in ("flask\n", "# made at noon\nflask\n")
+    }
+    assert len(keys) == 1
 
 
 @pytest.mark.parametrize(
@@ -83,6 +175,7 @@ def test_a_pipfile_alone_is_refused_with_the_way_out(program, tmp_path):
         "b==1 \\",
         "--hash=sha256:ab",
         "c # why",
+        "--extra-index-url https://example.org/simple",
     ],
 )
 def test_a_virtualenv_is_used_again_for_plain_requirements(program, tmp_path, line):
