@@ -347,7 +347,7 @@ async def test_a_heroku_postbuild_runs_in_place_of_build(host):
         ({"package.json": "{"}, "package.json is no valid JSON"),
         ({"package.json": '{"engines": {"node": "4.x"}}'}, "asks for Node.js 4.x"),
         ({"package.json": "{}", "yarn.lock": "", "package-lock.json": "{}"}, "two lockfiles"),
-        ({"package.json": "{}", "pnpm-lock.yaml": ""}, "pnpm is not supported"),
+        ({"package.json": "{}", "bun.lock": ""}, "bun is not supported"),
         ({"package.json": '{"scripts": {"build": "exit 3"}}'}, "The script build of package.json failed"),
         ({"package.json": '{"scripts": {"build": "true"}}'}, "Nothing says how to start this app"),
     ],

@@ -8,18 +8,32 @@ import json
 import os
 import platform
 import re
-import shutil
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import managers
 import pack
+from managers import Manager
 from pack import Refused, say, step
 
 PROFILE = """\
 export PATH="$PWD/node_modules/.bin:$PATH"
 export NODE_ENV="${NODE_ENV:-production}"
 """
+DEFAULTS = {
+    "NODE_ENV": "production",
+    "CI": "true",
+    "NPM_CONFIG_UPDATE_NOTIFIER": "false",
+    "NPM_CONFIG_FUND": "false",
+    "NPM_CONFIG_AUDIT": "false",
+    "NPM_CONFIG_PROGRESS": "false",
+    # A registry that does not answer is given up after a minute or two, and not after a quarter of an hour.
+    "NPM_CONFIG_FETCH_TIMEOUT": "30000",
+    "NPM_CONFIG_FETCH_RETRY_MAXTIMEOUT": "10000",
+}
+"""What the server's build_env and the app's variables may change."""
 OF_INSTALLATION = ("preinstall", "install", "postinstall", "prepare")
 """Scripts of the app that run with an installation: they may change any file, so it is never skipped."""
 DEPENDENCIES = (
@@ -35,20 +49,10 @@ DEPENDENCIES = (
 def compile_app(build: Path, cache: Path, env_dir: Path) -> None:
     manifest = pack.read_json(build / "package.json")
     given = pack.app_variables(env_dir)
-    environment = {
-        **os.environ,
-        **given,
-        "NPM_CONFIG_CACHE": str(cache / "npm"),
-        "YARN_CACHE_FOLDER": str(cache / "yarn"),
-        "NPM_CONFIG_UPDATE_NOTIFIER": "false",
-        "NPM_CONFIG_FUND": "false",
-        "NPM_CONFIG_AUDIT": "false",
-        "NPM_CONFIG_PROGRESS": "false",
-        "CI": given.get("CI", "true"),
-    }
-    environment.setdefault("NODE_ENV", "production")
+    environment = {**DEFAULTS, **os.environ, **given, "NPM_CONFIG_CACHE": str(cache / "npm")}
     node = check_node(manifest, environment)
-    manager = Manager.choose(build, environment)
+    manager = managers.choose(build, cache, manifest, environment)
+    environment = {**manager.defaults, **environment, **manager.folders(build, cache)}
     environment["PATH"] = f"{build}/node_modules/.bin:{environment['PATH']}"
     run_script("heroku-prebuild", manifest, manager, build, environment)
     install(build, cache, manifest, manager, node, environment)
@@ -129,61 +133,6 @@ def _in_one(version: "tuple[int, ...]", term: str) -> "bool | None":
     }.get(operator, lowest <= version < above)
 
 
-class Manager:
-    """npm or yarn, as commands."""
-
-    def __init__(self, name: str, program: str, lock: "Path | None") -> None:
-        self.name = name
-        self.program = program
-        self.lock = lock
-
-    @classmethod
-    def choose(cls, build: Path, environment: "dict[str, str]") -> "Manager":
-        """By the lockfile. Refused where there are two, or the program is not there."""
-        locks = ("package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml")
-        found = [name for name in locks if (build / name).is_file()]
-        if len(found) > 1:
-            raise Refused(
-                f"There are two lockfiles, {found[0]} and {found[1]}: remove the one that is not used."
-            )
-        path = environment["PATH"]
-        lock = build / found[0] if found else None
-        if found == ["pnpm-lock.yaml"]:
-            raise Refused(
-                "pnpm is not supported: commit a package-lock.json (`npm install`) in place of pnpm-lock.yaml."
-            )
-        if found == ["yarn.lock"]:
-            program = shutil.which("yarn", path=path) or shutil.which("yarnpkg", path=path)
-            if program is None:
-                raise Refused(
-                    "yarn.lock needs yarn, which this server does not have: install the Debian package yarnpkg, or "
-                    "commit a package-lock.json (`npm install`) in its place."
-                )
-            return cls("yarn", program, lock)
-        program = shutil.which("npm", path=path)
-        if program is None:
-            raise Refused("There is no npm on this server: install the Debian package npm.")
-        return cls("npm", program, lock)
-
-    @property
-    def install(self) -> "list[str]":
-        if self.name == "yarn":
-            return [self.program, "install", "--frozen-lockfile", "--production=false", "--non-interactive"]
-        return [self.program, "ci" if self.lock else "install", "--include=dev", "--no-audit", "--no-fund"]
-
-    @property
-    def prune(self) -> "list[str]":
-        if self.name == "yarn":
-            return [
-                *(self.program, "install", "--frozen-lockfile", "--production", "--non-interactive"),
-                *("--ignore-scripts", "--prefer-offline"),
-            ]
-        return [self.program, "prune", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]
-
-    def run(self, script: str) -> "list[str]":
-        return [self.program, "run", script]
-
-
 def install(
     build: Path,
     cache: Path,
@@ -192,7 +141,7 @@ def install(
     node: str,
     environment: "dict[str, str]",
 ) -> None:
-    if not any(manifest.get(name) for name in DEPENDENCIES) and "workspaces" not in manifest:
+    if not any(manifest.get(name) for name in DEPENDENCIES) and not has_workspaces(build, manifest):
         say("No dependencies")
         return
     key = installation_key(build, manifest, manager, node, environment)
@@ -202,12 +151,12 @@ def install(
         return
     if manager.lock is None:
         pack.warn("There is no lockfile: commit package-lock.json, so that each build installs the same.")
-    step(f"Installing dependencies with {manager.name}")
+    step(f"Installing dependencies with {manager.title}")
     pack.run(
         manager.install,
         build,
         environment,
-        f"The dependencies could not be installed; {manager.name} says above why.",
+        f"The dependencies could not be installed; {manager.title} says above why.",
     )
     pack.keep_in_cache(cache, "node_modules", key, build / "node_modules")
 
@@ -220,7 +169,7 @@ def installation_key(
     text = json.dumps(wanted, sort_keys=True)
     if (
         manager.lock is None
-        or "workspaces" in manifest
+        or has_workspaces(build, manifest)
         or any(name in scripts_of(manifest) for name in OF_INSTALLATION)
         or re.search(r'"(file|link|portal|workspace):|"\.{0,2}/', text)
     ):
@@ -233,25 +182,36 @@ def installation_key(
     )
     files = [
         (build / name).read_text(errors="surrogateescape")
-        for name in (manager.lock.name, ".npmrc", ".yarnrc", ".yarnrc.yml")
+        for name in (manager.lock.name, ".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml")
         if (build / name).is_file()
     ]
-    return str(pack.key_of([manager.name, node, platform.machine(), text, *settings, *files]))
+    who = [manager.name, manager.version, node, platform.machine()]
+    return str(pack.key_of([*who, text, *settings, *files]))
+
+
+def has_workspaces(build: Path, manifest: "dict[str, object]") -> bool:
+    """Whether packages of its own lie in the repository."""
+    file = build / "pnpm-workspace.yaml"
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    return "workspaces" in manifest or re.search(r"^packages:", text, re.MULTILINE) is not None
 
 
 def prune(
     build: Path, manifest: "dict[str, object]", manager: Manager, environment: "dict[str, str]"
 ) -> None:
     """Leave out what only the build needed."""
-    switch = "YARN_PRODUCTION" if manager.name == "yarn" else "NPM_CONFIG_PRODUCTION"
-    if not manifest.get("devDependencies") or environment.get(switch, "").lower() == "false":
+    switch = "YARN_PRODUCTION" if manager.name in ("yarn", "berry") else "NPM_CONFIG_PRODUCTION"
+    needless = manifest.get("devDependencies") or has_workspaces(build, manifest)
+    if not needless or environment.get(switch, "").lower() == "false":
         return
     if not (build / "node_modules").is_dir():
         return
+    if not manager.prunes:
+        say(f"yarn {manager.version} can't take out devDependencies; yarn 4 can")
+        return
     step("Pruning what only the build needed")
-    pack.run(
-        manager.prune, build, environment, f"{manager.name} could not remove the devDependencies; see above."
-    )
+    quiet = {**environment, "YARN_ENABLE_SCRIPTS": "false"}
+    pack.run(manager.prune, build, quiet, f"{manager.title} could not remove the devDependencies; see above.")
 
 
 def run_script(

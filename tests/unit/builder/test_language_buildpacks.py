@@ -118,6 +118,56 @@ def test_what_may_be_another_one_next_time_is_installed_each_time(tmp_path, mani
     assert key(tmp_path, manifest) == ""
 
 
+def chosen(folder, monkeypatch, *, at_hand=("npm",), manifest=None, **files):
+    """Which manager an app with these files gets; one that is fetched is only named."""
+    for name, content in files.items():
+        (folder / name.replace("__", "-").replace("_", ".")).write_text(content)
+    have = {name: f"/bin/{name}" for name in at_hand}
+    managers = nodejs.managers
+    monkeypatch.setattr(managers.shutil, "which", lambda name, path=None: have.get(name))
+    monkeypatch.setattr(managers, "_fetched", lambda name, package, version, *_: (f"{package}@{version}",))
+    return managers.choose(folder, folder, manifest or {}, {"PATH": "/bin"})
+
+
+BERRY = "__metadata:\n  version: 8\n"
+
+
+@pytest.mark.parametrize(
+    ("at_hand", "files", "says", "name", "program"),
+    [
+        (["npm"], {"package__lock_json": "{}"}, "", "npm", "/bin/npm"),
+        (["npm", "yarn"], {}, "yarn@4.1.0", "npm", "/bin/npm"),
+        (["npm", "yarn"], {"yarn_lock": ""}, "", "yarn", "/bin/yarn"),
+        (["npm", "yarnpkg"], {"yarn_lock": ""}, "", "yarn", "/bin/yarnpkg"),
+        (["npm"], {"yarn_lock": ""}, "yarn@1.22.19", "yarn", "yarn@1"),
+        (["npm", "yarn"], {"yarn_lock": BERRY}, "yarn@4.1.0+sha512.ab", "berry", "@yarnpkg/cli-dist@4.1.0"),
+        (["npm"], {"yarn_lock": BERRY}, "", "berry", "@yarnpkg/cli-dist@4"),
+        (["npm"], {"pnpm__lock_yaml": "lockfileVersion: '9.0'\n"}, "pnpm@9.1.0", "pnpm", "pnpm@9.1.0"),
+        (["npm"], {"pnpm__lock_yaml": "lockfileVersion: '9.0'\n"}, "", "pnpm", "pnpm@10"),
+        (["npm"], {"pnpm__lock_yaml": "lockfileVersion: 5.4\n"}, "yarn@4.1.0", "pnpm", "pnpm@7"),
+        (["npm", "pnpm"], {"pnpm__lock_yaml": "lockfileVersion: '9.0'\n"}, "", "pnpm", "/bin/pnpm"),
+    ],
+)
+def test_the_lockfile_says_which_package_manager(tmp_path, monkeypatch, at_hand, files, says, name, program):
+    manifest = {"packageManager": says} if says else {}
+    found = chosen(tmp_path, monkeypatch, at_hand=at_hand, manifest=manifest, **files)
+    assert (found.name, found.program) == (name, (program,))
+
+
+def test_a_yarn_that_the_app_brings_along_is_run(tmp_path, monkeypatch):
+    (tmp_path / ".yarnrc.yml").write_text("yarnPath: .yarn/releases/yarn-3.8.7.cjs\n")
+    (tmp_path / ".yarn/releases").mkdir(parents=True)
+    (tmp_path / ".yarn/releases/yarn-3.8.7.cjs").touch()
+    found = chosen(tmp_path, monkeypatch, yarn_lock=BERRY)
+    assert found.program == ("node", f"{tmp_path}/.yarn/releases/yarn-3.8.7.cjs")
+    assert (found.title, found.version, found.prunes) == ("yarn", "3.8.7", False)
+
+
+def test_a_server_without_npm_says_so(tmp_path, monkeypatch):
+    with pytest.raises(nodejs.Refused, match="Debian package npm"):
+        chosen(tmp_path, monkeypatch, at_hand=())
+
+
 def test_go_mod_says_which_go_and_whether_anything_is_required():
     assert go.wanted_go("module x\n\ngo 1.21.3\n") == "1.21.3"
     assert go.wanted_go("module x\n") == ""
