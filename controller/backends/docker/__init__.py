@@ -1,0 +1,1 @@
+"""Runs instances as containers of a Docker engine on this machine."""

@@ -1,0 +1,338 @@
+"""Runs instances as containers of the Docker engine on this machine, one for each.
+
+The engine keeps them: it starts them again when they end, while we are down, and after a reboot. What must be
+remembered of one is in its labels, so that whoever comes after us finds it again by asking the engine.
+"""
+
+import asyncio
+import contextlib
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from controller.backends.base import BackendError, InstanceSpec, Observation, Terminal
+from controller.backends.docker.attached import AttachedCommand, InContainer, OwnContainer, remove_container
+from controller.backends.docker.container import (
+    ARTIFACT,
+    attached_config,
+    check_runnable,
+    container_name,
+    digest_of,
+    instance_config,
+    sized,
+)
+from controller.backends.docker.image import Image, ensure_image
+from controller.backends.docker.networks import POOL, Networks
+from controller.backends.docker.scribes import Scribes
+from controller.backends.docker.seen import Seen
+from controller.backends.docker.watch import Watch
+from controller.backends.docker.wire import ask, open_wire
+from controller.backends.keeper.processes import MARKER
+from controller.backends.logs import instance_logs
+from controller.engine import REALM, Engine, EngineError, NotThere, Taken
+from controller.logs.query import LogQuery, LogStream
+from controller.types import ArtifactKind, Instance
+
+Prepare = Callable[[InstanceSpec], Awaitable[Path]]
+"""Returns the folder with the unpacked artifact; may raise BackendError."""
+
+SHUTDOWN_GRACE = 10.0
+"""Seconds that instances get to end when the whole installation goes."""
+KILL_MARGIN = 15.0
+"""Seconds after its grace in which an instance must have ended; SIGKILL needs some where the disk is slow."""
+ADDRESS_ATTEMPTS = 5
+"""So many addresses are tried where somebody else has the one that was chosen."""
+ATTACHED_READ_AHEAD = 32 * 1024
+LIMITS = ("cpu", "memory", "pids")
+
+
+class DockerBackend:
+    """Implements Backend, SupportsLogs, SupportsLimits, SupportsRun and SupportsShutdown."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        logs: Path,
+        prepare: Prepare,
+        engine: Engine,
+        realm: str,
+        runner_image: str,
+        networks: str = POOL,
+    ) -> None:
+        """`realm` marks what is ours. `networks`: the range that our networks are parts of."""
+        self._logs = logs
+        self._prepare = prepare
+        self._engine = engine
+        self._realm = realm
+        self._runner_image = runner_image
+        self._scribes = Scribes(engine.socket or "", folder)
+        self._watch = Watch(engine, realm, self._scribes, logs)
+        self._networks = Networks(engine, realm, pool=networks)
+        self._limits: Mapping[str, str] = {}
+
+    async def observe(self, *, after: str = "") -> Observation:
+        with self._as_ours():
+            await self._watch.ensure()
+            if not after:
+                await self._watch.look_at_all()
+            if not self._limits:
+                self._limits = await self._engine.call(_limits)
+            return self._watch.observation(after)
+
+    async def start(self, spec: InstanceSpec) -> Instance:
+        check_runnable(spec)
+        with self._as_ours():
+            await self._watch.ensure()
+            found = await self._watch.look(spec.id)
+            if found is None:
+                image, folder = await self._artifact(spec)
+                await self._start(spec, image, folder)
+            else:
+                await self._continue(spec, found)
+            return await self._started(spec)
+
+    async def stop(self, instance: str, *, grace: float) -> None:
+        with self._as_ours():
+            await self._watch.ensure()
+            seen = await self._watch.look(instance)
+            if seen is None:
+                return
+            with contextlib.suppress(NotThere):
+                if seen.kept:
+                    # First of all, so that an engine that is killed meanwhile does not start it again, and a
+                    # server that is killed finds that it was to be stopped.
+                    await self._engine.call(lambda client: _retire(client, seen.container))
+                    await self._watch.look(instance)
+                await self._end(seen.container, grace)
+                await self._watch.look(instance)
+                await self._scribes.finish(seen.container)
+                await remove_container(self._socket, seen.container)
+            self._networks.release(seen.address)
+            self._watch.forget(instance)
+
+    async def run(self, spec: InstanceSpec, *, terminal: Terminal | None) -> AttachedCommand:
+        check_runnable(spec)
+        with self._as_ours():
+            await self._watch.ensure()
+            image, folder = await self._artifact(spec)
+            place = await self._networks.choose()
+            config = attached_config(spec, image, place, realm=self._realm, folder=folder, terminal=terminal)
+            try:
+                return await self._attach(
+                    f"{spec.id}-{secrets.token_hex(3)}", config, place.address, terminal
+                )
+            except BaseException:
+                self._networks.release(place.address)
+                raise
+
+    async def enter(
+        self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
+    ) -> AttachedCommand:
+        with self._as_ours():
+            await self._watch.ensure()
+            seen = await self._watch.look(instance)
+            if seen is None or not seen.runs or seen.retired:
+                raise BackendError(f"{instance} does not run now.", retryable=False)
+            return await self._enter(seen, command, env, terminal)
+
+    def limits(self) -> Mapping[str, str]:
+        return self._limits or dict.fromkeys((*LIMITS, "nofile"), "container")
+
+    async def close(self) -> None:
+        await self._watch.close()
+        await self._scribes.close()
+        await self._engine.close()
+
+    async def shutdown(self) -> None:
+        with self._as_ours():
+            await self._watch.ensure()
+            await self._watch.look_at_all()
+            names = [each.id for each in self._watch.observation("").instances]
+            await asyncio.gather(*(self.stop(each, grace=SHUTDOWN_GRACE) for each in names))
+            left = await self._engine.call(
+                lambda client: client.containers(all=True, quiet=True, filters={"label": self._label})
+            )
+            await asyncio.gather(*(remove_container(self._socket, each["Id"]) for each in left))
+            await self._networks.remove()
+
+    def logs(self, query: LogQuery) -> LogStream:
+        return instance_logs(self._logs / query.deployment / query.service, query)
+
+    # Starting
+
+    async def _artifact(self, spec: InstanceSpec) -> tuple[Image, Path | None]:
+        if spec.artifact.kind is ArtifactKind.IMAGE:
+            return await ensure_image(self._engine, spec.artifact.reference), None
+        folder = await self._prepare(spec)
+        try:
+            return await ensure_image(self._engine, self._runner_image), folder
+        except BackendError as error:
+            raise BackendError(
+                f"{error}. It is what slugs run in: make it with contrib/stack/build, or name another one "
+                "by the setting runner_image.",
+                retryable=error.retryable,
+            ) from error
+
+    async def _start(self, spec: InstanceSpec, image: Image, folder: Path | None) -> None:
+        for attempt in range(1, ADDRESS_ATTEMPTS + 1):
+            place = await self._networks.choose()
+            config = instance_config(spec, image, place, realm=self._realm, folder=folder)
+            try:
+                container = await self._create(spec.id, config)
+            except Taken:
+                self._networks.release(place.address)
+                found = await self._watch.look(spec.id)
+                if found is None:
+                    raise
+                return await self._continue(spec, found)
+            except BaseException:
+                self._networks.release(place.address)
+                raise
+            try:
+                return await self._engine.call(lambda client: client.start(container))  # noqa: B023
+            except EngineError as error:
+                await remove_container(self._socket, container)
+                self._networks.release(place.address)
+                if attempt == ADDRESS_ATTEMPTS or not _is_of_network(error):
+                    raise
+                self._networks.forget()
+        return None
+
+    async def _continue(self, spec: InstanceSpec, found: Seen) -> None:
+        """It is there already, maybe made by a server that was killed before it was started."""
+        if found.digest != digest_of(spec):
+            raise BackendError(f"{spec.id} runs with another specification; stop it first.", retryable=False)
+        if found.retired:
+            raise BackendError(f"{spec.id} is being stopped.")
+        if found.status == "created":
+            await self._engine.call(lambda client: client.start(found.container))
+
+    async def _started(self, spec: InstanceSpec) -> Instance:
+        await self._watch.look(spec.id)
+        started = self._watch.instance(spec.id)
+        if started is None:
+            raise BackendError(f"{spec.id} was removed while it was started.")
+        return started
+
+    async def _create(self, name: str, config: Mapping[str, Any]) -> str:
+        name = container_name(self._realm, name)
+
+        def work(client: Any) -> str:
+            return str(client.create_container_from_config(config, name)["Id"])
+
+        return await self._engine.call(work)
+
+    # Stopping
+
+    async def _end(self, container: str, grace: float) -> None:
+        """The engine goes on with it when we are gone."""
+        seconds = math.ceil(grace)
+        query, timeout = {"t": seconds}, seconds + KILL_MARGIN
+        await ask(self._socket, "POST", f"/containers/{container}/stop", query, timeout=timeout)
+
+    # Attaching
+
+    async def _attach(
+        self, name: str, config: Mapping[str, Any], address: str, terminal: Terminal | None
+    ) -> AttachedCommand:
+        container = await self._create(name, config)
+        wires = []
+        try:
+            streams = dict.fromkeys(("stream", "stdin", "stdout", "stderr"), 1)
+            path = f"/containers/{container}"
+            wire = await open_wire(
+                self._socket, "POST", f"{path}/attach", streams, both_ways=True, limit=ATTACHED_READ_AHEAD
+            )
+            wires.append(wire)
+            ending = await open_wire(self._socket, "POST", f"{path}/wait", {"condition": "next-exit"})
+            wires.append(ending)
+            await self._engine.call(lambda client: client.start(container))
+        except BaseException:
+            for each in wires:
+                each.close()
+            await asyncio.shield(remove_container(self._socket, container))
+            raise
+        place = OwnContainer(self._engine, container, ending, gone=lambda: self._networks.release(address))
+        return self._attached(AttachedCommand(wire, place, terminal=terminal is not None), terminal)
+
+    async def _enter(
+        self, seen: Seen, command: str, env: Mapping[str, str], terminal: Terminal | None
+    ) -> AttachedCommand:
+        marker = f"{self._realm}:{secrets.token_hex(8)}"
+        wanted = {**env, **({"TERM": terminal.kind} if terminal else {}), MARKER: marker}
+        line = sized(command, terminal) if terminal else command
+        exec_id = await self._engine.call(
+            lambda client: _create_exec(client, seen, line, wanted, terminal=terminal is not None)
+        )
+        self._watch.expect_exec(exec_id)
+        try:
+            wire = await open_wire(
+                self._socket,
+                "POST",
+                f"/exec/{exec_id}/start",
+                body={"Detach": False, "Tty": terminal is not None},
+                both_ways=True,
+                limit=ATTACHED_READ_AHEAD,
+            )
+        except BaseException:
+            self._watch.forget_exec(exec_id)
+            raise
+        place = InContainer(self._engine, self._watch, exec_id, seen.container, marker)
+        return self._attached(AttachedCommand(wire, place, terminal=terminal is not None), terminal)
+
+    def _attached(self, attached: AttachedCommand, terminal: Terminal | None) -> AttachedCommand:
+        if terminal is not None:
+            attached.resize(terminal.columns, terminal.rows)
+        return attached
+
+    # Reaching the engine
+
+    @property
+    def _label(self) -> str:
+        return f"{REALM}={self._realm}"
+
+    @property
+    def _socket(self) -> str:
+        assert self._engine.socket is not None
+        return self._engine.socket
+
+    @contextlib.contextmanager
+    def _as_ours(self) -> Iterator[None]:
+        """The engine's faults as BackendError."""
+        if not self._engine.is_local:
+            raise BackendError(
+                f"The backend docker runs instances on this machine only, and its engine is at {self._engine.url}: "
+                "set docker_host to a unix:// address, or choose another backend.",
+                retryable=False,
+            )
+        try:
+            yield
+        except EngineError as error:
+            raise BackendError(str(error), retryable=error.retryable) from error
+
+
+def _retire(client: Any, container: str) -> None:
+    client.update_container(container, restart_policy={"Name": "no"})
+
+
+def _limits(client: Any) -> Mapping[str, str]:
+    version = client.info().get("CgroupVersion") or "1"
+    return {**dict.fromkeys(LIMITS, f"container cgroup v{version}"), "nofile": "rlimit"}
+
+
+def _create_exec(client: Any, seen: Seen, line: str, env: Mapping[str, str], *, terminal: bool) -> str:
+    """As the instance itself was started: a slug by its runner, which gives it its surroundings."""
+    start = ["/bin/sh", "-c"]
+    if seen.labels.get(ARTIFACT) == ArtifactKind.SLUG:
+        start = client.inspect_container(seen.container)["Config"]["Entrypoint"] or start
+    made = client.exec_create(seen.container, [*start, line], stdin=True, tty=terminal, environment=dict(env))
+    return str(made["Id"])
+
+
+def _is_of_network(error: EngineError) -> bool:
+    """Whether another address may help."""
+    text = str(error).lower()
+    return "address already in use" in text or ("network" in text and "not found" in text)

@@ -1,0 +1,163 @@
+"""The networks of an installation, and an address for each container that nobody else has meanwhile.
+
+An engine gives an address back while a container is down, so that another one might come up on it and get
+the requests that are routed to the first. Here each has one that was chosen for it and stays its own.
+"""
+
+import asyncio
+import ipaddress
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from docker import APIClient
+
+from controller.backends.base import BackendError
+from controller.backends.docker.container import ADDRESS, KIND, Place
+from controller.engine import REALM, Engine, EngineError
+
+POOL = "10.201.0.0/16"
+"""Our networks are parts of it that nothing on this machine uses yet."""
+SIZE = 22
+"""Bits of their prefix: about as many addresses as a bridge takes interfaces (1023)."""
+MOST = 1000
+"""Containers in one network; further ones go into another."""
+
+
+@dataclass
+class _Network:
+    name: str
+    subnet: IPv4Network
+    taken: set[str] = field(default_factory=set)
+    last: int = 1
+    """Which address was given out last: one that was given back is not given out again soon."""
+
+    def choose(self) -> str | None:
+        if len(self.taken) >= MOST:
+            return None
+        size = self.subnet.num_addresses
+        for step in range(1, size):
+            offset = (self.last + step) % size
+            address = str(self.subnet[offset])
+            if (
+                1 < offset < size - 1 and address not in self.taken
+            ):  # 0 is the network, 1 the host, the last all
+                self.last = offset
+                self.taken.add(address)
+                return address
+        return None
+
+
+class Networks:
+    """Bridges on which apps reach the world and the host, but not each other."""
+
+    def __init__(self, engine: Engine, realm: str, *, pool: str = POOL) -> None:
+        self._engine = engine
+        self._realm = realm
+        self._pool = ipaddress.IPv4Network(pool)
+        self._networks: list[_Network] | None = None
+        self._lock = asyncio.Lock()
+
+    async def choose(self) -> Place:
+        """An address of its own, until it is given back. Raises EngineError, BackendError."""
+        async with self._lock:
+            if self._networks is None:
+                self._networks = await self._engine.call(self._look)
+            for each in self._networks:
+                if address := each.choose():
+                    return Place(network=each.name, address=address)
+            network = await self._add(self._networks)
+            address = network.choose()
+            assert address is not None
+            return Place(network=network.name, address=address)
+
+    def release(self, address: str | None) -> None:
+        for each in self._networks or ():
+            each.taken.discard(address or "")
+
+    def forget(self) -> None:
+        """Look again before the next choice: somebody else chose too, or took a network away."""
+        self._networks = None
+
+    async def remove(self) -> None:
+        """All of them; nothing may be in them any more."""
+
+        def work(client: APIClient) -> None:
+            for each in self._listed(client):
+                client.remove_network(each["Id"])
+
+        await self._engine.call(work)
+        self.forget()
+
+    async def _add(self, known: list[_Network]) -> _Network:
+        name = f"mooring-{self._realm}" + (f"-{len(known) + 1}" if known else "")
+        for subnet in await self._engine.call(lambda client: free_subnets(self._pool, _used_subnets(client))):
+            try:
+                await self._engine.call(lambda client: self._create(client, name, subnet))  # noqa: B023
+            except EngineError as error:
+                if "overlap" in str(error):
+                    continue  # with what only the engine knows of
+                raise
+            known.append(_Network(name, subnet))
+            return known[-1]
+        raise BackendError(f"No part of {self._pool} is free for a network of containers.", retryable=False)
+
+    def _create(self, client: Any, name: str, subnet: IPv4Network) -> None:
+        client.create_network(
+            name,
+            driver="bridge",
+            check_duplicate=True,
+            labels={REALM: self._realm, KIND: "instances"},
+            options={"com.docker.network.bridge.enable_icc": "false"},
+            ipam={"Driver": "default", "Config": [{"Subnet": str(subnet), "Gateway": str(subnet[1])}]},
+        )
+
+    def _look(self, client: APIClient) -> list[_Network]:
+        found = [
+            _Network(each["Name"], ipaddress.IPv4Network(each["IPAM"]["Config"][0]["Subnet"]))
+            for each in sorted(self._listed(client), key=lambda each: (len(each["Name"]), each["Name"]))
+        ]
+        containers = client.containers(all=True, filters={"label": f"{REALM}={self._realm}"})
+        given = {label for each in containers if (label := each["Labels"].get(ADDRESS))}
+        for network in found:
+            network.taken = {each for each in given if ipaddress.IPv4Address(each) in network.subnet}
+            offsets = [int(ipaddress.IPv4Address(each)) - int(network.subnet[0]) for each in network.taken]
+            network.last = max(offsets, default=1)
+        return found
+
+    def _listed(self, client: APIClient) -> Sequence[Mapping[str, Any]]:
+        labels = [f"{REALM}={self._realm}", f"{KIND}=instances"]
+        found: Sequence[Mapping[str, Any]] = client.networks(filters={"label": labels})
+        return found
+
+
+def free_subnets(pool: IPv4Network, used: Iterable[IPv4Network]) -> list[IPv4Network]:
+    """Parts of the pool that overlap with none of those."""
+    taken = list(used)
+    return [
+        each for each in pool.subnets(new_prefix=SIZE) if not any(each.overlaps(other) for other in taken)
+    ]
+
+
+def _used_subnets(client: APIClient) -> list[IPv4Network]:
+    """Of the engine's networks, and those that this machine has a way to but for the default one."""
+    found = list(routed_subnets(Path("/proc/net/route").read_text()))
+    for each in client.networks():
+        for config in (each.get("IPAM") or {}).get("Config") or ():
+            subnet = ipaddress.ip_network(config.get("Subnet") or "0.0.0.0/32", strict=False)
+            if isinstance(subnet, IPv4Network):
+                found.append(subnet)
+    return found
+
+
+def routed_subnets(table: str) -> Iterable[IPv4Network]:
+    """Of the kernel's routing table."""
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        address, mask = (struct.unpack("<I", bytes.fromhex(words[index]))[0] for index in (1, 7))
+        subnet = IPv4Network((address, mask.bit_count()), strict=False)
+        if subnet.prefixlen:
+            yield subnet
