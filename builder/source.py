@@ -14,14 +14,15 @@ from dulwich.object_store import DiskObjectStore, OverlayObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, Tag
 from dulwich.repo import Repo
 
-from builder.base import BuilderUnavailable
+from builder.base import BuilderUnavailable, BuildFailed
 from builder.threads import Check, completed, run_blocking
-from builder.tree import remove_tree
+from builder.tree import remove_tree, shown
 from builder.unpack import TreeWriter, unpack_tar
 
 MAX_FILES = 200_000
 MAX_BYTES = 4 * 1024**3
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_INVALID_PATH = re.compile(r"invalid path '(.*)'$")
 _SUBMODULE = 0o160000
 _LINK = 0o120000
 _FOLDER = 0o040000
@@ -105,6 +106,10 @@ def _export_by_git(command: list[str], env: Mapping[str, str], writer: TreeWrite
             except BaseException:
                 process.kill()
                 raise
+        if refused := _INVALID_PATH.search(_last_line(errors)):
+            raise BuildFailed(
+                f"The commit holds a path that git never writes to a disk: {shown(refused[1])}."
+            )
         # tarfile calls git's archive of a commit without files damaged.
         if process.returncode != 0 or (damage and not writer.is_empty):
             raise BuilderUnavailable(f"git could not read the commit: {_last_line(errors)}") from damage

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.base import BuildFailed
+from builder.ties import Ties
 
 MAX_DEPTH = 100
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -81,26 +82,37 @@ def seal(root: Path, uid: int | None) -> None:
     """Make the tree one that `uid` may read and execute, and nobody but us may change or see.
 
     None: it runs as the server's own user, for whom only the outermost folder is closed. Devices,
-    sockets and pipes are removed, set-user-id bits dropped. Times become now: two deploys must never
-    show a browser different content under the same size and time.
+    sockets and pipes are removed, set-user-id bits dropped, files with names outside of the tree get
+    content of their own. Times become now: two deploys must never show a browser different content
+    under the same size and time.
     """
+    top = os.open(root, _DIRECTORY)
+    try:
+        _seal_all(root, uid, Ties(top))
+    finally:
+        os.close(top)
+    if uid is not None:
+        os.chown(root, 0, uid)
+    root.chmod(0o700 if uid is None else 0o750)
+
+
+def _seal_all(root: Path, uid: int | None, ties: Ties) -> None:
     for node in walk(root):
         if node.is_link:
             continue
         if not (node.is_directory or node.is_file):
             os.unlink(node.name, dir_fd=node.parent)
             continue
+        if uid is None:
+            os.chmod(node.name, node.info.st_mode | stat.S_IRUSR, dir_fd=node.parent)
+        if node.is_file and node.info.st_nlink > 1:
+            ties.cut(node.path, node.name, node.parent, node.info)
         _seal_one(node, uid)
-    if uid is not None:
-        os.chown(root, 0, uid)
-    root.chmod(0o700 if uid is None else 0o750)
 
 
 def _seal_one(node: Node, uid: int | None) -> None:
     # O_PATH can't be chmod'ed; a plain descriptor makes sure that we change what we looked at.
     wanted = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    if uid is None:
-        os.chmod(node.name, node.info.st_mode | stat.S_IRUSR, dir_fd=node.parent)
     opened = os.open(node.name, wanted, dir_fd=node.parent)
     try:
         if uid is not None:

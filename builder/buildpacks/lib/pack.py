@@ -133,7 +133,7 @@ def declare(types: "Mapping[str, str]", variables: "Mapping[str, str]") -> None:
 
 def version_of(text: str) -> "tuple[int, ...]":
     """The first number with dots in a text: () where there is none."""
-    match = re.search(r"\d+(?:\.\d+)*", text)
+    match = re.search(r"\d{1,9}(?:\.\d{1,9})*", text)
     return tuple(int(part) for part in match[0].split(".")[:3]) if match else ()
 
 

@@ -106,7 +106,7 @@ def _in_all(version: "tuple[int, ...]", text: str) -> "bool | None":
 
 def _in_one(version: "tuple[int, ...]", term: str) -> "bool | None":
     match = re.fullmatch(
-        r"(\^|~>?|>=|<=|>|<|=)?v?(\*|[xX]|\d+)(?:\.(\*|[xX]|\d+))?(?:\.(\*|[xX]|\d+))?(?:[-+].*)?", term
+        r"(\^|~>?|>=|<=|>|<|=)?v?(\*|[xX]|\d{1,9})(?:\.(\*|[xX]|\d{1,9}))?(?:\.(\*|[xX]|\d{1,9}))?(?:[-+].*)?", term
     )
     if match is None:
         return None
