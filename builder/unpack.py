@@ -3,15 +3,23 @@
 import errno
 import os
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol, Self, cast
 
 from builder.base import BuildFailed
 from builder.threads import Check
-from builder.tree import megabytes, shown
+from builder.tree import MAX_DEPTH, megabytes, shown
 
+MAX_NAME = 1024**2
+"""Bytes of a header that is no file."""
 _CHUNK = 256 * 1024
+_NAMING = frozenset(
+    {
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    }
+)
 _OURS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE})
 """Faults of our disk or our process: never the pusher's."""
 
@@ -39,6 +47,16 @@ class TreeWriter:
     @property
     def is_empty(self) -> bool:
         return self._files == 0
+
+    @property
+    def files(self) -> int:
+        """That were made so far, folders and links among them."""
+        return self._files
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files so far."""
+        return self._bytes
 
     def directory(self, path: str) -> None:
         path = self._checked(path.rstrip("/"))
@@ -78,11 +96,14 @@ class TreeWriter:
         self._create(path, lambda full: Path(full).symlink_to(target))
         self._links.append(path)
 
-    def finish(self) -> None:
-        """Check what can be known only when everything is there: where chains of links lead."""
+    def finish(self, *, top: str = "") -> None:
+        """Check what can be known only when everything is there: where chains of links lead.
+
+        `top`: the folder of the tree that they may not lead out of.
+        """
         if not self._links_inside:
             return
-        root = os.path.realpath(self._root)
+        root = os.path.realpath(os.path.join(self._root, top))  # noqa: PTH118
         for path in self._links:
             end = os.path.realpath(os.path.join(self._root, path))  # noqa: PTH118
             if end != root and not end.startswith(f"{root}/"):
@@ -94,6 +115,8 @@ class TreeWriter:
         parts = path.split("/")
         if path and any(part in {"", ".", ".."} or "\0" in part for part in parts):
             raise BuildFailed(f"The path {shown(path)} is not one that stays inside the app.")
+        if len(parts) > MAX_DEPTH:
+            raise BuildFailed(f"Folders are nested more than {MAX_DEPTH} deep: {shown(path)}.")
         return path
 
     def _make_parents(self, path: str) -> None:
@@ -117,31 +140,59 @@ class TreeWriter:
             raise BuildFailed(f"The path {shown(path)} can't be made: {error.strerror}.") from error
 
 
-def unpack_tar(stream: IO[bytes], writer: TreeWriter, check: Check) -> None:
-    """Unpack an uncompressed tar from a stream that can't seek. Only files, folders and symbolic links.
+class Readable(Protocol):
+    """A stream that can't seek."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+def unpack_tar(
+    stream: Readable, writer: TreeWriter, check: Check, *, path_of: Callable[[str], str] = str
+) -> None:
+    """Unpack an uncompressed tar. Only files, folders and symbolic links; `path_of` makes paths of their names.
 
     Raises BuildFailed for anything else in it, tarfile.TarError when it is damaged.
     """
     with tarfile.open(
-        fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape", bufsize=_CHUNK
+        fileobj=cast(IO[bytes], stream),
+        mode="r|",
+        encoding="utf-8",
+        errors="surrogateescape",
+        bufsize=_CHUNK,
+        tarinfo=_Member,
     ) as archive:
         for member in archive:
             check()
             archive.members = []  # type: ignore[attr-defined]  # else it remembers every member
+            path = path_of(member.name)
             if member.isdir():
-                writer.directory(member.name)
+                writer.directory(path)
             elif member.issym():
-                writer.link(member.name, member.linkname)
-            elif member.isreg():
+                writer.link(path, member.linkname)
+            elif member.isreg() and not member.issparse():
                 content = archive.extractfile(member)
                 assert content is not None
-                writer.file(member.name, executable=bool(member.mode & 0o100), chunks=_chunks(content, check))
+                writer.file(path, executable=bool(member.mode & 0o100), chunks=chunks_of(content, check))
             else:
-                raise BuildFailed(f"{shown(member.name)} is neither a file nor a folder nor a symbolic link.")
+                raise neither(member.name)
     writer.finish()
 
 
-def _chunks(content: IO[bytes], check: Check) -> Iterable[bytes]:
+class _Member(tarfile.TarInfo):
+    """One that can't make us read gigabytes into memory: a long name is a header with a size of its own."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Self:
+        if self.type in _NAMING and self.size > MAX_NAME:
+            raise BuildFailed(f"A name in the tar is longer than {megabytes(MAX_NAME)}.")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
+
+
+def neither(name: str) -> BuildFailed:
+    """The refusal of what is of no kind that we take: devices, pipes, hard links, files with holes."""
+    return BuildFailed(f"{shown(name)} is neither a file nor a folder nor a symbolic link.")
+
+
+def chunks_of(content: Readable, check: Check) -> Iterator[bytes]:
     while chunk := content.read(_CHUNK):
         check()
         yield chunk
