@@ -85,7 +85,10 @@ class Settings:
     first_uid: int = 42000
     """Where the server runs as root, each service gets a user id of its own, counted up from here."""
     push_limit: int = 1024**3
-    """Largest pack that a push may send, in bytes."""
+    """Largest pack that a push may send, in bytes; also the largest archive, and the most that is fetched at once."""
+    fetch_private: bool = False
+    """Whether source may be fetched from private networks and this machine itself: archives by URL, `git:sync` and
+    submodules. Whoever may deploy an app names those addresses, so `true` lets them reach what this server reaches."""
     slug_limit: int = 500 * 1024**2
     """Largest slug, in bytes, compressed."""
     build_timeout: float = 900.0
@@ -187,6 +190,11 @@ class DataFolder:
     @property
     def host_key(self) -> Path:
         return self.root / "ssh_host_ed25519_key"
+
+    @property
+    def git(self) -> Path:
+        """What source is fetched with: the server's own SSH key, and the hosts that it knows."""
+        return self.root / "git"
 
     @property
     def drivers(self) -> Path:
@@ -361,6 +369,12 @@ def _seconds(raw: Any) -> float:
     return value
 
 
+def _truth(raw: Any) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    return words[str(raw).strip().lower()]
+
+
 def _access_logs(raw: Any) -> AccessLogs:
     # YAML takes `on` and `off` for truth values.
     return AccessLogs(("off", "on")[raw] if isinstance(raw, bool) else str(raw))
@@ -384,6 +398,7 @@ _CONVERT: Mapping[Any, Any] = {
     Path: lambda raw: Path(str(raw)).expanduser().absolute(),
     Listen: parse_listen,
     int: _size,
+    bool: _truth,
     float: _seconds,
     str: str,
     AccessLogs: _access_logs,
@@ -393,6 +408,7 @@ _WANTED: Mapping[Any, str] = {
     Path: "a path",
     Listen: "an address such as 127.0.0.1:8080",
     int: "a whole number (of bytes: 500M and 1G work too)",
+    bool: "true or false",
     float: "a number of seconds",
     str: "a text",
     AccessLogs: "one of on, errors and off",

@@ -20,6 +20,8 @@ def default_text(each: Field[Any]) -> str:
     value = each.default if each.default is not MISSING else ""
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int):
         return _size_text(value)
     return str(value)
