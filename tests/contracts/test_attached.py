@@ -13,11 +13,14 @@ import pytest
 
 from controller.backends.base import Attached, BackendError, InstanceSpec, SupportsRun, Terminal
 from tests.contracts.test_backend import (
+    REAL_RIGS,
     UID,
+    DockerRig,
     MemoryRig,
     Rig,
     SupervisorRig,
     eventually,
+    rig_name,
     running,
     spec,
 )
@@ -26,9 +29,21 @@ SCREEN = Terminal(columns=100, rows=30, kind="vt100")
 ECHO = "cat; exit 5"
 
 
-@pytest.fixture(params=["memory", pytest.param("supervisor", marks=pytest.mark.real)])
+RealRig = SupervisorRig | DockerRig
+
+
+@pytest.fixture(params=[MemoryRig, *REAL_RIGS], ids=rig_name)
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    rig = MemoryRig() if request.param == "memory" else SupervisorRig()
+    rig: Rig = request.param()
+    yield rig
+    for each in (await rig.backend().observe()).instances:
+        await rig.backend().stop(each.id, grace=0)
+    await rig.close()
+
+
+@pytest.fixture(params=REAL_RIGS, ids=rig_name)
+async def real(request: pytest.FixtureRequest) -> AsyncIterator[RealRig]:
+    rig: RealRig = request.param()
     yield rig
     for each in (await rig.backend().observe()).instances:
         await rig.backend().stop(each.id, grace=0)
@@ -36,11 +51,10 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 
 
 @pytest.fixture
-async def real() -> AsyncIterator[SupervisorRig]:
+async def kept() -> AsyncIterator[SupervisorRig]:
+    """What only holds where the server's own child keeps the command."""
     rig = SupervisorRig()
     yield rig
-    for each in (await rig.backend().observe()).instances:
-        await rig.backend().stop(each.id, grace=0)
     await rig.close()
 
 
@@ -130,7 +144,7 @@ async def test_entering_what_does_not_run_is_refused(rig: Rig) -> None:
 
 
 @pytest.mark.real
-async def test_output_and_errors_are_apart_without_a_terminal(real: SupervisorRig) -> None:
+async def test_output_and_errors_are_apart_without_a_terminal(real: RealRig) -> None:
     attached = await attach(real, oneoff("echo out; echo err >&2"))
     assert await printed(attached) == {1: b"out\n", 2: b"err\n"}
     assert await attached.wait() == (0, "exited with status 0")
@@ -139,7 +153,7 @@ async def test_output_and_errors_are_apart_without_a_terminal(real: SupervisorRi
 
 @pytest.mark.real
 async def test_megabytes_of_anything_pass_unchanged_however_slowly_they_are_taken(
-    real: SupervisorRig,
+    real: RealRig,
 ) -> None:
     attached = await attach(real, oneoff("exec cat"))
     data = os.urandom(3 * 1024**2)
@@ -158,13 +172,13 @@ async def test_megabytes_of_anything_pass_unchanged_however_slowly_they_are_take
 
 
 @pytest.mark.real
-async def test_terminal_is_one_with_its_size_and_kind(real: SupervisorRig) -> None:
+async def test_terminal_is_one_with_its_size_and_kind(real: RealRig) -> None:
     text = await told(real, "test -t 0 && test -t 1 && test -t 2 && stty size && echo $TERM", SCREEN)
     assert text == "30 100\r\nvt100\r\n"
 
 
 @pytest.mark.real
-async def test_command_is_told_when_the_window_changes(real: SupervisorRig) -> None:
+async def test_command_is_told_when_the_window_changes(real: RealRig) -> None:
     attached = await attach(
         real, oneoff("trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done"), SCREEN
     )
@@ -179,21 +193,21 @@ async def test_command_is_told_when_the_window_changes(real: SupervisorRig) -> N
 
 
 @pytest.mark.real
-async def test_it_finds_what_an_instance_finds_but_no_port(real: SupervisorRig) -> None:
+async def test_it_finds_what_an_instance_finds_but_no_port(real: RealRig) -> None:
     real.file(".profile.d/a.sh", "export FROM_PROFILE=yes\n")
     text = await told(
         real,
         'echo "$FROM_PROFILE $A ${PORT-none} $HOME $(pwd) $(test -w "$TMPDIR" && echo tmp)"',
         env={"A": "1"},
     )
-    assert text.split() == ["yes", "1", "none", str(real.slug), str(real.slug), "tmp"]
+    assert text.split() == ["yes", "1", "none", str(real.home), str(real.home), "tmp"]
 
 
 @pytest.mark.real
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users")
 @pytest.mark.parametrize("terminal", [None, SCREEN])
 async def test_it_runs_as_the_services_user_who_owns_the_terminal(
-    real: SupervisorRig, terminal: Terminal | None
+    real: RealRig, terminal: Terminal | None
 ) -> None:
     command = "id -u; id -g; id -G" + ("; stat -c %u $(tty)" if terminal else "")
     text = await told(real, command, terminal, uid=UID)
@@ -201,37 +215,35 @@ async def test_it_runs_as_the_services_user_who_owns_the_terminal(
 
 
 @pytest.mark.real
-async def test_nothing_of_ours_is_open_in_it(real: SupervisorRig) -> None:
+async def test_nothing_of_ours_is_open_in_it(real: RealRig) -> None:
     text = await told(real, "ls /proc/self/fd")
     assert text.split() == ["0", "1", "2", "3"]  # the last is that of ls
 
 
 @pytest.mark.real
-async def test_all_that_it_began_ends_with_it(real: SupervisorRig) -> None:
-    attached = await attach(real, oneoff("(setsid sleep 1000 >/dev/null 2>&1 & echo $!); sleep 0.2; exit 3"))
-    pid = int((await printed(attached))[1])
+async def test_all_that_it_began_ends_with_it(real: RealRig) -> None:
+    attached = await attach(real, oneoff("(setsid sleep 1357 >/dev/null 2>&1 & echo $!); sleep 0.2; exit 3"))
+    await printed(attached)
     assert (await attached.wait())[0] == 3
-    assert not Path(f"/proc/{pid}").exists()
+    assert real.left("sleep 1357") == set()
     await attached.end()
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("terminal", [None, SCREEN])
-async def test_ending_it_kills_what_ignores_every_signal(
-    real: SupervisorRig, terminal: Terminal | None
-) -> None:
+async def test_ending_it_kills_what_ignores_every_signal(real: RealRig, terminal: Terminal | None) -> None:
     attached = await attach(
-        real, oneoff("trap '' HUP TERM INT; setsid sleep 1000 & echo $!; while :; do sleep 1; done"), terminal
+        real, oneoff("trap '' HUP TERM INT; setsid sleep 1357 & echo $!; while :; do sleep 1; done"), terminal
     )
     async with aclosing(attached.output()) as output:
-        _, first = await anext(output)
+        await anext(output)
     await attached.end(grace=0.2)
-    assert not Path(f"/proc/{int(first)}").exists()
+    assert real.left("sleep 1357") == set()
 
 
 @pytest.mark.real
-async def test_it_ends_when_the_server_is_killed(real: SupervisorRig) -> None:
-    attached = await attach(real, oneoff("echo $$; trap '' HUP TERM; while :; do sleep 1; done"))
+async def test_it_ends_when_the_server_is_killed(kept: SupervisorRig) -> None:
+    attached = await attach(kept, oneoff("echo $$; trap '' HUP TERM; while :; do sleep 1; done"))
     async with aclosing(attached.output()) as output:
         _, first = await anext(output)
     attached._child.stdin.close()  # type: ignore[attr-defined]
@@ -244,8 +256,8 @@ async def test_it_ends_when_the_server_is_killed(real: SupervisorRig) -> None:
 
 
 @pytest.mark.real
-async def test_it_ends_when_its_own_keeper_is_killed(real: SupervisorRig) -> None:
-    attached = await attach(real, oneoff("echo $$; exec sleep 1000"))
+async def test_it_ends_when_its_own_keeper_is_killed(kept: SupervisorRig) -> None:
+    attached = await attach(kept, oneoff("echo $$; exec sleep 1357"))
     async with aclosing(attached.output()) as output:
         _, first = await anext(output)
     os.kill(attached._child.pid, signal.SIGKILL)  # type: ignore[attr-defined]
@@ -259,32 +271,32 @@ async def test_it_ends_when_its_own_keeper_is_killed(real: SupervisorRig) -> Non
 
 
 @pytest.mark.real
-async def test_what_can_not_be_started_says_why(real: SupervisorRig) -> None:
-    real.slug.rmdir()
+async def test_what_can_not_be_started_says_why(kept: SupervisorRig) -> None:
+    kept.slug.rmdir()
     with pytest.raises(BackendError, match="No such file"):
-        await attach(real, oneoff())
-    real.slug.mkdir()
+        await attach(kept, oneoff())
+    kept.slug.mkdir()
 
 
 @pytest.mark.real
-async def test_entering_gives_the_environment_and_place_of_the_instance(real: SupervisorRig) -> None:
+async def test_entering_gives_the_environment_and_place_of_the_instance(real: RealRig) -> None:
     backend = real.backend()
     inside = await backend.start(spec(wants_port=True, env={"A": "1", "B": "2"}))
     await running(backend, inside.id)
     attached = await backend.enter(inside.id, 'echo "$A $B $PORT $(pwd)"', env={"B": "3"}, terminal=None)
     text = (await printed(attached))[1].decode()
-    assert text.split() == ["1", "3", str(inside.port), str(real.slug)]
+    assert text.split() == ["1", "3", str(inside.port), str(real.home)]
     await attached.end()
     assert await running(backend, inside.id), "leaving it does the instance no harm"
 
 
 @pytest.mark.real
-async def test_shell_in_an_instance_ends_with_it(real: SupervisorRig) -> None:
+async def test_shell_in_an_instance_ends_with_it(real: RealRig) -> None:
     backend = real.backend()
     inside = await backend.start(spec())
     await running(backend, inside.id)
     attached = await backend.enter(
-        inside.id, "trap '' HUP TERM; sleep 1000; sleep 1000", env={}, terminal=SCREEN
+        inside.id, "trap '' HUP TERM; sleep 1357; sleep 1357", env={}, terminal=SCREEN
     )
     await backend.stop(inside.id, grace=10)
     async with asyncio.timeout(10):
@@ -293,7 +305,7 @@ async def test_shell_in_an_instance_ends_with_it(real: SupervisorRig) -> None:
 
 
 @pytest.mark.real
-async def test_limits_hold_for_it_too(real: SupervisorRig) -> None:
+async def test_limits_hold_for_it_too(real: RealRig) -> None:
     wanted = oneoff("ulimit -n")
     wanted = replace(wanted, limits=replace(wanted.limits, nofile=77))
     attached = await attach(real, wanted)

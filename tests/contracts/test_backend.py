@@ -1,31 +1,49 @@
 """One suite for every backend, then what only a backend with real processes can get wrong."""
 
 import asyncio
+import ipaddress
 import itertools
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import APIClient
 
 from controller.backends.base import Backend, BackendError, InstanceSpec, SupportsLogs, SupportsShutdown
+from controller.backends.docker.backend import DockerBackend
 from controller.backends.keeper import client as keeper_client
 from controller.backends.keeper.groups import Groups
 from controller.backends.keeper.processes import Census, Family, read_process
 from controller.backends.memory import Behaviour, MemoryBackend, MemoryWorld
 from controller.backends.supervisor import SupervisorBackend
+from controller.engine import Engine
 from controller.logs.query import LogQuery, Pattern, read
 from controller.types import Artifact, ArtifactKind, Instance, InstanceState, Limits, LogLine, LogSource
+
+try:
+    from tests.servers.dockerd import engine_url
+    from tests.servers.stack import stack_images
+except ImportError:
+    import types
+
+    def engine_url():
+        return "unix:///var/run/docker.sock"
+
+    def stack_images():
+        return types.SimpleNamespace(run="mooring-backend-trial:1")
+
 
 UID = 42001
 DIES = "exit 3"
@@ -71,6 +89,17 @@ async def running(backend: Backend, name: str) -> Instance:
     return found
 
 
+def running_here(command: str) -> set[int]:
+    """Processes of this machine, in whatever container, that run exactly that and are ours: nobody else does."""
+    wanted = "\0".join([*command.split(), ""]).encode()
+    found = set()
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if each.read_bytes() == wanted:
+                found.add(int(each.parent.name))
+    return found
+
+
 class MemoryRig:
     def __init__(self) -> None:
         self._world = MemoryWorld()
@@ -90,6 +119,9 @@ class MemoryRig:
     def talking(self, number: int, **changes: Any) -> InstanceSpec:
         return spec(number, **changes)
 
+    def gave(self, address: str | None) -> bool:
+        return address == "127.0.0.1"
+
     def crash(self, instance: Instance) -> None:
         self.backend().crash(instance.id, "killed by SIGKILL")
 
@@ -107,7 +139,7 @@ class SupervisorRig:
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="moor-"))
         self.root.chmod(0o755)
-        self.slug = self.root / "slug"
+        self.slug = self.home = self.root / "slug"
         self.groups = True
         self.slug.mkdir()
         self.slug.chmod(0o755)
@@ -135,6 +167,13 @@ class SupervisorRig:
     def say(self, _: Backend, name: str, text: str) -> None:
         with (self.root / f"{name}.said").open("a") as file:
             file.write(text + "\n")
+
+    def gave(self, address: str | None) -> bool:
+        return address == "127.0.0.1"
+
+    def left(self, command: str) -> set[int]:
+        """Processes below us or our keeper whose command line is that."""
+        return running_here(command)
 
     def pid(self, name: str) -> int:
         return int((self.root / "supervisor" / "instances" / f"{name}.pid").read_text().split()[1])
@@ -171,12 +210,102 @@ class SupervisorRig:
         shutil.rmtree(self.root)
 
 
-Rig = MemoryRig | SupervisorRig
+class DockerRig:
+    """Containers of a realm of their own, which run what is in a folder here."""
+
+    home = Path("/app")
+    """Where an app finds its slug."""
+
+    def __init__(self) -> None:
+        self.url = engine_url()
+        self.image = stack_images().run
+        self.realm = f"test{secrets.token_hex(4)}"
+        self.root = Path(tempfile.mkdtemp(prefix="moor-"))
+        self.root.chmod(0o755)
+        self.slug = self.root / "slug"
+        self.slug.mkdir()
+        self.slug.chmod(0o755)
+        self.client = APIClient(base_url=self.url, version="auto")
+        self.made: list[DockerBackend] = []
+
+    def backend(self, **changes: Any) -> DockerBackend:
+        async def prepare(_: InstanceSpec) -> Path:
+            return self.slug
+
+        values: dict[str, Any] = {
+            "folder": self.root / "docker",
+            "logs": self.root / "logs",
+            "prepare": prepare,
+            "engine": Engine(self.url),
+            "realm": self.realm,
+            "runner_image": self.image,
+        }
+        self.made.append(DockerBackend(**(values | changes)))
+        return self.made[-1]
+
+    def file(self, name: str, text: str) -> Path:
+        path = self.slug / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def talking(self, number: int, **changes: Any) -> InstanceSpec:
+        wanted = spec(number, command=TALKS, **changes)
+        self.file(f"{wanted.id}.said", "")
+        return replace(wanted, env={"SAID": str(self.home / f"{wanted.id}.said")})
+
+    def say(self, _: Backend, name: str, text: str) -> None:
+        with (self.slug / f"{name}.said").open("a") as file:
+            file.write(text + "\n")
+
+    def gave(self, address: str | None) -> bool:
+        return address is not None and ipaddress.ip_address(address) in ipaddress.ip_network("10.201.0.0/16")
+
+    def left(self, command: str) -> set[int]:
+        return running_here(command)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.inspect_container(f"mooring-{self.realm}-{name}")
+        return found
+
+    def pid(self, name: str) -> int:
+        """As this machine knows it, not the container."""
+        return int(self.inspect(name)["State"]["Pid"])
+
+    def crash(self, instance: Instance) -> None:
+        os.kill(self.pid(instance.id), signal.SIGKILL)
+
+    def containers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.client.containers(
+            all=True, filters={"label": f"mooring.realm={self.realm}"}
+        )
+        return found
+
+    async def close(self) -> None:
+        for each in self.made:
+            await each.close()
+        last = self.backend()
+        await last.shutdown()
+        await last.close()
+        label = {"label": f"mooring.realm={self.realm}"}
+        assert self.containers() == []
+        assert self.client.networks(filters=label) == []
+        assert not self.client.volumes(filters=label)["Volumes"]
+        self.client.close()
+        shutil.rmtree(self.root)
 
 
-@pytest.fixture(params=["memory", pytest.param("supervisor", marks=pytest.mark.real)])
+Rig = MemoryRig | SupervisorRig | DockerRig
+REAL_RIGS = [pytest.param(each, marks=pytest.mark.real) for each in (SupervisorRig, DockerRig)]
+
+
+def rig_name(made: type[Rig]) -> str:
+    return made.__name__.removesuffix("Rig").lower()
+
+
+@pytest.fixture(params=[MemoryRig, *REAL_RIGS], ids=rig_name)
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    rig = MemoryRig() if request.param == "memory" else SupervisorRig()
+    rig: Rig = request.param()
     yield rig
     for each in (await rig.backend().observe()).instances:
         await rig.backend().stop(each.id, grace=0)
@@ -207,7 +336,8 @@ async def test_started_instance_is_observed_with_all_that_was_said_of_it(rig: Ri
     assert (found.deployment, found.service, found.version, found.process_type, found.number) == (
         *("foo", "app", 3, "web", 1),
     )
-    assert (found.generation, found.address, found.restarts, found.detail) == (7, "127.0.0.1", 0, "")
+    assert (found.generation, found.address, found.restarts, found.detail) == (7, started.address, 0, "")
+    assert rig.gave(found.address)
     assert found.port == started.port
     assert found.started_at is not None and found.started_at.tzinfo is UTC
 
@@ -273,16 +403,19 @@ async def test_another_controller_adopts_what_runs(rig: Rig) -> None:
     await first.close()
     second = rig.backend()
     found = await running(second, started.id)
-    assert (found.port, found.generation, found.restarts) == (started.port, 7, 0)
+    assert (found.address, found.port) == (started.address, started.port)
+    assert (found.generation, found.restarts) == (7, 0)
     await second.stop(started.id, grace=5)
     assert await seen(second, started.id) is None
 
 
-async def test_every_instance_has_a_port_of_its_own(rig: Rig) -> None:
+async def test_every_instance_has_an_address_and_port_of_its_own(rig: Rig) -> None:
     backend = rig.backend()
     started = await asyncio.gather(*(backend.start(spec(each, wants_port=True)) for each in range(1, 11)))
-    assert len({each.port for each in started}) == 10
-    assert (await backend.start(spec(11))).port is None
+    assert len({(each.address, each.port) for each in started}) == 10
+    assert all(rig.gave(each.address) and each.port for each in started)
+    portless = await backend.start(spec(11))
+    assert (portless.address, portless.port) == (None, None)
 
 
 async def exited(backend: Backend, name: str) -> Instance:
@@ -352,7 +485,8 @@ async def test_crashed_instance_is_started_again(rig: Rig) -> None:
         found = await seen(backend, first.id)
         return found if found and found.restarts == 1 and found.state is InstanceState.RUNNING else None
 
-    assert (await eventually(restarted)).port == first.port
+    found = await eventually(restarted)
+    assert (found.address, found.port) == (first.address, first.port)
 
 
 async def test_shutdown_leaves_nothing(rig: Rig) -> None:

@@ -30,7 +30,7 @@ Outcome = tuple[int | None, str]
 LOST: Outcome = (None, "the container engine does not tell how it ended")
 
 
-class Place(Protocol):
+class There(Protocol):
     """Where a command runs, and what can be done to it there. Raises EngineError."""
 
     async def outcome(self) -> Outcome:
@@ -47,11 +47,11 @@ class Place(Protocol):
 class AttachedCommand:
     """Implements Attached."""
 
-    def __init__(self, wire: Wire, place: Place, *, terminal: bool) -> None:
+    def __init__(self, wire: Wire, there: There, *, terminal: bool) -> None:
         self._wire = wire
-        self._place = place
+        self._there = there
         self._terminal = terminal
-        self._ended = asyncio.create_task(place.outcome())
+        self._ended = asyncio.create_task(there.outcome())
         self._size: tuple[int, int] | None = None
         self._sizing: asyncio.Task[None] | None = None
         self._over = False
@@ -87,7 +87,7 @@ class AttachedCommand:
 
     async def signal(self, number: int) -> None:
         with contextlib.suppress(EngineError):
-            await self._place.signal(number)
+            await self._there.signal(number)
 
     async def wait(self) -> Outcome:
         try:
@@ -99,7 +99,7 @@ class AttachedCommand:
         self._over = True
         try:
             with contextlib.suppress(EngineError):
-                await self._place.end(grace, self._ended)
+                await self._there.end(grace, self._ended)
         finally:
             self._wire.close()
             if self._sizing is not None:
@@ -112,11 +112,11 @@ class AttachedCommand:
         while self._size is not None:
             (columns, rows), self._size = self._size, None
             with contextlib.suppress(EngineError):
-                await self._place.resize(columns, rows)
+                await self._there.resize(columns, rows)
 
 
 class OwnContainer:
-    """Implements Place: a container that is there for the command alone, and goes with it."""
+    """Implements There: a container that is there for the command alone, and goes with it."""
 
     def __init__(self, engine: Engine, container: str, exit_wire: Wire, *, gone: Callable[[], None]) -> None:
         """`exit_wire`: what the engine answers when it ends. `gone` is called once it has."""
@@ -156,7 +156,7 @@ class OwnContainer:
 
 
 class InContainer:
-    """Implements Place: a process in the container of an instance, with all that it begins.
+    """Implements There: a process in the container of an instance, with all that it begins.
 
     An engine has no way to signal it. What belongs to it is told by a marker in its environment.
     """

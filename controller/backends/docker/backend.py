@@ -13,22 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from controller.backends.base import BackendError, InstanceSpec, Observation, Terminal
-from controller.backends.docker.attached import AttachedCommand, InContainer, OwnContainer, remove_container
+from controller.backends.docker.attached import (
+    AttachedCommand,
+    InContainer,
+    OwnContainer,
+    There,
+    remove_container,
+)
 from controller.backends.docker.container import (
     ARTIFACT,
+    Place,
     attached_config,
     check_runnable,
-    container_name,
     digest_of,
     instance_config,
     sized,
 )
 from controller.backends.docker.image import Image, ensure_image
+from controller.backends.docker.launching import Launcher
 from controller.backends.docker.networks import POOL, Networks
 from controller.backends.docker.scribes import Scribes
 from controller.backends.docker.seen import Seen
 from controller.backends.docker.watch import Watch
-from controller.backends.docker.wire import ask, open_wire
+from controller.backends.docker.wire import Wire, ask, close_all, open_wire
 from controller.backends.keeper.processes import MARKER
 from controller.backends.logs import instance_logs
 from controller.engine import REALM, Engine, EngineError, NotThere, Taken
@@ -42,8 +49,6 @@ SHUTDOWN_GRACE = 10.0
 """Seconds that instances get to end when the whole installation goes."""
 KILL_MARGIN = 15.0
 """Seconds after its grace in which an instance must have ended; SIGKILL needs some where the disk is slow."""
-ADDRESS_ATTEMPTS = 5
-"""So many addresses are tried where somebody else has the one that was chosen."""
 ATTACHED_READ_AHEAD = 32 * 1024
 LIMITS = ("cpu", "memory", "pids")
 
@@ -71,6 +76,7 @@ class DockerBackend:
         self._scribes = Scribes(engine.socket or "", folder)
         self._watch = Watch(engine, realm, self._scribes, logs)
         self._networks = Networks(engine, realm, pool=networks)
+        self._launcher = Launcher(engine, realm, self._networks)
         self._limits: Mapping[str, str] = {}
 
     async def observe(self, *, after: str = "") -> Observation:
@@ -118,15 +124,13 @@ class DockerBackend:
         with self._as_ours():
             await self._watch.ensure()
             image, folder = await self._artifact(spec)
-            place = await self._networks.choose()
-            config = attached_config(spec, image, place, realm=self._realm, folder=folder, terminal=terminal)
-            try:
-                return await self._attach(
-                    f"{spec.id}-{secrets.token_hex(3)}", config, place.address, terminal
+
+            def describe(place: Place) -> dict[str, Any]:
+                return attached_config(
+                    spec, image, place, realm=self._realm, folder=folder, terminal=terminal
                 )
-            except BaseException:
-                self._networks.release(place.address)
-                raise
+
+            return await self._run(f"{spec.id}-{secrets.token_hex(3)}", describe, terminal)
 
     async def enter(
         self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
@@ -177,29 +181,16 @@ class DockerBackend:
             ) from error
 
     async def _start(self, spec: InstanceSpec, image: Image, folder: Path | None) -> None:
-        for attempt in range(1, ADDRESS_ATTEMPTS + 1):
-            place = await self._networks.choose()
-            config = instance_config(spec, image, place, realm=self._realm, folder=folder)
-            try:
-                container = await self._create(spec.id, config)
-            except Taken:
-                self._networks.release(place.address)
-                found = await self._watch.look(spec.id)
-                if found is None:
-                    raise
-                return await self._continue(spec, found)
-            except BaseException:
-                self._networks.release(place.address)
+        def describe(place: Place) -> dict[str, Any]:
+            return instance_config(spec, image, place, realm=self._realm, folder=folder)
+
+        try:
+            await self._launcher.launch(spec.id, describe)
+        except Taken:
+            found = await self._watch.look(spec.id)  # somebody was faster
+            if found is None:
                 raise
-            try:
-                return await self._engine.call(lambda client: client.start(container))  # noqa: B023
-            except EngineError as error:
-                await remove_container(self._socket, container)
-                self._networks.release(place.address)
-                if attempt == ADDRESS_ATTEMPTS or not _is_of_network(error):
-                    raise
-                self._networks.forget()
-        return None
+            await self._continue(spec, found)
 
     async def _continue(self, spec: InstanceSpec, found: Seen) -> None:
         """It is there already, maybe made by a server that was killed before it was started."""
@@ -217,14 +208,6 @@ class DockerBackend:
             raise BackendError(f"{spec.id} was removed while it was started.")
         return started
 
-    async def _create(self, name: str, config: Mapping[str, Any]) -> str:
-        name = container_name(self._realm, name)
-
-        def work(client: Any) -> str:
-            return str(client.create_container_from_config(config, name)["Id"])
-
-        return await self._engine.call(work)
-
     # Stopping
 
     async def _end(self, container: str, grace: float) -> None:
@@ -235,28 +218,34 @@ class DockerBackend:
 
     # Attaching
 
-    async def _attach(
-        self, name: str, config: Mapping[str, Any], address: str, terminal: Terminal | None
+    async def _run(
+        self, name: str, describe: Callable[[Place], dict[str, Any]], terminal: Terminal | None
     ) -> AttachedCommand:
-        container = await self._create(name, config)
-        wires = []
-        try:
-            streams = dict.fromkeys(("stream", "stdin", "stdout", "stderr"), 1)
-            path = f"/containers/{container}"
-            wire = await open_wire(
-                self._socket, "POST", f"{path}/attach", streams, both_ways=True, limit=ATTACHED_READ_AHEAD
+        wires: list[Wire] = []
+
+        async def attach(container: str) -> None:
+            close_all(wires)
+            path, streams = (
+                f"/containers/{container}",
+                dict.fromkeys(("stream", "stdin", "stdout", "stderr"), 1),
             )
-            wires.append(wire)
-            ending = await open_wire(self._socket, "POST", f"{path}/wait", {"condition": "next-exit"})
-            wires.append(ending)
-            await self._engine.call(lambda client: client.start(container))
+            wires.append(
+                await open_wire(
+                    self._socket, "POST", f"{path}/attach", streams, both_ways=True, limit=ATTACHED_READ_AHEAD
+                )
+            )
+            wires.append(await open_wire(self._socket, "POST", f"{path}/wait", {"condition": "next-exit"}))
+
+        try:
+            container, place = await self._launcher.launch(name, describe, before_start=attach)
         except BaseException:
-            for each in wires:
-                each.close()
-            await asyncio.shield(remove_container(self._socket, container))
+            close_all(wires)
             raise
-        place = OwnContainer(self._engine, container, ending, gone=lambda: self._networks.release(address))
-        return self._attached(AttachedCommand(wire, place, terminal=terminal is not None), terminal)
+        streams, ending = wires
+        own = OwnContainer(
+            self._engine, container, ending, gone=lambda: self._networks.release(place.address)
+        )
+        return _attached(streams, own, terminal)
 
     async def _enter(
         self, seen: Seen, command: str, env: Mapping[str, str], terminal: Terminal | None
@@ -280,13 +269,8 @@ class DockerBackend:
         except BaseException:
             self._watch.forget_exec(exec_id)
             raise
-        place = InContainer(self._engine, self._watch, exec_id, seen.container, marker)
-        return self._attached(AttachedCommand(wire, place, terminal=terminal is not None), terminal)
-
-    def _attached(self, attached: AttachedCommand, terminal: Terminal | None) -> AttachedCommand:
-        if terminal is not None:
-            attached.resize(terminal.columns, terminal.rows)
-        return attached
+        there = InContainer(self._engine, self._watch, exec_id, seen.container, marker)
+        return _attached(wire, there, terminal)
 
     # Reaching the engine
 
@@ -332,7 +316,8 @@ def _create_exec(client: Any, seen: Seen, line: str, env: Mapping[str, str], *, 
     return str(made["Id"])
 
 
-def _is_of_network(error: EngineError) -> bool:
-    """Whether another address may help."""
-    text = str(error).lower()
-    return "address already in use" in text or ("network" in text and "not found" in text)
+def _attached(wire: Wire, there: There, terminal: Terminal | None) -> AttachedCommand:
+    attached = AttachedCommand(wire, there, terminal=terminal is not None)
+    if terminal is not None:
+        attached.resize(terminal.columns, terminal.rows)
+    return attached

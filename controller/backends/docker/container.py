@@ -28,8 +28,7 @@ OWNER = "mooring.owner"
 """Which process an attached container ends with."""
 
 SLUG_PORT = 5000
-OPEN_FILES, MOST_OPEN_FILES = 8192, 65536
-"""Open files of a process that has no limit of its own: to begin with, and at most."""
+OPEN_FILES = "nofile"
 LOG_FILES, LOG_SIZE = 3, "10m"
 """What the engine keeps of an instance's output for us, so that no disk is filled while we are away."""
 LEAST_MEMORY = 6 * 1024**2
@@ -81,7 +80,10 @@ def instance_config(
 ) -> dict[str, Any]:
     """The body of the request that creates it. `folder`: the unpacked slug; None for an image."""
     port = port_of(spec, image)
-    config = _config(spec, image, place, folder=folder, command=_command(spec, image), port=port)
+    command = _command(spec, image)
+    if command.arguments == [spec.command]:
+        command = _Command(command.entrypoint, [patient(spec.command)])
+    config = _config(spec, image, place, folder=folder, command=command, port=port)
     config["Labels"] = {
         REALM: realm,
         KIND: INSTANCE,
@@ -144,6 +146,15 @@ def attached_config(
     }
     _label_volumes(config, realm)
     return config
+
+
+def patient(command: str) -> str:
+    """A shell line whose shell, where it stays, waits for what it runs when all of it is told to end.
+
+    A shell replaces itself with a simple command. One that does not would die of SIGTERM at once, and its
+    container with it, before the app has finished.
+    """
+    return f"trap 'exit 143' TERM; {command}" if set(command) & set("|&;<>(){}\n") else command
 
 
 def sized(command: str, terminal: Terminal) -> str:
@@ -283,11 +294,17 @@ def _resources(limits: Limits) -> dict[str, Any]:
 
 
 def _ulimits(limits: Limits) -> list[dict[str, Any]]:
-    soft, hard = (OPEN_FILES, MOST_OPEN_FILES) if limits.nofile is None else (limits.nofile, limits.nofile)
-    return [
-        {"Name": "nofile", "Soft": soft, "Hard": hard},
-        {"Name": "core", "Soft": 0, "Hard": 0},
-    ]
+    found = [{"Name": "core", "Soft": 0, "Hard": 0}]
+    if limits.nofile is not None:
+        found.append({"Name": OPEN_FILES, "Soft": limits.nofile, "Hard": limits.nofile})
+    return found
+
+
+def without_open_files(config: Mapping[str, Any]) -> dict[str, Any]:
+    """For an engine that may have fewer itself than an instance's limit: its own limit holds then."""
+    host = config["HostConfig"]
+    kept = [each for each in host["Ulimits"] if each["Name"] != OPEN_FILES]
+    return {**config, "HostConfig": {**host, "Ulimits": kept}}
 
 
 def instance_labels(labels: Mapping[str, str]) -> Mapping[str, str]:

@@ -90,6 +90,12 @@ async def ask(
     (await open_wire(socket, method, path, query, timeout=timeout)).close()
 
 
+def close_all(wires: list[Wire]) -> None:
+    """And forget them."""
+    while wires:
+        wires.pop().close()
+
+
 class Frames:
     """Takes apart what a container without a terminal prints: pieces that are headed by stream and size."""
 
