@@ -44,9 +44,11 @@ from controller.state import State
 from controller.store.base import Store, StoreError
 from controller.vault import Vault, open_vault
 from controller.wire import WireError
+from gitreceive import doors
 from gitreceive.command import CommandRequest
 from gitreceive.inspection import Inspection
-from gitreceive.server import GitReceive, ensure_host_key
+from gitreceive.keys import ensure_key
+from gitreceive.server import GitReceive
 from router.base import RouterError, SupportsAccessLogs
 
 log = logging.getLogger(__name__)
@@ -185,7 +187,7 @@ async def _running(
     async with contextlib.AsyncExitStack() as stack:
         store = make_store(settings)
         stack.push_async_callback(store.close)
-        fingerprint = ensure_host_key(settings.folders.host_key).get_fingerprint()
+        fingerprint = ensure_key(settings.folders.host_key).get_fingerprint()
         lease, vault, state = await once_it_answers(
             lambda: _hold(stack, store, fingerprint, settings),
             patience=settings.store_patience,
@@ -269,7 +271,11 @@ async def _running(
             run_command=run_command,
             export_source=export_source,
         )
-        app = create_app(operations, keep_alive=settings.keep_alive)
+        app = create_app(
+            operations,
+            keep_alive=settings.keep_alive,
+            routers=(doors.routes(ssh.doors, keep_alive=settings.keep_alive),),
+        )
         api = await stack.enter_async_context(_serving_api(app, api_socket))
         stack.push_async_callback(ssh.close)
         try:

@@ -17,7 +17,6 @@ from controller.errors import MooringError
 from controller.names import Address
 from controller.types import Artifact, Version, VersionStatus
 from controller.views import VariableSource
-from gitreceive.progress import Progress
 from gitreceive.quarantine import Quarantine
 from gitreceive.record import BuildCanceled, BuildRecord, Refusal, build_record
 from gitreceive.turns import Line, Turns, behind_others, for_a_place
@@ -50,6 +49,17 @@ class ExportSource(Protocol):
     ) -> None: ...
 
 
+class Printer(Protocol):
+    """Whoever delivers reads it: `gitreceive.progress.Progress` for a push."""
+
+    def step(self, text: str) -> None: ...
+    def section(self, text: str) -> None:
+        """A bigger heading."""
+
+    def line(self, text: str) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
 class Branch(Protocol):
     """The branch that is pushed to."""
 
@@ -73,9 +83,11 @@ class Push:
     quarantine: Quarantine
     client: Client
     """Acts as that user."""
-    out: Progress
+    out: Printer
     finish: Callable[[], None]
     """To be called when the push must be done to its end, also for a client that has gone."""
+    kind: str = "push"
+    """What it is to people: a push, an archive, a sync."""
 
     @property
     def short(self) -> str:
@@ -83,7 +95,7 @@ class Push:
 
     @property
     def what(self) -> str:
-        return f"push of {self.short} to {self.branch.name}"
+        return f"{self.kind} of {self.short} to {self.branch.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 import asyncssh
 
@@ -16,7 +15,9 @@ from controller.client import Client
 from controller.config import Settings
 from gitreceive.auth import Door, FindKey, Visitor
 from gitreceive.command import CommandRequest
+from gitreceive.doors import Doors
 from gitreceive.git import find_git
+from gitreceive.keys import ensure_key
 from gitreceive.places import Places
 from gitreceive.push import ExportSource, Workshop, sweep_sources
 from gitreceive.repos import Repositories
@@ -77,6 +78,8 @@ class GitReceive:
             push_places=Places(MAX_PUSHES, MAX_PUSHES_OF_ONE),
             fetch_places=Places(MAX_FETCHES, MAX_FETCHES_OF_ONE),
         )
+        self.doors = Doors(self._context)
+        """The same pipeline over HTTP; closed with this."""
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._listener: asyncssh.SSHAcceptor | None = None
         self._key: asyncssh.SSHKey | None = None
@@ -98,7 +101,7 @@ class GitReceive:
         for chatty in ("asyncssh", "dulwich"):
             # asyncssh logs whole command lines, and `config:set` has secrets on its own.
             logging.getLogger(chatty).setLevel(logging.WARNING)
-        self._key = await asyncio.to_thread(ensure_host_key, self._settings.folders.host_key)
+        self._key = await asyncio.to_thread(ensure_key, self._settings.folders.host_key)
         await self._context.repositories.sweep()
         await asyncio.to_thread(sweep_sources, self._settings.folders.builds)
         self._listener = await asyncssh.listen(
@@ -130,6 +133,7 @@ class GitReceive:
             self._listener.close()
         for session in self._sessions.values():
             session.abort()
+        await self.doors.close()
         if self._sessions:
             await asyncio.wait(set(self._sessions), timeout=CLOSE_TIMEOUT)
         await self._context.repositories.close()
@@ -164,22 +168,3 @@ class GitReceive:
         if sum(each.user == user for each in self._sessions.values()) >= MAX_SESSIONS_OF_ONE:
             return f"{user} has {MAX_SESSIONS_OF_ONE} sessions already; end some, or try again in a moment."
         return None
-
-
-def ensure_host_key(path: Path) -> asyncssh.SSHKey:
-    """The server's ed25519 key, made when missing. Raises OSError, or asyncssh.KeyImportError for a bad file."""
-    if path.exists():
-        return asyncssh.read_private_key(path)
-    key = asyncssh.generate_private_key("ssh-ed25519", comment="mooring")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.export_private_key())
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    return key
