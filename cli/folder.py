@@ -1,7 +1,7 @@
 """The folder that `moor` was called in: its git remotes and the files named on the command line."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,15 @@ class Folder:
             raise InvalidInput("file", f"{name} can't be read: {error.strerror}.") from error
         except UnicodeDecodeError as error:
             raise InvalidInput("file", f"{name} is no text file.") from error
+
+    def pieces(self, name: str, size: int) -> Iterator[bytes]:
+        """A file's bytes, so many at a time; raises InvalidInput when it can't be read."""
+        try:
+            with (self.path / Path(name).expanduser()).open("rb") as file:
+                while piece := file.read(size):
+                    yield piece
+        except OSError as error:
+            raise InvalidInput("file", f"{name} can't be read: {error.strerror}.") from error
 
     def remote_app(self, remote: str = DEFAULT_REMOTE) -> str | None:
         """The app that the git remote of that name points at; None when there is none."""

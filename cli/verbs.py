@@ -32,6 +32,16 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
             "git:set", "services:git_set", "Set which branches deploy when pushed, and which folder is built."
         ),
     ),
+    "Source": (
+        Verb("git:from-archive", "git:from_archive", "Deploy an archive of the source."),
+        Verb(
+            "git:sync", "git:sync", "Fetch the source from a repository elsewhere, and deploy it if wished."
+        ),
+        Verb("git:public-key", "git:public_key", "Show the key by which the server fetches private source."),
+        Verb(
+            "git:allow-host", "git:allow_host", "Let source be fetched from an SSH server, known by its keys."
+        ),
+    ),
     "Buildpacks": (
         Verb(
             "buildpacks",

@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx
 
 from controller import wire
+from controller.deliveries import DeliveryStep, HostKey, SyncBuild
 from controller.errors import InternalFault, InvalidInput, MooringError, Unavailable
 from controller.names import Address, check_name, check_run_name, check_title
 from controller.problem import MEDIA_TYPE, Problem, error_of
@@ -250,6 +251,40 @@ class Client:
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         body = {"branches": list(branches)}
         return await self._send(Service, "PUT", f"{_service(address)}/branches", body)
+
+    # Source by other ways than a push. Closing the stream before the release ends the deploy.
+
+    async def deploy_archive(
+        self, address: Address, content: AsyncIterator[bytes], *, name: str = ""
+    ) -> AsyncIterator[DeliveryStep]:
+        """How the deploy of that archive goes; `name`: what it is called in records."""
+        url = f"{_service(address)}/archive?{_query({'name': name[:200] or None})}"
+        async for step in self._streamed(DeliveryStep, "POST", url, content=content):
+            yield step
+
+    async def deploy_archive_of(self, address: Address, url: str) -> AsyncIterator[DeliveryStep]:
+        """The same of one that the server fetches."""
+        content = wire.encode({"url": url})
+        async for step in self._streamed(
+            DeliveryStep, "POST", f"{_service(address)}/archive/fetch", content=content
+        ):
+            yield step
+
+    async def sync(
+        self, address: Address, url: str, *, ref: str = "", build: SyncBuild = SyncBuild.NO
+    ) -> AsyncIterator[DeliveryStep]:
+        """Fetch a branch, tag or commit of a repository elsewhere; "": its own branch."""
+        content = wire.encode({"url": url, "ref": ref, "build": build})
+        async for step in self._streamed(DeliveryStep, "POST", f"{_service(address)}/sync", content=content):
+            yield step
+
+    async def git_public_key(self) -> str:
+        """The key by which the server fetches private source."""
+        return (await self._get(dict[str, str], "/v1/git/public-key"))["public_key"]
+
+    async def allow_git_host(self, host: str) -> Sequence[HostKey]:
+        """Know `HOST` or `HOST:PORT` from now on by the keys that it shows; for admins."""
+        return await self._send(list[HostKey], "POST", "/v1/git/hosts", {"host": host})
 
     # Processes
 
@@ -705,10 +740,29 @@ class Client:
         self, kind: type[T], path: str, opened: Callable[[], None] | None = None, /, **params: Param
     ) -> AsyncGenerator[T, None]:
         """Values of an NDJSON answer. Blank lines are signs of life; a problem may end it."""
+        async with aclosing(self._streamed(kind, "GET", f"{path}?{_query(params)}", opened=opened)) as values:
+            async for value in values:
+                yield value
+
+    async def _streamed(
+        self,
+        kind: type[T],
+        method: str,
+        url: str,
+        *,
+        content: bytes | AsyncIterator[bytes] | None = None,
+        opened: Callable[[], None] | None = None,
+    ) -> AsyncGenerator[T, None]:
+        """`content`: JSON, or what is sent as it is, piece by piece."""
         timeout = httpx.Timeout(self._timeout, connect=CONNECT_TIMEOUT, read=SILENCE_TIMEOUT)
+        headers = {"Accept": "application/x-ndjson"}
+        if content is not None:
+            json = isinstance(content, bytes)
+            headers["Content-Type"] = "application/json" if json else "application/octet-stream"
         with self._told_in_our_words():
-            url, headers = f"{path}?{_query(params)}", {"Accept": "application/x-ndjson"}
-            async with self._http.stream("GET", url, headers=headers, timeout=timeout) as answer:
+            async with self._http.stream(
+                method, url, content=content, headers=headers, timeout=timeout
+            ) as answer:
                 if not answer.is_success:
                     raise self._error(answer.status_code, answer.headers, await answer.aread())
                 if opened is not None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from controller.deliveries import DeliveryStep, HostKey, Mark, SyncBuild
 from controller.difference import differences, masked
 from controller.errors import Conflict, NotFound
 from controller.limits import effective_limits
@@ -373,6 +374,32 @@ class FakeClient:
             BuildpackVerdict(buildpack="python", by="", matched=True, words="Python", builds=True),
             BuildpackVerdict(buildpack="procfile", by="", matched=True, words="Procfile", builds=False),
         ]
+
+    async def deploy_archive(
+        self, address: Address, content: AsyncIterator[bytes], *, name: str = ""
+    ) -> AsyncIterator[DeliveryStep]:
+        size = sum([len(piece) async for piece in content])
+        yield DeliveryStep(mark=Mark.STEP, text=f"Unpacking {size} bytes of {name or 'an archive'}")
+        yield DeliveryStep(mark=Mark.WARNING, text="a warning")
+        yield DeliveryStep(mark=Mark.DONE, text="", commit="c" * 40, deployed=True)
+
+    async def deploy_archive_of(self, address: Address, url: str) -> AsyncIterator[DeliveryStep]:
+        yield DeliveryStep(mark=Mark.STEP, text=f"Fetching {url}")
+        yield DeliveryStep(mark=Mark.SECTION, text="Application deployed:")
+        yield DeliveryStep(mark=Mark.LINE, text="http://foo.localhost:8080")
+        yield DeliveryStep(mark=Mark.DONE, text="", commit="c" * 40, deployed=True)
+
+    async def sync(
+        self, address: Address, url: str, *, ref: str = "", build: SyncBuild = SyncBuild.NO
+    ) -> AsyncIterator[DeliveryStep]:
+        yield DeliveryStep(mark=Mark.STEP, text=f"Fetching {ref or 'HEAD'} of {url}; build: {build}")
+        yield DeliveryStep(mark=Mark.DONE, text="", commit="c" * 40, deployed=build is not SyncBuild.NO)
+
+    async def git_public_key(self) -> str:
+        return "ssh-ed25519 AAAA mooring@localhost"
+
+    async def allow_git_host(self, host: str) -> Sequence[HostKey]:
+        return [HostKey(host=host, algorithm="ssh-ed25519", fingerprint="SHA256:abc")]
 
     async def set_branches(self, address: Address, branches: Sequence[str]) -> Service:
         key = (address.deployment, address.service)
