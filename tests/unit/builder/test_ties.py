@@ -22,7 +22,7 @@ def test_what_is_done_to_one_name_is_no_longer_done_to_the_other(tmp_path):
     assert (tmp_path / "outside").stat().st_nlink == 1
     assert (tmp_path / "tree/inside").read_text() == "x"
     assert (tmp_path / "tree/inside").stat().st_mode & 0o777 == 0o755
-    assert os.listdir(tmp_path / "tree") == ["inside"]
+    assert [path.name for path in (tmp_path / "tree").iterdir()] == ["inside"]
 
 
 def test_names_that_were_one_file_stay_one(tmp_path):
