@@ -5,6 +5,7 @@ import http.server
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -96,11 +97,11 @@ async def test_a_package_that_is_not_what_the_lockfile_names_is_refused(host):
 
 
 def lock_with_uv(folder):
-    subprocess.run(["uv", "lock", "--quiet"], cwd=folder, check=True, timeout=60)
+    program = Path(sys.executable).with_name("uv")
+    subprocess.run([program, "lock", "--quiet"], cwd=folder, check=True, timeout=60)
 
 
 async def test_a_uv_lock_installs_the_app_and_the_members_of_its_workspace(host):
-    needs("uv")
     source = host.source()
     write(
         source,
@@ -120,7 +121,6 @@ async def test_a_uv_lock_installs_the_app_and_the_members_of_its_workspace(host)
 
 
 async def test_a_uv_lock_of_packages_alone_is_installed_once(host):
-    needs("uv")
     files = {**APP, "pyproject.toml": f'{PROJECT}[dependency-groups]\ndev = ["iniconfig"]\n'}
     write(host.folder / "locked", files)
     lock_with_uv(host.folder / "locked")
@@ -450,7 +450,7 @@ COMPOSER = {
     ("programs", "files", "env", "words"),
     [
         (
-            "uv",
+            "",
             {"requirements.txt": "six\n"},
             {"UV_DEFAULT_INDEX": NOWHERE, "UV_HTTP_RETRIES": "0"},
             "uv says above",

@@ -17,6 +17,8 @@ from pack import Refused, say, step
 PROFILE = 'export PATH="$PWD/bin:$PATH"\n'
 BINARIES = ".mooring/go/binaries"
 """Names of what was built, for bin/release."""
+FETCH_SECONDS = 300.0
+"""For all modules: go itself waits without end for a proxy that does not answer."""
 HEROKU = re.compile(r"^//\s*\+heroku\s+install\s+(.+)$", re.MULTILINE)
 
 
@@ -44,6 +46,7 @@ def compile_app(build: Path, cache: Path, env_dir: Path) -> None:
             build,
             environment,
             "The modules could not be fetched; go says above why.",
+            seconds=FETCH_SECONDS,
         )
     packages = main_packages(build, environment)
     step(f"Compiling {', '.join(packages)}")

@@ -52,10 +52,24 @@ def app_variables(env_dir: Path, beside: str = "") -> "dict[str, str]":
     return found
 
 
-def run(command: "Sequence[str]", folder: Path, environment: "Mapping[str, str]", failure: str) -> None:
-    """Raises Refused with the sentence `failure` where it fails; what it prints is shown."""
+def run(
+    command: "Sequence[str]",
+    folder: Path,
+    environment: "Mapping[str, str]",
+    failure: str,
+    seconds: "float | None" = None,
+) -> None:
+    """Raises Refused with the sentence `failure` where it fails; what it prints is shown.
+
+    `seconds`: for a program that would wait for a silent server without end.
+    """
     try:
-        done = subprocess.run(list(command), cwd=folder, env=dict(environment), check=False)
+        done = subprocess.run(list(command), cwd=folder, env=dict(environment), timeout=seconds, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Refused(
+            f"{' '.join(command[:3])} took longer than {seconds:.0f} seconds, and was ended: what it fetches from does not "
+            "answer, or is slow."
+        ) from error
     except OSError as error:
         raise Refused(f"{command[0]} could not be started: {error.strerror}.") from error
     if done.returncode != 0:
