@@ -1,6 +1,7 @@
 """The file server that static sites get: started as the buildpack starts it, asked over HTTP."""
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -55,6 +57,12 @@ def site(tmp_path_factory):
     (folder / "leak").symlink_to("/etc/passwd")
     (folder / "hidden-by-link").symlink_to(".env")
     (folder / "large").write_bytes(b"x" * 20_000_000)
+    with served(folder) as made:
+        yield made
+
+
+@contextmanager
+def served(folder):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -194,3 +202,67 @@ def test_a_stop_lets_a_download_end(site):
     assert site.process.wait(20) == 0
     thread.join(10)
     assert sum(received) > 20_000_000
+
+
+PAGES = {
+    "index.html": "home",
+    "about.html": "about",
+    "app/index.html": "app",
+    "api.json": "{}",
+    "404.html": "none",
+}
+
+
+@pytest.fixture
+def routed(tmp_path):
+    """`routed(static.json)`: a site of PAGES in its folder `dist`."""
+    for name, content in PAGES.items():
+        (tmp_path / "dist" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dist" / name).write_text(content)
+
+    def make(settings):
+        (tmp_path / "static.json").write_text(json.dumps(settings))
+        return served(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "status", "content"),
+    [
+        ({}, "/about", 404, "none"),
+        ({"clean_urls": True}, "/about", 200, "about"),
+        ({"clean_urls": True}, "/about.html", 200, "about"),
+        ({"clean_urls": True}, "/../static", 404, "none"),
+        ({"routes": {"/**": "index.html"}}, "/deep/inside/", 200, "home"),
+        ({"routes": {"/**": "index.html"}}, "/about.html", 200, "about"),
+        ({"routes": {"/app/*": "app/index.html"}}, "/app/settings", 200, "app"),
+        ({"routes": {"/app/*": "app/index.html"}}, "/app/settings/more", 404, "none"),
+        ({"routes": {"/v1/*.x": "api.json", "/**": "index.html"}}, "/v1/users.x", 200, "{}"),
+        ({"routes": {"/**": "index.html"}}, "/%2e%2e/x", 404, "none"),
+    ],
+)
+def test_what_stands_in_where_no_file_is(routed, settings, path, status, content):
+    with routed({"root": "dist", **settings}) as there:
+        answer = there.ask(path)
+        assert (answer.status, answer.content.decode()) == (status, content)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ('{"root": "nothing"}', "is no folder of this site"),
+        ('{"root": 1}', "must be of the form"),
+        ("[" * 100_000, "no valid JSON"),
+        ('{"clean_urls": "yes"}', "must be true or false"),
+        ('{"routes": ["/**"]}', "must be of the form"),
+        ('{"routes": {"/**": "nothing.html"}}', "must name a file"),
+        ('{"routes": {"/**": "../../etc/passwd"}}', "is no folder of this site"),
+        ('{"root": "a\\u0000b"}', "is no folder of this site"),
+    ],
+)
+def test_a_wrong_static_json_is_answered_in_words(tmp_path, settings, words):
+    (tmp_path / "static.json").write_text(settings)
+    command = [sys.executable, "-I", "-S", str(SERVER), "--check", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and words in done.stdout and not done.stderr

@@ -67,8 +67,8 @@ def run(
         done = subprocess.run(list(command), cwd=folder, env=dict(environment), timeout=seconds, check=False)
     except subprocess.TimeoutExpired as error:
         raise Refused(
-            f"{' '.join(command[:3])} took longer than {seconds:.0f} seconds, and was ended: what it fetches from does not "
-            "answer, or is slow."
+            f"{' '.join(command[:3])} took longer than {seconds:.0f} seconds, and was ended: what it fetches "
+            "from does not answer, or is slow."
         ) from error
     except OSError as error:
         raise Refused(f"{command[0]} could not be started: {error.strerror}.") from error

@@ -3,7 +3,8 @@
 Serves `static.json`'s "root", else public/ when that has an index.html, else the folder itself (then
 without Procfile, static.json and anything whose name begins with a dot). Listens on PORT. Answers GET
 and HEAD, with ETag and If-None-Match, single byte ranges, 404.html, and a redirect to the slash for
-folders. SIGTERM lets the requests in work end.
+folders. Where no file is, static.json may say what stands in: "clean_urls" and "routes". SIGTERM lets
+the requests in work end.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, NamedTuple
 
 HIDDEN = {"procfile", "static.json"}
 CHUNK = 256 * 1024
@@ -30,22 +31,69 @@ class Misconfigured(Exception):
     """static.json is wrong; the words are for the site's author."""
 
 
-def find_root(site: Path) -> Path:
+class Site(NamedTuple):
+    """What static.json says."""
+
+    root: Path
     """The folder that is served."""
-    settings = site / "static.json"
-    if settings.is_file():
-        try:
-            content = json.loads(settings.read_text())
-            root = content.get("root", ".") if isinstance(content, dict) else None
-        except ValueError as error:
-            raise Misconfigured(f"static.json is no valid JSON: {error}") from error
-        if not isinstance(root, str):
-            raise Misconfigured('static.json must be of the form {"root": "FOLDER"}.')
-        folder = (site / root).resolve()
-        if not folder.is_dir() or site.resolve() not in (folder, *folder.parents):
-            raise Misconfigured(f"static.json: {root!a} is no folder of this site.")
-        return folder
-    return site / "public" if (site / "public/index.html").is_file() else site
+    clean_urls: bool = False
+    """/page is page.html."""
+    routes: "tuple[tuple[re.Pattern[str], str], ...]" = ()
+    """Paths that no file has, and the file that is shown for them."""
+
+    def stand_ins(self, parts: "list[str]") -> "Iterator[Path]":
+        if self.clean_urls and parts:
+            yield self.root.joinpath(*parts[:-1], f"{parts[-1]}.html")
+        for pattern, file in self.routes:
+            if pattern.fullmatch("/" + "/".join(parts)):
+                yield self.root / file
+
+
+def read_site(folder: Path) -> Site:
+    """Raises Misconfigured."""
+    settings = folder / "static.json"
+    if not settings.is_file():
+        return Site(folder / "public" if (folder / "public/index.html").is_file() else folder)
+    try:
+        content = json.loads(settings.read_text(encoding="utf-8-sig", errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise Misconfigured(f"static.json is no valid JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("root", "."), str):
+        raise Misconfigured('static.json must be of the form {"root": "FOLDER"}.')
+    root = inside_site(folder, content.get("root", "."))
+    if not root.is_dir():
+        raise Misconfigured(f"static.json: {content['root']!a} is no folder of this site.")
+    clean_urls = content.get("clean_urls", False)
+    if not isinstance(clean_urls, bool):
+        raise Misconfigured("static.json: clean_urls must be true or false.")
+    return Site(root, clean_urls, read_routes(root, content.get("routes", {})))
+
+
+def read_routes(root: Path, content: object) -> "tuple[tuple[re.Pattern[str], str], ...]":
+    if not isinstance(content, dict):
+        raise Misconfigured('static.json: routes must be of the form {"/**": "index.html"}.')
+    found = []
+    for path, file in content.items():
+        if not isinstance(file, str) or not inside_site(root, file).is_file():
+            raise Misconfigured(f"static.json: the route {path!a} must name a file below the root.")
+        # `*` is any name, `**` anything.
+        parts = re.split(r"(\*+)", path)
+        pattern = "".join(
+            {"*": "[^/]*"}.get(part, ".*") if part[:1] == "*" else re.escape(part) for part in parts
+        )
+        found.append((re.compile(pattern), file))
+    return tuple(found)
+
+
+def inside_site(folder: Path, name: str) -> Path:
+    """Raises Misconfigured where it is none that could be served."""
+    try:
+        found = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError):
+        found = Path("/")
+    if folder.resolve() not in (found, *found.parents):
+        raise Misconfigured(f"static.json: {name[:60]!a} is no folder of this site.")
+    return found
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -53,7 +101,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server_version = "mooring-static"
     sys_version = ""
     timeout = 60
-    root: Path
+    site: Site
     etags: ClassVar["dict[tuple[str, int, int], str]"] = {}
 
     server: "Server"
@@ -70,16 +118,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not allowed(parts):
             self.not_found()
             return
-        file = self.root.joinpath(*parts)
+        file = self.site.root.joinpath(*parts)
+        candidates = list(self.site.stand_ins(parts))
         if os.path.isdir(file):  # noqa: PTH112  # False, not an error, for a name that is too long
             if not path.endswith("/"):
                 self.redirect(parts, query)
                 return
-            file /= "index.html"
-        elif path.endswith("/"):
+            candidates.insert(0, file / "index.html")
+        elif not path.endswith("/"):
+            candidates.insert(0, file)
+        if not any(self.send(each, 200) for each in candidates):
             self.not_found()
-            return
-        self.send(file, 200)
 
     def redirect(self, parts: "list[str]", query: str) -> None:
         target = "/" + "/".join(urllib.parse.quote(part, safe="") for part in parts) + "/"
@@ -89,32 +138,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def not_found(self) -> None:
-        if (self.root / "404.html").is_file():
-            self.send(self.root / "404.html", 404)
-        else:
+        if not self.send(self.site.root / "404.html", 404):
             self.send_error(404)
 
-    def send(self, path: Path, status: int) -> None:
+    def send(self, path: Path, status: int) -> bool:
+        """False where there is no such file, and nothing is sent."""
         try:
-            file = inside(self.root, path).open("rb")
+            file = inside(self.site.root, path).open("rb")
         except (OSError, ValueError):
-            if status == 200:
-                self.not_found()
-            else:
-                self.send_error(404)
-            return
+            return False
         with file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
-                self.send_error(404)
-                return
+                return False
             etag = self.etag(path, info)
             if status == 200 and etag in re.findall(r'"[^"]*"', self.headers.get("If-None-Match", "")):
                 self.send_response(304)
                 self.send_header("ETag", etag)
                 self.end_headers()
-                return
-            self.send_content(path, file, info.st_size, etag, status)
+            else:
+                self.send_content(path, file, info.st_size, etag, status)
+        return True
 
     def send_content(self, path: Path, file: BinaryIO, size: int, etag: str, status: int) -> None:
         begin, end = 0, size
@@ -227,14 +271,14 @@ class Server(http.server.ThreadingHTTPServer):
             self._changed.wait_for(lambda: self._working == 0, timeout=seconds)
 
 
-def serve(root: Path, port: int) -> None:
-    Handler.root = root.resolve()
+def serve(site: Site, port: int) -> None:
+    Handler.site = site._replace(root=site.root.resolve())
     mimetypes.init(files=[])
     for kind, ending in (("font/woff2", ".woff2"), ("image/webp", ".webp"), ("image/avif", ".avif")):
         mimetypes.add_type(kind, ending)
     server = Server(port)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-    print(f"Serving {root} on port {port}", flush=True)
+    print(f"Serving {site.root} on port {port}", flush=True)
     server.serve_forever(poll_interval=0.05)
     server.wait_until_idle(25)
 
@@ -242,10 +286,10 @@ def serve(root: Path, port: int) -> None:
 def main(arguments: "list[str]") -> None:
     if arguments[:1] == ["--check"]:
         site = Path(arguments[1]).resolve()
-        folder = find_root(site).relative_to(site)
+        folder = read_site(site).root.relative_to(site)
         print(f"       Serving {'the whole repository' if folder == Path() else folder}")
     else:
-        serve(find_root(Path.cwd()), int(os.environ["PORT"]))
+        serve(read_site(Path.cwd()), int(os.environ["PORT"]))
 
 
 if __name__ == "__main__":
