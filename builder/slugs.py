@@ -1,26 +1,27 @@
 """The slug store: what builds made, kept by content, and unpacked once for each service."""
 
 import asyncio
+import filecmp
 import hashlib
 import os
 import re
 import secrets
-import tarfile
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import zstandard
 
+from builder.ahead import ahead
 from builder.base import ArtifactLost, BuilderUnavailable, BuildFailed
-from builder.pack import canonical_tar
+from builder.pack import BLOCK, blocks_of, canonical_tar, tar_of
+from builder.restore import Damaged, restore
 from builder.source import MAX_FILES
 from builder.threads import Check, completed, run_blocking
-from builder.tree import megabytes, open_folder, remove_tree, seal
-from builder.unpack import TreeWriter, unpack_tar
+from builder.tree import Node, megabytes, open_folder, remove_tree, seal, sealed
 from controller.types import Artifact
 
 _REFERENCE = re.compile(r"[0-9a-f]{64}")
@@ -28,7 +29,6 @@ _ARCHIVE = ".tar.zst"
 _TEMPORARY = ".tmp"
 _EXPANSION = 16
 """A slug may unpack to this many times its limit."""
-_COPY = 256 * 1024
 _TOLD_EVERY = 2.0
 """Seconds between two words on how large an archive has become."""
 
@@ -62,7 +62,7 @@ class SlugStore:
         self._whole: set[Path] = set()
         """Trees that need no look at their content any more."""
         self._archives = threading.Lock()
-        """Held while an archive is put in its place or taken away: work of threads."""
+        """Held while an archive is taken away, or is said to be fresh so that it is not: work of threads."""
         self._fresh: dict[str, float] = {}
         """Reference of an archive that a build wrote, to when: nobody may know of it yet but that build."""
 
@@ -174,39 +174,41 @@ class SlugStore:
 
     def _archive(self, tree: Path, uid: int | None, check: Check, tell: Callable[[int], None]) -> Slug:
         try:
-            seal(tree, uid)
             open_folder(self._slugs, 0o700)
             half = self._slugs / f"{secrets.token_hex(8)}{_TEMPORARY}"
             try:
-                slug = self._write(half, tree, check, tell)
-                with self._archives:
-                    half.rename(self._archive_path(slug.reference))
-                    self._fresh[slug.reference] = time.monotonic()
-                _sync_folder(self._slugs)
+                slug = self._write(half, sealed(tree, uid), check, tell)
+                kept = self._archive_path(slug.reference)
+                self._set_fresh(slug.reference)
+                if not _are_same(half, kept):
+                    _sync(half)
+                    half.rename(kept)
+                    _sync(self._slugs)
+                    self._set_fresh(slug.reference)
             finally:
                 half.unlink(missing_ok=True)
         except OSError as error:
             raise BuilderUnavailable(f"The slug could not be written: {error.strerror or error}.") from error
         return slug
 
-    def _write(self, half: Path, tree: Path, check: Check, tell: Callable[[int], None]) -> Slug:
+    def _write(self, half: Path, nodes: Iterator[Node], check: Check, tell: Callable[[int], None]) -> Slug:
         digest = hashlib.sha256()
         total = 0
         told = time.monotonic()
         with half.open("xb") as file:
             half.chmod(0o600)
-            with zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as archive:
-                for piece in canonical_tar(tree, check):
-                    digest.update(piece)
-                    archive.write(piece)
-                    total += len(piece)
+            with (
+                zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as archive,
+                ahead(_hashed(blocks_of(tar_of(nodes, check)), digest)) as blocks,
+            ):
+                for block in blocks:
+                    archive.write(block)
+                    total += len(block)
                     self._check_size(file.tell(), total)
                     if time.monotonic() - told >= _TOLD_EVERY:
                         told = time.monotonic()
                         tell(file.tell())
             self._check_size(file.tell(), total)
-            file.flush()
-            os.fsync(file.fileno())
             return Slug(digest.hexdigest(), file.tell())
 
     def _check_size(self, compressed: int, total: int) -> None:
@@ -235,6 +237,10 @@ class SlugStore:
                     continue
             count, size = count + 1, size + info.st_blocks * 512
         return count, size
+
+    def _set_fresh(self, reference: str) -> None:
+        with self._archives:
+            self._fresh[reference] = time.monotonic()
 
     def _is_fresh(self, reference: str) -> bool:
         written = self._fresh.get(reference)
@@ -267,21 +273,16 @@ class SlugStore:
         self._open_parents(place)
         half = place.with_name(f"{reference}.{secrets.token_hex(4)}{_TEMPORARY}")
         try:
-            with self._archive_path(reference).open("rb") as file:
-                reader = _Hashing(zstandard.ZstdDecompressor().stream_reader(file))
-                writer = TreeWriter(
-                    half, max_files=10 * MAX_FILES, max_bytes=self._limit * _EXPANSION, links_inside=False
-                )
-                unpack_tar(reader, writer, check)  # type: ignore[arg-type]
-                while reader.read(_COPY):
-                    check()
-            if reader.digest != reference:
-                raise ArtifactLost(f"The slug {reference} is damaged: its content has another hash.")
-            seal(half, uid)
+            with (
+                self._archive_path(reference).open("rb") as file,
+                ahead(_content(file, reference)) as blocks,
+            ):
+                limits = {"max_files": 10 * MAX_FILES, "max_bytes": self._limit * _EXPANSION}
+                restore(blocks, half, uid, check, **limits)
             half.rename(place)
         except FileNotFoundError as error:
             raise ArtifactLost(f"The slug {reference} is not there; push again.") from error
-        except (tarfile.TarError, zstandard.ZstdError, BuildFailed) as error:
+        except (Damaged, zstandard.ZstdError) as error:
             raise ArtifactLost(f"The slug {reference} is damaged: {error}") from error
         except OSError as error:
             raise BuilderUnavailable(f"The slug {reference} can't be unpacked: {error.strerror}.") from error
@@ -315,21 +316,30 @@ class SlugStore:
         return self._locks.setdefault(place, asyncio.Lock())
 
 
-class _Hashing:
-    """A stream that knows the SHA-256 of all that was read from it."""
+def _hashed(blocks: Iterator[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+    for block in blocks:
+        digest.update(block)
+        yield block
 
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source = source
-        self._hash = hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        self._hash.update(data)
-        return data
+def _content(archive: IO[bytes], reference: str) -> Iterator[memoryview]:
+    """What an archive holds, in whole blocks; raises ArtifactLost at the end when it is not what it is called."""
+    digest = hashlib.sha256()
+    reader = zstandard.ZstdDecompressor().stream_reader(archive, read_size=BLOCK)
+    while block := _filled(reader):
+        digest.update(block)
+        yield block
+    if digest.hexdigest() != reference:
+        raise ArtifactLost(f"The slug {reference} is damaged: its content has another hash.")
 
-    @property
-    def digest(self) -> str:
-        return self._hash.hexdigest()
+
+def _filled(reader: zstandard.ZstdDecompressionReader) -> memoryview:
+    """The next BLOCK bytes; fewer only at the end."""
+    block = memoryview(bytearray(BLOCK))
+    size = 0
+    while size < BLOCK and (more := reader.readinto(block[size:])):
+        size += more
+    return block[:size]
 
 
 def _checked(reference: str) -> str:
@@ -359,8 +369,16 @@ def _move(origin: Path, target: Path) -> None:
     origin.rename(target)
 
 
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _are_same(half: Path, kept: Path) -> bool:
+    """Whether an app that did not change was archived before, and whole: most of the time goes into the disk."""
+    try:
+        return filecmp.cmp(half, kept, shallow=False)
+    except FileNotFoundError:
+        return False
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
     finally:

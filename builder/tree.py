@@ -86,28 +86,38 @@ def seal(root: Path, uid: int | None) -> None:
     content of their own. Times become now: two deploys must never show a browser different content
     under the same size and time.
     """
+    for _ in sealed(root, uid):
+        pass
+
+
+def sealed(root: Path, uid: int | None) -> Iterator[Node]:
+    """`walk` that seals on its way: a folder before a look into it, a file before it is given out."""
     top = os.open(root, _DIRECTORY)
     try:
-        _seal_all(root, uid, Ties(top))
+        if uid is not None:
+            os.fchown(top, 0, uid)
+        os.fchmod(top, 0o700 if uid is None else 0o750)
+        ties = Ties(top)
+        for node in walk(root):
+            if _seal_any(node, uid, ties):
+                yield node
     finally:
         os.close(top)
-    if uid is not None:
-        os.chown(root, 0, uid)
-    root.chmod(0o700 if uid is None else 0o750)
 
 
-def _seal_all(root: Path, uid: int | None, ties: Ties) -> None:
-    for node in walk(root):
-        if node.is_link:
-            continue
-        if not (node.is_directory or node.is_file):
-            os.unlink(node.name, dir_fd=node.parent)
-            continue
-        if uid is None:
-            os.chmod(node.name, node.info.st_mode | stat.S_IRUSR, dir_fd=node.parent)
-        if node.is_file and node.info.st_nlink > 1:
-            ties.cut(node.path, node.name, node.parent, node.info)
-        _seal_one(node, uid)
+def _seal_any(node: Node, uid: int | None, ties: Ties) -> bool:
+    """False when it was removed."""
+    if node.is_link:
+        return True
+    if not (node.is_directory or node.is_file):
+        os.unlink(node.name, dir_fd=node.parent)
+        return False
+    if uid is None:
+        os.chmod(node.name, node.info.st_mode | stat.S_IRUSR, dir_fd=node.parent)
+    if node.is_file and node.info.st_nlink > 1:
+        ties.cut(node.path, node.name, node.parent, node.info)
+    _seal_one(node, uid)
+    return True
 
 
 def _seal_one(node: Node, uid: int | None) -> None:

@@ -25,7 +25,7 @@ case "${MOOR_PACKAGES:-}" in
         need php php-cli; need composer composer
         need apache2 libapache2-mod-php
         ;;
-    bench) need sshd openssh-server ssh; need wrk wrk ;;
+    bench) need sshd openssh-server ssh; need wrk wrk; need zstd zstd ;;
 esac
 [ -n "$missing" ] || exit 0
 

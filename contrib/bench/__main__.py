@@ -10,6 +10,7 @@ PARTS = {
     "changes": "failed requests through 20 of each kind of change",
     "scale": "the loop and the API with 1,000 services and more",
     "routing": "(f) throughput, beside a hand-written HAProxy configuration",
+    "slug": "packing and unpacking a slug, beside tar and zstd",
     "access": "what the log of requests costs",
 }
 

@@ -140,6 +140,18 @@ async def test_a_tree_torn_by_a_power_cut_is_unpacked_again(store, tmp_path, mon
     assert (await unpacked(after_restart, whole)).stat().st_ino == intact
 
 
+async def test_an_app_that_did_not_change_keeps_its_archive_and_mends_a_damaged_one(store, tmp_path):
+    slug = await keep(store, tree(tmp_path))
+    archive = store.archive(slug.reference)
+    content, written = archive.read_bytes(), archive.stat().st_ino
+    assert await keep(store, tree(tmp_path)) == slug
+    assert archive.stat().st_ino == written
+    archive.write_bytes(bytes(len(content)))
+    assert await keep(store, tree(tmp_path)) == slug
+    assert archive.read_bytes() == content
+    assert len(list((tmp_path / "slugs").iterdir())) == 1
+
+
 async def test_a_missing_archive_is_said(store, tmp_path):
     slug = await keep(store, tree(tmp_path))
     shutil.rmtree(tmp_path / "apps")
