@@ -202,10 +202,10 @@ class Life:
     def _remember(self, seen: Seen, now: float) -> None:
         if not seen.runs and seen.finished_at is not None:
             self._words = self._cause(seen.exit_code, seen.finished_at)
-        elif seen.restarts:
-            self._words = "ended by itself"
+        elif seen.finished_at is not None:
+            self._words = "ended, and nobody saw how"
         self._ended_at = seen.finished_at
-        self._early_ends = min(seen.restarts, 10) if _was_short(seen) else 1
+        self._early_ends = min(seen.restarts, 10) if _was_short(seen) else int(seen.finished_at is not None)
         known = LOOPS_AFTER if _seems_to_loop(seen, now) else min(seen.restarts, LOOPS_AFTER - 1)
         for _ in range(known):
             self._endurance.ended(seen.finished_at or now)
@@ -259,6 +259,8 @@ class Life:
             words = "somebody has paused its container"
         elif self.seen.is_given_up and self.seen.fault:
             words = f"can't be started again: {self.seen.fault}"
+        if self.seen.status == "running" and not restarts:
+            return ""
         if not words or not restarts:
             return words
         return f"{words} ({restarts} restart{'s' if restarts > 1 else ''})"
