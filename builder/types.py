@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from controller.types import BuilderChoice, DockerfileBuild
+
 
 class BuildOutput(Protocol):
     """Where a build prints. Calls are cheap and may come from the event loop only."""
@@ -17,6 +19,16 @@ class BuildOutput(Protocol):
 
     def warn(self, text: str) -> None:
         """Shown as ` !     text`."""
+
+
+class Silent:
+    """A BuildOutput that drops what it is told."""
+
+    def step(self, text: str) -> None: ...
+
+    def line(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +49,10 @@ class BuildRequest:
     """Those that were set for the service, in their order; empty: the source says, or they are detected."""
     build_dir: str = ""
     """The folder of the source that is built, from its top; empty: all of it."""
+    builder: BuilderChoice = BuilderChoice.AUTO
+    """What was set for the service."""
+    dockerfile: DockerfileBuild = field(default_factory=DockerfileBuild)
+    """How its Dockerfile is built, where that is what is built."""
     cache: Path
     """Kept between the builds of this service; made when missing."""
     uid: int | None = None

@@ -100,14 +100,14 @@ class Artifact:
 
     kind: ArtifactKind
     reference: str
-    """Slug: hex SHA-256 of its content. Image: its reference."""
+    """Slug: hex SHA-256 of its content. Image: `sha256:…`, its id on the engine, or the name that its definition gives."""
     size: int = 0
     process_types: Mapping[str, str] = field(default_factory=dict)
     """Process type to command line, from Procfile and buildpack."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Defaults that the buildpack wants set (its config vars); the service's own env wins."""
     buildpack: str = ""
-    """What built it, as shown to people ("Python")."""
+    """What built it, as shown to people ("Python"); of an image that was not built here, its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +198,29 @@ class Definition:
     """Unknown keys, kept as they came, for plugins to claim."""
 
 
+class BuilderChoice(StrEnum):
+    """What turns a service's source into what runs."""
+
+    AUTO = "auto"
+    """A Dockerfile where the source has one and nothing names buildpacks, else buildpacks."""
+    BUILDPACKS = "buildpacks"
+    DOCKERFILE = "dockerfile"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerfileBuild:
+    """How a service's Dockerfile is built."""
+
+    path: str = ""
+    """The file, from the top of what is built; empty: `Dockerfile`."""
+    target: str = ""
+    """The stage that is built; empty: the last one."""
+    args: Mapping[str, str] = field(default_factory=dict)
+    """Build arguments (`ARG`). They stay to be seen in the image: no place for secrets."""
+    secrets: tuple[str, ...] = ()
+    """Names of config variables that `RUN --mount=type=secret,id=NAME` may read, and nothing else."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
     """A named group of services with shared globals."""
@@ -233,6 +256,8 @@ class Service:
     """What builds its source, in this order; empty: the source says, or they are detected."""
     build_dir: str = ""
     """The folder of the repository that is built, from its top; empty: all of it."""
+    builder: BuilderChoice = BuilderChoice.AUTO
+    dockerfile: DockerfileBuild = field(default_factory=DockerfileBuild)
     scale: Mapping[str, int] = field(default_factory=dict)
     """Process type to number of instances; a missing `web` (or unnamed type) means 1, others 0."""
     domains: tuple[str, ...] = ()

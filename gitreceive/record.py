@@ -38,7 +38,7 @@ class Refusal(Exception):
 class BuildRecord:
     """A build's record, opened by the first thing there is to tell; a `BuildOutput` for pusher and log."""
 
-    def __init__(self, client: Client, address: Address, commit: str, reason: str, out: BuildOutput) -> None:
+    def __init__(self, client: Client, address: Address, commit: str | None, reason: str, out: BuildOutput) -> None:
         self._client = client
         self._address = address
         self._commit = commit
@@ -167,7 +167,7 @@ class BuildRecord:
 
 @asynccontextmanager
 async def build_record(
-    client: Client, address: Address, *, commit: str, reason: str, out: BuildOutput
+    client: Client, address: Address, *, commit: str | None, reason: str, out: BuildOutput
 ) -> AsyncIterator[BuildRecord]:
     """A record to wait and to build with; when the block is left its end is written down, whatever it was."""
     record = BuildRecord(client, address, commit, reason, out)

@@ -99,7 +99,8 @@ def shown_service(asker: Actor, service: Service) -> Service:
     """The service as the asker may see it."""
     if asker.may(service.deployment, Right.DEPLOY):
         return service
-    return replace(service, definition=_without_values(service.definition))
+    dockerfile = replace(service.dockerfile, args=dict.fromkeys(service.dockerfile.args, HIDDEN))
+    return replace(service, definition=_without_values(service.definition), dockerfile=dockerfile)
 
 
 def shown_version(asker: Actor, version: Version) -> Version:
