@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +29,15 @@ _LINK = 0o120000
 _FOLDER = 0o040000
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    files: int
+    """Folders and links among them."""
+    size: int
+
+
 async def export_source(
     repository: Path,
     commit: str,
@@ -37,12 +47,12 @@ async def export_source(
     timeout: float = 300.0,
     max_files: int = MAX_FILES,
     max_bytes: int = MAX_BYTES,
-) -> None:
+) -> Exported:
     """Write the files of `commit` (a full id) into the new folder `destination`.
 
     `env` is for git: the quarantine of a push (GIT_OBJECT_DIRECTORY and
     GIT_ALTERNATE_OBJECT_DIRECTORIES). `.gitattributes` works as for `git archive` (export-ignore,
-    export-subst); submodules stay empty folders. `timeout` is in seconds.
+    export-subst); submodules are empty folders. `timeout` is in seconds.
 
     Raises BuildFailed for content that we refuse (a path or link that leads out of the tree, too
     many files, too many bytes) and BuilderUnavailable when git fails. Nothing is left behind then,
@@ -51,17 +61,18 @@ async def export_source(
     if not _COMMIT.fullmatch(commit):
         raise BuilderUnavailable(f"{commit!r} is no full commit id.")
 
-    def export(check: Check) -> None:
+    def export(check: Check) -> Exported:
         writer = TreeWriter(destination, max_files=max_files, max_bytes=max_bytes, links_inside=True)
         git = shutil.which("git")
         if git:
             _export_by_git([git, *archive_command(repository, commit)], env or {}, writer, check)
         else:
             _export_by_dulwich(repository, commit, env or {}, writer, check)
+        return Exported(writer.files, writer.size)
 
     try:
         async with asyncio.timeout(timeout):
-            await run_blocking(export)
+            return await run_blocking(export)
     except BaseException as error:
         await completed(asyncio.to_thread(remove_tree, destination))
         if isinstance(error, TimeoutError):

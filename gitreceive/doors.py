@@ -20,7 +20,7 @@ from controller.api.limits import BODY_TIMEOUT
 from controller.api.methods import UPLOAD
 from controller.api.paths import SERVICE, At
 from controller.api.problems import answer
-from controller.api.streams import MEDIA_TYPE, NdjsonStream
+from controller.api.streams import MEDIA_TYPE, NdjsonStream, stream_place
 from controller.deliveries import DeliveryStep, HostKey, SyncBuild
 from controller.errors import InvalidInput
 from controller.names import Address
@@ -149,6 +149,8 @@ def routes(doors: Doors, *, keep_alive: float) -> APIRouter:
         has arrived; then a stream tells how the deploy goes, as `deploys` and `builds` do too. Whoever closes the
         stream before the release ends the deploy."""
         asker.require(at.deployment, Right.DEPLOY)
+        with stream_place(request):  # better told before all of it was sent
+            pass
         try:
             async with doors.arrived(request) as file:
                 origin = f"the archive {name}" if name else "an archive"

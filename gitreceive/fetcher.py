@@ -97,6 +97,7 @@ def in_words(remote: Remote, said: str) -> str:
         "Authentication failed": f"it is private: use its ssh URL, and {_LET_IN}",
         "returned error: 30": "it has moved: name the URL that it leads to",
         "returned error: 404": "it is not there",
+        "not found": "it is not there",
         "not our ref": "it has no such commit any more",
     }
     words = next((words for mark, words in reasons.items() if mark in said), None)
@@ -116,7 +117,10 @@ class Fetcher:
         self._git = git
 
     async def find(self, remote: Remote, ref: str, repository: Path) -> Found:
-        """From one of our repositories, what a branch, tag or commit is now; "": the remote's own branch. Raises Refused."""
+        """What a branch, tag or commit is now; "": the remote's own branch. Raises Refused.
+
+        `repository`: one of ours, to ask from.
+        """
         if is_commit(ref):
             return Found(ref, ref)
         names = [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}", ref] if ref else ["HEAD"]

@@ -10,8 +10,9 @@ from controller.config import Settings
 from controller.errors import NotFound, Refused
 from controller.operations.sources import Look
 from controller.views import BuildpackVerdict
-from gitreceive.push import SOURCE_SUFFIX, ExportSource
+from gitreceive.push import SOURCE_SUFFIX
 from gitreceive.repos import BareRepository
+from gitreceive.sources import ExportSource, Silent, Sources
 
 TIMEOUT = 120.0
 """Seconds that all buildpacks together may take to answer."""
@@ -23,7 +24,7 @@ class Inspection:
     def __init__(self, settings: Settings, builder: Builder, export_source: ExportSource) -> None:
         self._settings = settings
         self._builder = builder
-        self._export_source = export_source
+        self._sources = Sources(settings, export_source)
         self._turn = asyncio.Lock()
 
     async def inspect(self, look: Look) -> tuple[BuildpackVerdict, ...]:
@@ -40,7 +41,7 @@ class Inspection:
         async with self._turn:
             try:
                 folders.builds.mkdir(mode=0o711, parents=True, exist_ok=True)
-                await self._export_source(repository, commit, source, env={})
+                await self._sources.write(repository, commit, source, env={}, out=Silent())
                 request = BuildRequest(
                     id=name,
                     deployment=service.deployment,
@@ -50,6 +51,8 @@ class Inspection:
                     env=look.env,
                     buildpacks=service.buildpacks,
                     build_dir=service.build_dir,
+                    builder=service.builder,
+                    dockerfile=service.dockerfile,
                     cache=folders.caches / service.deployment / service.name,
                     uid=service.uid,
                     timeout=TIMEOUT,

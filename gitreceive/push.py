@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from controller.types import Artifact, Version, VersionStatus
 from controller.views import VariableSource
 from gitreceive.quarantine import Quarantine
 from gitreceive.record import BuildCanceled, BuildRecord, Refusal, build_record
+from gitreceive.sources import Sources
 from gitreceive.turns import Line, Turns, behind_others, for_a_place
 
 log = logging.getLogger(__name__)
@@ -39,14 +40,6 @@ class PushRefused(Refusal):
         super().__init__(text)
         self.short = short
         self.log_lines = log_lines
-
-
-class ExportSource(Protocol):
-    """As `builder.source.export_source`."""
-
-    async def __call__(
-        self, repository: Path, commit: str, destination: Path, *, env: Mapping[str, str]
-    ) -> None: ...
 
 
 class Printer(Protocol):
@@ -104,7 +97,7 @@ class Workshop:
 
     settings: Settings
     builder: Builder
-    export_source: ExportSource
+    sources: Sources
     turns: Turns
     """Of deploys: those to one service wait for each other."""
     places: Line
@@ -226,8 +219,8 @@ async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: Buil
     source = folders.builds / f"{record.id}{SOURCE_SUFFIX}"
     try:
         folders.builds.mkdir(mode=0o711, parents=True, exist_ok=True)
-        await workshop.export_source(
-            push.quarantine.repository, push.commit, source, env=push.quarantine.environment
+        await workshop.sources.write(
+            push.quarantine.repository, push.commit, source, env=push.quarantine.environment, out=record
         )
         request = BuildRequest(
             id=record.id,
@@ -242,6 +235,8 @@ async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: Buil
             },
             buildpacks=info.service.buildpacks,
             build_dir=info.service.build_dir,
+            builder=info.service.builder,
+            dockerfile=info.service.dockerfile,
             cache=folders.caches / push.address.deployment / push.address.service,
             uid=info.service.uid,
             timeout=workshop.settings.build_timeout,

@@ -19,9 +19,10 @@ from gitreceive.doors import Doors
 from gitreceive.git import find_git
 from gitreceive.keys import ensure_key
 from gitreceive.places import Places
-from gitreceive.push import ExportSource, Workshop, sweep_sources
+from gitreceive.push import Workshop, sweep_sources
 from gitreceive.repos import Repositories
 from gitreceive.session import Context, Session
+from gitreceive.sources import ExportSource, Sources
 from gitreceive.turns import Line, Turns
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class GitReceive:
             workshop=Workshop(
                 settings=settings,
                 builder=builder,
-                export_source=export_source,
+                sources=Sources(settings, export_source),
                 turns=Turns(),
                 places=Line(settings.builds_at_once or os.cpu_count() or 1),
             ),

@@ -1,0 +1,484 @@
+"""Source by other doors than a push: archives, repositories elsewhere, submodules, large files; real git, ssh, moor."""
+
+import functools
+import http.server
+import io
+import json
+import os
+import socket
+import subprocess
+import tarfile
+import threading
+import zipfile
+from contextlib import contextmanager
+
+import pytest
+
+from contrib.installation import MOOR, Installation
+from tests.acceptance.conftest import missing_commands
+from tests.servers.git_http import git_over_http
+
+pytestmark = [pytest.mark.real, pytest.mark.acceptance]
+
+SERVER = """
+import http.server, os, pathlib
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = pathlib.Path("page.txt").read_bytes()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def source(page, **more):
+    return {"Procfile": "web: python3 server.py\n", "server.py": SERVER, "page.txt": page, **more}
+
+
+def tarred(files, prefix=""):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(prefix + name)
+            info.size = len(content.encode())
+            info.mode = 0o755 if name.startswith("bin/") else 0o644
+            archive.addfile(info, io.BytesIO(content.encode()))
+    return buffer.getvalue()
+
+
+def zipped(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(f"app-1.0/{name}", content)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def here():
+    """An installation that may fetch from this machine."""
+    if missing := missing_commands():
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    here = Installation(
+        settings={"drain-timeout": "5", "stop-grace": "5", "fetch-private": "true", "push-limit": "20M"}
+    )
+    try:
+        here.start()
+        here.add_key()
+        yield here
+    finally:
+        log = here.last_lines(200)
+        here.remove()
+        print(log)
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A repository that is not ours, served over http."""
+    root = tmp_path / "elsewhere"
+    root.mkdir()
+    with git_over_http(root) as (url, _):
+        yield Elsewhere(root, url)
+
+
+class Elsewhere:
+    def __init__(self, root, url):
+        self.root, self.url = root, url
+
+    def git(self, *words, folder):
+        done = subprocess.run(
+            ["git", "-c", "protocol.file.allow=always", *words], cwd=folder, text=True, capture_output=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.root), "GIT_AUTHOR_NAME": "Eve",
+                 "GIT_AUTHOR_EMAIL": "e@x", "GIT_COMMITTER_NAME": "Eve", "GIT_COMMITTER_EMAIL": "e@x"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def commit(self, name, files, branch="main"):
+        """A commit in the work tree `name`, published as `name.git`; its id."""
+        work = self.root / f"{name}-work"
+        if not work.exists():
+            work.mkdir()
+            self.git("init", "-q", "-b", branch, folder=work)
+            self.git("init", "-q", "--bare", "-b", branch, str(self.root / f"{name}.git"), folder=work)
+        for path, content in files.items():
+            (work / path).parent.mkdir(parents=True, exist_ok=True)
+            (work / path).write_text(content)
+        self.git("add", "-A", folder=work)
+        self.git("commit", "-q", "--allow-empty", "-m", "one", folder=work)
+        self.publish(name)
+        return self.git("rev-parse", "HEAD", folder=work)
+
+    def publish(self, name):
+        self.git(
+            "push",
+            "-q",
+            "--force",
+            str(self.root / f"{name}.git"),
+            "--all",
+            folder=self.root / f"{name}-work",
+        )
+        self.git(
+            "push",
+            "-q",
+            "--force",
+            str(self.root / f"{name}.git"),
+            "--tags",
+            folder=self.root / f"{name}-work",
+        )
+
+
+def moor_bytes(here, *words, stdin=b"", ssh=False, env=None):
+    command = here.ssh_command(*words) if ssh else [str(MOOR), *words]
+    return subprocess.run(
+        command,
+        env=env or here.env,
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=120,
+    )
+
+
+def served(here, app, page):
+    here.wait_until(lambda: here.get(app) == (200, page), f"{app} serves {page!r}")
+
+
+# Archives
+
+
+def test_an_archive_deploys_by_every_door_and_history_goes_on(here, tmp_path):
+    here.moor("apps:create", "boxed")
+    file = tmp_path / "first.tar.gz"
+    file.write_bytes(tarred(source("from a file"), prefix="app-1.0/"))
+
+    said = here.moor("git:from-archive", "-a", "boxed", str(file))
+    assert "-----> Unpacking the archive first.tar.gz" in said
+    assert "=====> Application deployed:" in said
+    served(here, "boxed", "from a file")
+
+    done = moor_bytes(here, "git:from-archive", "boxed", "-", stdin=zipped(source("by ssh")), ssh=True)
+    assert done.returncode == 0, done.stdout.decode()
+    assert "Application deployed" in done.stdout.decode()
+    served(here, "boxed", "by ssh")
+
+    done = moor_bytes(here, "git:from-archive", "-a", "boxed", "-", "--json", stdin=zipped(source("by ssh")))
+    assert json.loads(done.stdout)["deployed"] is True
+    assert len(here.json("releases", "-a", "boxed")) == 2, "the same tree is no change"
+
+    copy = tmp_path / "copy"
+    here.run("git", "clone", "-q", here.remote("boxed"), str(copy), check=True)
+    log = here.run("git", "log", "--format=%an %s", folder=copy).stdout.splitlines()
+    assert log == ["admin Source from an archive", "admin Source from the archive first.tar.gz"]
+    builds = here.json("builds", "-a", "boxed")
+    assert [each["status"] for each in builds] == ["succeeded", "succeeded"]
+    assert "archive of" in builds[0]["reason"]
+
+
+def test_a_push_goes_on_where_an_archive_left_off(here, tmp_path):
+    here.moor("apps:create", "mixed")
+    moor_bytes(here, "git:from-archive", "-a", "mixed", "-", stdin=tarred(source("one")))
+    copy = tmp_path / "copy"
+    here.run("git", "clone", "-q", here.remote("mixed"), str(copy), check=True)
+    for name, value in (("user.name", "Ann"), ("user.email", "ann@x")):
+        here.run("git", "config", name, value, folder=copy, check=True)
+    here.commit(copy, "two", page__txt="two")
+    pushed = here.push(copy, "origin", "HEAD:master")
+    assert pushed.returncode == 0, pushed.stdout
+    served(here, "mixed", "two")
+
+
+@contextmanager
+def files_over_http(folder):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_an_archive_by_url(here, tmp_path):
+    here.moor("apps:create", "fetched")
+    (tmp_path / "app.zip").write_bytes(zipped(source("by url")))
+    (tmp_path / "page.html").write_text("<p>Not found</p>")
+    (tmp_path / "huge.tar").write_bytes(bytes(21 * 1024**2))
+    with files_over_http(tmp_path) as url:
+        said = here.moor("git:from-archive", "-a", "fetched", f"{url}/app.zip")
+        assert f"Fetching {url}/app.zip" in said
+        served(here, "fetched", "by url")
+        for path, words in (
+            ("nothing.zip", "answered 404"),
+            ("page.html", "no archive that is taken here"),
+            ("huge.tar", "larger than the 20 MiB"),
+        ):
+            done = here.run("moor", "git:from-archive", "-a", "fetched", f"{url}/{path}")
+            assert (done.returncode, words in done.stdout) == (1, True), done.stdout
+    assert here.get("fetched") == (200, "by url")
+
+
+def test_what_is_off_is_refused_in_words_and_leaves_nothing(here, tmp_path):
+    here.moor("apps:create", "refusing")
+    for content, words in (
+        (b"hello", "no archive that is taken here"),
+        (b"", "no archive that is taken here"),
+        (tarred({"../x": ""}), "stays inside"),
+        (os.urandom(21 * 1024**2), "larger than the 20 MiB"),
+        (tarred({"readme": "nothing to start"}), "buildpack"),
+    ):
+        done = moor_bytes(here, "git:from-archive", "-a", "refusing", "-", stdin=content)
+        said = done.stdout.decode()
+        assert (done.returncode, words in said) == (1, True), said
+        assert " !     " in said
+    done = here.run("moor", "git:from-archive", "-a", "refusing", str(tmp_path))
+    assert "Is a directory" in done.stdout
+    done = here.run("moor", "git:from-archive", "-a", "refusing", "http://user:pw@example.org/x.zip")
+    assert "no password into a URL" in done.stdout
+    assert not (here.data / "repositories/refusing/app.git").exists()
+    assert list((here.data / "builds").glob("*-source.tmp")) == []
+
+
+def test_a_build_that_fails_moves_nothing(here):
+    here.moor("apps:create", "kept")
+    moor_bytes(here, "git:from-archive", "-a", "kept", "-", stdin=tarred(source("good")))
+    head = (here.data / "repositories/kept/app.git/refs/heads/master").read_text()
+    bad = source("bad", **{"server.py": "raise SystemExit('broken')"})
+    done = moor_bytes(here, "git:from-archive", "-a", "kept", "-", stdin=tarred(bad))
+    assert done.returncode == 1
+    assert "v2 failed" in done.stdout.decode()
+    assert (here.data / "repositories/kept/app.git/refs/heads/master").read_text() == head
+    assert here.get("kept") == (200, "good")
+
+
+def test_rights_are_asked_for_before_anything_is_sent(here):
+    here.moor("apps:create", "guarded")
+    env = {name: value for name, value in here.env.items() if name != "MOOR_DATA"}
+    env["MOOR_URL"] = f"http://127.0.0.1:{here.api}"
+    view = here.moor("tokens:create", "--right", "view", "--app", "guarded").strip()
+    other = here.moor("tokens:create", "--right", "manage", "--app", "kept").strip()
+    deploy = here.moor("tokens:create", "--right", "deploy", "--app", "guarded").strip()
+    for words in (
+        ("git:from-archive", "-a", "guarded", "-"),
+        ("git:sync", "-a", "guarded", "http://127.0.0.1/x.git"),
+    ):
+        done = moor_bytes(here, *words, stdin=tarred(source("x")), env={**env, "MOOR_TOKEN": view})
+        assert (done.returncode, b"this needs deploy" in done.stdout) == (1, True), done.stdout
+        done = moor_bytes(here, *words, stdin=tarred(source("x")), env={**env, "MOOR_TOKEN": other})
+        assert (done.returncode, b"There is no app guarded" in done.stdout) == (1, True), done.stdout
+    done = moor_bytes(here, "git:allow-host", "example.org", env={**env, "MOOR_TOKEN": deploy})
+    assert (done.returncode, b"Only an admin" in done.stdout) == (1, True), done.stdout
+    done = moor_bytes(
+        here,
+        "git:from-archive",
+        "-a",
+        "guarded",
+        "-",
+        stdin=tarred(source("narrow")),
+        env={**env, "MOOR_TOKEN": deploy},
+    )
+    assert done.returncode == 0, done.stdout
+    served(here, "guarded", "narrow")
+
+
+def test_a_client_that_goes_in_the_middle_leaves_nothing(here):
+    here.moor("apps:create", "gone")
+    token = (here.data / "local-token").read_text().strip()
+    with socket.create_connection(("127.0.0.1", here.api)) as connection:
+        connection.sendall(
+            b"POST /v1/deployments/gone/services/app/archive HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+            b"Authorization: Bearer " + token.encode() + b"\r\n\r\n" + b"x" * 5000
+        )
+        here.wait_until(lambda: arrivals(here), "it arrives")
+    here.wait_until(lambda: not arrivals(here), "it is gone")
+
+    building = subprocess.Popen(
+        [str(MOOR), "git:from-archive", "-a", "gone", "-"], env=here.env, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    here.moor("config:set", "-a", "gone", "A=1")
+    building.stdin.write(tarred({**source("slow"), **SLOW}))
+    building.stdin.close()
+    here.wait_until(lambda: running(here, "gone"), "the build runs", timeout=60)
+    building.kill()
+    building.wait()
+    here.wait_until(lambda: not running(here, "gone"), "the build has ended")
+    (build,) = here.json("builds", "-a", "gone")
+    assert build["status"] == "canceled"
+    assert not arrivals(here)
+    assert not (here.data / "repositories/gone/app.git").exists()
+
+
+SLOW = {
+    "bin/detect": "#!/bin/sh\necho slow\n",
+    "bin/compile": "#!/bin/sh\nsleep 60\n",
+    "bin/release": "#!/bin/sh\n",
+}
+
+
+def arrivals(here):
+    return list((here.data / "builds").glob("*-source.tmp"))
+
+
+def running(here, app):
+    return [each for each in here.json("builds", "-a", app) if each["status"] == "running"]
+
+
+# Repositories elsewhere
+
+
+def test_sync_fetches_and_deploys_where_that_is_wished(here, elsewhere):
+    here.moor("apps:create", "synced")
+    first = elsewhere.commit("app", source("one"))
+    url = f"{elsewhere.url}/app.git"
+
+    said = here.moor("git:sync", "-a", "synced", url)
+    assert f"Fetching main ({first[:7]})" in said
+    assert "is here and not deployed" in said
+    assert here.json("releases", "-a", "synced") == []
+
+    said = here.moor("git:sync", "-a", "synced", url, "main", "--build")
+    assert "Application deployed" in said
+    served(here, "synced", "one")
+    assert "No changes" in here.moor("git:sync", "-a", "synced", url, "--build-if-changes")
+
+    elsewhere.git("tag", "-a", "-m", "x", "v1", folder=elsewhere.root / "app-work")
+    second = elsewhere.commit("app", source("two"))
+    done = moor_bytes(here, "git:sync", "synced", url, "main", "--build-if-changes", ssh=True)
+    assert done.returncode == 0, done.stdout
+    served(here, "synced", "two")
+    assert here.json("git:sync", "-a", "synced", url, "v1", "--build")["commit"] == first
+    served(here, "synced", "one")
+    here.moor("git:sync", "-a", "synced", url, second, "--build")
+    served(here, "synced", "two")
+    assert "sync of" in here.json("builds", "-a", "synced")[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("URL/app.git", "nope"), "has no branch and no tag 'nope'"),
+        (("URL/app.git", "1234567"), "named by all of its 40"),
+        (("URL/app.git", "0" * 40), "can't be fetched"),
+        (("URL/app.git", "--", "--upload-pack=x"), "no name of a branch"),
+        (("URL/nothing.git",), "it is not there"),
+        (("file:///etc",), "can't be fetched: only http, https, ssh URLs can"),
+        (("ext::sh -c id",), "is no URL"),
+        (("ssh://-oProxyCommand=id/x",), "names no host"),
+        (("ssh://git@127.0.0.1:1/x.git",), "can't be fetched"),
+        (("http://127.0.0.1:1/x.git",), "can't be fetched"),
+    ],
+)
+def test_sync_refuses_in_words(here, elsewhere, words, said):
+    elsewhere.commit("app", source("one"))
+    here.run("moor", "apps:create", "picky")
+    words = [each.replace("URL", elsewhere.url) for each in words]
+    done = here.run("moor", "git:sync", "-a", "picky", *words)
+    assert (done.returncode, said in done.stdout) == (1, True), done.stdout
+    assert " !     " in done.stdout
+    assert not (here.data / "repositories/picky/app.git").exists()
+
+
+def test_private_networks_are_refused_unless_allowed(system, elsewhere):
+    elsewhere.commit("app", source("one"))
+    system.moor("apps:create", "inside")
+    for words in (
+        ("git:sync", "-a", "inside", f"{elsewhere.url}/app.git"),
+        ("git:sync", "-a", "inside", "http://2130706433/app.git"),
+        ("git:sync", "-a", "inside", "ssh://git@[::1]/app.git"),
+        ("git:from-archive", "-a", "inside", f"{elsewhere.url}/app.zip"),
+        ("git:from-archive", "-a", "inside", "http://[::ffff:127.0.0.1]/app.zip"),
+        ("git:from-archive", "-a", "inside", "http://169.254.169.254/latest/meta-data"),
+    ):
+        done = system.run("moor", *words)
+        assert (done.returncode, "in a private network" in done.stdout) == (1, True), done.stdout
+
+
+def test_a_sync_that_is_broken_off_ends(here):
+    here.moor("apps:create", "endless")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/app.git"
+        asking = subprocess.Popen([str(MOOR), "git:sync", "-a", "endless", url], env=here.env)
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)
+            asking.kill()
+            asking.wait()
+            connection.settimeout(20)
+            while connection.recv(65536):
+                pass
+    here.wait_until(lambda: not (here.data / "repositories/endless/app.git").exists(), "it is tidied up")
+
+
+# Submodules
+
+
+def link(elsewhere, name, path, url, module, commit):
+    """Make `path` of `name` a submodule."""
+    work = elsewhere.root / f"{name}-work"
+    with (work / ".gitmodules").open("a") as file:
+        file.write(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
+    elsewhere.git("add", ".gitmodules", folder=work)
+    elsewhere.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}", folder=work)
+    elsewhere.git("commit", "-q", "-m", f"link {module}", folder=work)
+    elsewhere.publish(name)
+
+
+def test_submodules_are_fetched_nested_and_kept(here, elsewhere):
+    inner = elsewhere.commit("inner", {"deep.txt": "deep"})
+    elsewhere.commit("lib", {"page.txt": "from the submodule"})
+    link(elsewhere, "lib", "nested", f"{elsewhere.url}/inner.git", "inner", inner)
+    lib = elsewhere.git("rev-parse", "HEAD", folder=elsewhere.root / "lib-work")
+    elsewhere.commit(
+        "main", source("unused", **{"server.py": SERVER.replace("page.txt", "vendor/lib/page.txt")})
+    )
+    link(elsewhere, "main", "vendor/lib", f"{elsewhere.url}/lib.git", "lib", lib)
+    here.moor("apps:create", "modular")
+    work = elsewhere.root / "main-work"
+    here.run("git", "remote", "add", "deploy", here.remote("modular"), folder=work, check=True)
+
+    first = here.push(work, "deploy", "main")
+    assert first.returncode == 0, first.stdout
+    assert f"Fetching submodule vendor/lib at {lib[:7]}" in first.stdout
+    assert f"Fetching submodule vendor/lib/nested at {inner[:7]}" in first.stdout
+    assert "not fetched" not in first.stdout
+    served(here, "modular", "from the submodule")
+    (deep,) = (here.data / "apps/modular/app").glob("*/vendor/lib/nested/deep.txt")
+    assert deep.read_text() == "deep"
+
+    (work / "more.txt").write_text("more")
+    elsewhere.git("add", "more.txt", folder=work)
+    elsewhere.git("commit", "-q", "-m", "more", folder=work)
+    second = here.push(work, "deploy", "main")
+    assert second.returncode == 0, second.stdout
+    assert f"Submodule vendor/lib at {lib[:7]}, as before" in second.stdout
+    assert "Fetching" not in second.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("../lib.git", "relative URL"),
+        ("-u./payload", "can't be fetched"),
+        ("--upload-pack=touch /tmp/x", "without spaces"),
+        ("ssh://-oProxyCommand=id/x", "names no host"),
+        ("file:///etc", "only http, https, ssh URLs can"),
+        ("URL/nothing.git", "it is not there"),
+        ("URL/lib.git", "has no commit 1111111"),
+        ("git@127.0.0.1:lib.git", "can't be fetched"),
+    ],
+)
+def test_a_submodule_that_can_t_be_had_fails_the_build_in_words(here, elsewhere, url, words):
+    elsewhere.commit("lib", {"x": "x"})
+    elsewhere.commit("main", source("x"))
+    link(elsewhere, "main", "vendor/lib", url.replace("URL", elsewhere.url), "lib", "1" * 40)
+    here.run("moor", "apps:create", "unlucky")
+    done = here.run("git", "push", here.remote("unlucky"), "main", folder=elsewhere.root / "main-work")
+    assert done.returncode == 1
+    assert "The submodule 'vendor/lib'" in done.stdout, done.stdout
+    assert words in done.stdout, done.stdout
+    assert not (here.data / "repositories/unlucky/app.git").exists()
