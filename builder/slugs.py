@@ -370,7 +370,7 @@ def _move(origin: Path, target: Path) -> None:
 
 
 def _are_same(half: Path, kept: Path) -> bool:
-    """Whether an app that did not change was archived before, and whole: most of the time goes into the disk."""
+    """Whether the same archive is there, and whole: an app that did not change is not written to the disk again."""
     try:
         return filecmp.cmp(half, kept, shallow=False)
     except FileNotFoundError:
