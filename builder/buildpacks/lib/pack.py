@@ -16,6 +16,11 @@ NOT_FROM_ENV = (
 )
 """Variables of an app that mean its running processes, or that would turn our own tools around."""
 
+KEPT = 2
+"""Installations of a kind that stay in the cache: somebody may go back and forth between two sets of dependencies."""
+CONTENT = "content"
+"""The installation within its layer: the layer's own time says when it was used."""
+
 
 class Refused(Exception):
     """The app can't be built; the words are for the person who pushed it."""
@@ -116,21 +121,34 @@ def key_of(parts: "Iterable[str]") -> str:
 
 def take_from_cache(cache: Path, name: str, key: str, target: Path) -> bool:
     """Put the installation that was kept under this key in place; False where there is none."""
-    mark = cache / f"{name}.key"
-    if not (key and mark.is_file() and mark.read_text() == key and (cache / name).is_dir()):
+    layer = cache / "layers" / name / key
+    if not (key and layer.is_dir()):
         return False
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    return _copy(cache / name, target)
+    if not _copy(layer / CONTENT, target):
+        return False
+    os.utime(layer)  # as one that was used last, it stays
+    return True
 
 
 def keep_in_cache(cache: Path, name: str, key: str, origin: Path) -> None:
-    """The key is written last: a build that is ended halfway leaves nothing to trust."""
-    mark = cache / f"{name}.key"
-    mark.unlink(missing_ok=True)
-    shutil.rmtree(cache / name, ignore_errors=True)
-    if key and origin.is_dir() and _copy(origin, cache / name):
-        mark.write_text(key)
+    """Keep it as a layer that later builds with this key take, and few layers in all."""
+    layers = cache / "layers" / name
+    half = layers / "half"
+    shutil.rmtree(half, ignore_errors=True)
+    if not (key and origin.is_dir()):
+        return
+    half.mkdir(parents=True)
+    if _copy(origin, half / CONTENT):
+        shutil.rmtree(layers / key, ignore_errors=True)
+        half.rename(
+            layers / key
+        )  # only now can it be found: a build that is ended halfway leaves nothing to trust
+    shutil.rmtree(half, ignore_errors=True)
+    newest_first = sorted(layers.iterdir(), key=lambda layer: layer.stat().st_mtime, reverse=True)
+    for layer in newest_first[KEPT:]:
+        shutil.rmtree(layer, ignore_errors=True)
 
 
 def write_profile(build: Path, name: str, text: str) -> None:

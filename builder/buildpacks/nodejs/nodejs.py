@@ -1,7 +1,7 @@
 """Makes a Node.js app runnable: installs what its lockfile says, runs its build, leaves out what only that needed.
 
 Run as `python3 -I -S nodejs.py compile BUILD CACHE ENV_DIR` and `… release BUILD`. CACHE keeps the package
-manager's own cache and the last node_modules, which is used again while nothing changes that it depends on.
+manager's own cache and the last ones of node_modules, used again where all is the same that they depend on.
 """
 
 import json
@@ -106,7 +106,8 @@ def _in_all(version: "tuple[int, ...]", text: str) -> "bool | None":
 
 def _in_one(version: "tuple[int, ...]", term: str) -> "bool | None":
     match = re.fullmatch(
-        r"(\^|~>?|>=|<=|>|<|=)?v?(\*|[xX]|\d{1,9})(?:\.(\*|[xX]|\d{1,9}))?(?:\.(\*|[xX]|\d{1,9}))?(?:[-+].*)?", term
+        r"(\^|~>?|>=|<=|>|<|=)?v?(\*|[xX]|\d{1,9})(?:\.(\*|[xX]|\d{1,9}))?(?:\.(\*|[xX]|\d{1,9}))?(?:[-+].*)?",
+        term,
     )
     if match is None:
         return None
@@ -147,7 +148,7 @@ def install(
     key = installation_key(build, manifest, manager, node, environment)
     if pack.take_from_cache(cache, "node_modules", key, build / "node_modules"):
         step("Restoring dependencies")
-        say("They are the same as last time, using the node_modules kept from then")
+        say("They are the same as in an earlier build, using the node_modules kept from then")
         return
     if manager.lock is None:
         pack.warn("There is no lockfile: commit package-lock.json, so that each build installs the same.")

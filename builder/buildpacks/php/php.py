@@ -59,7 +59,7 @@ def install(build: Path, cache: Path, version: str, environment: "dict[str, str]
         say("No dependencies but the app's own classes")
     elif pack.take_from_cache(cache, "vendor", key, build / "vendor"):
         step("Restoring dependencies")
-        say("They are the same as last time, using the vendor folder kept from then")
+        say("They are the same as in an earlier build, using the vendor folder kept from then")
     else:
         step("Installing dependencies with composer")
         pack.run(

@@ -5,7 +5,7 @@ Run as `python3 -I -S compile.py BUILD CACHE ENV_DIR`, by any Python from 3.8 on
 BUILD/.mooring/python/ gets links named python and python3, so that `python app.py` works on a
 machine that only has `python3`. An app with requirements gets a virtualenv at BUILD/.mooring/venv,
 made and filled by uv, relocatable because the app runs under another path. CACHE keeps uv's cache and
-the last virtualenv, which is used again while interpreter and requirements are the same.
+the last virtualenvs, which are used again where interpreter and requirements are the same.
 """
 
 import contextlib
@@ -179,7 +179,7 @@ def install(build: Path, cache: Path, python: str, version: str, environment: "d
     key = cache_key(build, arguments, python, version, environment)
     if pack.take_from_cache(cache, "venv", key, venv):
         step("Restoring dependencies")
-        say("Requirements are the same as last time, using the virtualenv kept from then")
+        say("Requirements are the same as in an earlier build, using the virtualenv kept from then")
         return True
     step("Installing dependencies with uv")
     uv(build, environment, "venv", "--quiet", "--no-project", "--relocatable", "--python", python, str(venv))

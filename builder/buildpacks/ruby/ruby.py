@@ -86,7 +86,7 @@ def install(build: Path, cache: Path, version: str, environment: "dict[str, str]
     key = "" if changing else pack.key_of([version, environment["BUNDLE_WITHOUT"], gemfile, lock])
     if pack.take_from_cache(cache, "bundle", key, bundle):
         step("Restoring dependencies")
-        say("The gems are the same as last time, using those kept from then")
+        say("The gems are the same as in an earlier build, using those kept from then")
         return
     step("Installing dependencies with bundler")
     command = ["bundle", "install", "--quiet"]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 
 import pytest
 
@@ -226,3 +227,52 @@ def test_packages_from_folders_of_the_app_are_no_reason_to_skip_an_installation(
     assert php.installation_key(tmp_path, {}, "8.2") == ""
     (tmp_path / "composer.lock").write_text('{"packages": []}')
     assert php.installation_key(tmp_path, {}, "8.2") != php.installation_key(tmp_path, {}, "8.3")
+
+
+pack = nodejs.pack
+
+
+def installed(tmp_path, content):
+    folder = tmp_path / "installed"
+    folder.mkdir(exist_ok=True)
+    (folder / "file").write_text(content)
+    return folder
+
+
+def restored(tmp_path, key):
+    """What a build with this key finds; None when it has to install."""
+    target = tmp_path / "build" / "target"
+    return (target / "file").read_text() if pack.take_from_cache(tmp_path, "layer", key, target) else None
+
+
+def test_an_installation_comes_back_under_its_key_alone(tmp_path):
+    pack.keep_in_cache(tmp_path, "layer", "a", installed(tmp_path, "of a"))
+    assert restored(tmp_path, "a") == "of a"
+    assert restored(tmp_path, "b") is None
+    assert restored(tmp_path, "") is None
+
+
+def test_two_sets_of_dependencies_in_turn_are_installed_once_each(tmp_path):
+    for key in ("a", "b"):
+        pack.keep_in_cache(tmp_path, "layer", key, installed(tmp_path, f"of {key}"))
+    assert [restored(tmp_path, key) for key in ("a", "b", "a", "b")] == ["of a", "of b", "of a", "of b"]
+
+
+def test_few_installations_stay_and_those_that_were_used_last(tmp_path):
+    for number, key in enumerate(("a", "b")):
+        pack.keep_in_cache(tmp_path, "layer", key, installed(tmp_path, f"of {key}"))
+        os.utime(tmp_path / "layers/layer" / key, (number, number))
+    assert restored(tmp_path, "a") == "of a"
+    pack.keep_in_cache(tmp_path, "layer", "c", installed(tmp_path, "of c"))
+    assert sorted(path.name for path in (tmp_path / "layers/layer").iterdir()) == ["a", "c"]
+
+
+def test_an_installation_without_a_key_is_not_kept(tmp_path):
+    pack.keep_in_cache(tmp_path, "layer", "", installed(tmp_path, "x"))
+    assert not (tmp_path / "layers").exists()
+
+
+def test_a_build_that_was_ended_halfway_leaves_nothing_to_trust(tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "_copy", lambda _origin, _target: False)
+    pack.keep_in_cache(tmp_path, "layer", "a", installed(tmp_path, "half"))
+    assert restored(tmp_path, "a") is None
