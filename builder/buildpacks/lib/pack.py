@@ -142,9 +142,8 @@ def keep_in_cache(cache: Path, name: str, key: str, origin: Path) -> None:
     half.mkdir(parents=True)
     if _copy(origin, half / CONTENT):
         shutil.rmtree(layers / key, ignore_errors=True)
-        half.rename(
-            layers / key
-        )  # only now can it be found: a build that is ended halfway leaves nothing to trust
+        # Only now can it be found: a build that is ended halfway leaves nothing to trust.
+        half.rename(layers / key)
     shutil.rmtree(half, ignore_errors=True)
     newest_first = sorted(layers.iterdir(), key=lambda layer: layer.stat().st_mtime, reverse=True)
     for layer in newest_first[KEPT:]:
