@@ -67,6 +67,14 @@ class GitRequest:
 
 
 @dataclass(frozen=True)
+class LargeFilesRequest:
+    """git-lfs wants to send or to have large files of this service's repository."""
+
+    address: Address
+    uploads: bool
+
+
+@dataclass(frozen=True)
 class AdminRequest:
     """Any other words."""
 
@@ -78,8 +86,9 @@ class HelpRequest:
     """A login without a command."""
 
 
-Request = GitRequest | AdminRequest | HelpRequest
+Request = GitRequest | LargeFilesRequest | AdminRequest | HelpRequest
 
+_LARGE_FILES = "git-lfs-transfer"
 _REFUSED_SERVICES = {"git-upload-archive", "scp", "rsync", "sftp-server"}
 
 
@@ -97,6 +106,15 @@ def parse_command(line: str | None) -> Request:
         if len(words) != 2:
             raise InvalidInput("repository", "Name one repository, such as myapp.git.")
         return GitRequest(GitService(words[0]), parse_repository(words[1]))
+    if words and words[0] == _LARGE_FILES:
+        if len(words) != 3 or words[2] not in ("upload", "download"):
+            raise InvalidInput("operation", "Name a repository, such as myapp.git, and upload or download.")
+        return LargeFilesRequest(parse_repository(words[1]), uploads=words[2] == "upload")
+    if words and words[0] == "git-lfs-authenticate":
+        raise Refused(
+            "Large files go over SSH itself here, which takes Git LFS 3.0 or newer on your side: update git-lfs, and "
+            "push again."
+        )
     if words and words[0] in _REFUSED_SERVICES:
         raise Refused(f"{words[0]} is not offered here: push and fetch with git, or send an admin command.")
     return AdminRequest(tuple(words))

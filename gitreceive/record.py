@@ -38,7 +38,9 @@ class Refusal(Exception):
 class BuildRecord:
     """A build's record, opened by the first thing there is to tell; a `BuildOutput` for pusher and log."""
 
-    def __init__(self, client: Client, address: Address, commit: str | None, reason: str, out: BuildOutput) -> None:
+    def __init__(
+        self, client: Client, address: Address, commit: str | None, reason: str, out: BuildOutput
+    ) -> None:
         self._client = client
         self._address = address
         self._commit = commit

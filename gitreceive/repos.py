@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -16,12 +17,15 @@ from dulwich.server import Backend, BackendRepo
 
 from controller.names import Address
 from gitreceive.git import Git
+from gitreceive.large import FOLDER, UNFINISHED_PREFIX, forgotten
 
 log = logging.getLogger(__name__)
 
 QUARANTINE_PREFIX = "tmp_objdir-incoming-"
 """Of the folders below `objects/` that hold what a push brings until it is accepted; git's gc knows it too."""
 _NEW_PREFIX = ".new-"
+AHEAD_OF_PUSH = 24 * 3600.0
+"""Seconds that large files are kept which were sent ahead of a first push that has not come."""
 MAX_PACKS = 50
 """More packs than this are put together (git's own default): each push adds one."""
 
@@ -124,6 +128,8 @@ def _remove_if_empty(path: Path) -> None:
     with BareRepository(str(path)) as repository:
         if repository.get_refs():
             return
+    if not forgotten(path, AHEAD_OF_PUSH, time.time()):
+        return
     shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):  # other services of the deployment have theirs there
         path.parent.rmdir()
@@ -142,3 +148,5 @@ def _sweep(folder: Path) -> None:
 def _leftovers(folder: Path) -> Iterator[Path]:
     yield from folder.glob(f"*/{_NEW_PREFIX}*")
     yield from folder.glob(f"*/*.git/objects/{QUARANTINE_PREFIX}*")
+    yield from folder.glob(f"*/*.git/{FOLDER}/{UNFINISHED_PREFIX}*")
+    yield from folder.glob(f"*/*.git/modules/*/{UNFINISHED_PREFIX}*")

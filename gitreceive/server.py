@@ -31,6 +31,8 @@ LOGIN_TIMEOUT = 30.0
 MAX_PUSHES, MAX_PUSHES_OF_ONE = 24, 16
 """Pushes at once over the whole server, and of one user; each has a thread. More wait for their turn."""
 MAX_FETCHES, MAX_FETCHES_OF_ONE = 8, 5
+MAX_TRANSFERS, MAX_TRANSFERS_OF_ONE = 48, 16
+"""Of large files: places of their own, because a push that has one waits for them. git-lfs opens eight at once."""
 MAX_SESSIONS = 256
 MAX_SESSIONS_OF_ONE = 64
 """Of all kinds, waiting ones included, in all and of one user; a connection may open several."""
@@ -78,6 +80,7 @@ class GitReceive:
             threads=self._threads,
             push_places=Places(MAX_PUSHES, MAX_PUSHES_OF_ONE),
             fetch_places=Places(MAX_FETCHES, MAX_FETCHES_OF_ONE),
+            large_places=Places(MAX_TRANSFERS, MAX_TRANSFERS_OF_ONE),
         )
         self.doors = Doors(self._context)
         """The same pipeline over HTTP; closed with this."""

@@ -26,9 +26,12 @@ from gitreceive.command import (
     GitRequest,
     GitService,
     HelpRequest,
+    LargeFilesRequest,
     parse_command,
 )
 from gitreceive.git import Git
+from gitreceive.large import LargeFiles
+from gitreceive.large_transfer import Packets, Transfer
 from gitreceive.places import Places
 from gitreceive.progress import Progress, harmless
 from gitreceive.push import Workshop
@@ -63,6 +66,7 @@ class Context:
     threads: ThreadPoolExecutor
     push_places: Places
     fetch_places: Places
+    large_places: Places
 
 
 class Session:
@@ -146,6 +150,8 @@ class Session:
                 return await self._push(address)
             case GitRequest(GitService.FETCH, address):
                 return await self._fetch(address)
+            case LargeFilesRequest(address, uploads):
+                return await self._transfer(address, uploads)
         raise AssertionError
 
     async def _run_command(self, argv: tuple[str, ...]) -> int:
@@ -229,6 +235,17 @@ class Session:
             finally:
                 self._bridge = None
             return 0
+
+    async def _transfer(self, address: Address, uploads: bool) -> int:
+        """Large files, which a client sends before the push that needs them."""
+        async with (
+            self._admitted(address, Right.DEPLOY if uploads else Right.VIEW),
+            self._context.large_places.take(self.user, self._say_waiting),
+            self._context.repositories.use(address) as path,
+        ):
+            files = LargeFiles(path, self._context.settings)
+            await Transfer(files, Packets(self._stdin, self._stdout), uploads=uploads).serve()
+        return 0
 
     @asynccontextmanager
     async def _admitted(self, address: Address, right: Right) -> AsyncIterator[tuple[Client, Service]]:

@@ -8,6 +8,7 @@ from builder.source import Exported
 from builder.types import BuildOutput
 from controller.config import Settings
 from gitreceive.git import find_git
+from gitreceive.large import LargeFiles
 from gitreceive.submodules import Submodules
 
 
@@ -23,6 +24,7 @@ class Sources:
     """Writes sources. Without git on the server a commit's own files are all there is."""
 
     def __init__(self, settings: Settings, export: ExportSource) -> None:
+        self._settings = settings
         self._export = export
         git = find_git()
         self._submodules = Submodules(settings, git) if git is not None else None
@@ -32,6 +34,9 @@ class Sources:
     ) -> None:
         """Into the new folder `destination`. Raises BuildFailed, BuilderUnavailable."""
         exported = await self._export(repository, commit, destination, env=env)
+        filled = await LargeFiles(repository, self._settings).fill(destination, size=exported.size)
+        if filled:
+            out.step(f"Large files: {filled} of Git LFS")
         if self._submodules is not None:
             await self._submodules.fill(repository, commit, destination, exported, env=env, out=out)
 

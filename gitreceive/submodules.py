@@ -26,6 +26,7 @@ from controller.config import Settings
 from controller.errors import InvalidInput, Refused
 from gitreceive.fetcher import Fetcher
 from gitreceive.git import Git
+from gitreceive.large import keeps_large_files
 from gitreceive.remote import Remote, parse_remote
 
 log = logging.getLogger(__name__)
@@ -164,6 +165,10 @@ class Submodules:
             )
         )
         await asyncio.to_thread(folder.chmod, 0o755)
+        if await asyncio.to_thread(keeps_large_files, folder):
+            work.out.warn(
+                f"The large files of the submodule {shown(name)} are not fetched: their pointers stay."
+            )
         work.above.append(module.path)
         await self._fill(mirror, module.commit, folder, {}, work)
         work.above.pop()

@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import tarfile
@@ -482,3 +483,121 @@ def test_a_submodule_that_can_t_be_had_fails_the_build_in_words(here, elsewhere,
     assert "The submodule 'vendor/lib'" in done.stdout, done.stdout
     assert words in done.stdout, done.stdout
     assert not (here.data / "repositories/unlucky/app.git").exists()
+
+
+# Large files
+
+
+@pytest.fixture
+def large(here, tmp_path):
+    """A work tree that keeps *.bin with the real git-lfs, and how to run git in it."""
+    if shutil.which("git-lfs") is None:
+        pytest.skip("not installed: git-lfs")
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def git(*words, folder=work, check=True, env=None):
+        done = subprocess.run(
+            ["git", *words], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
+            env={**here.env, "HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": str(tmp_path / ".gitconfig"), **(env or {})},
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stdout
+        return done
+
+    git("config", "--global", "user.name", "Ann")
+    git("config", "--global", "user.email", "ann@example.org")
+    git("lfs", "install")
+    git("init", "-q", "-b", "main")
+    git("lfs", "install", "--local")
+    git("lfs", "track", "*.bin", "page.txt")
+    return work, git
+
+
+def test_large_files_go_by_ssh_into_the_source_and_back(here, large, tmp_path):
+    work, git = large
+    for name, content in source("page kept apart").items():
+        (work / name).write_text(content)
+    (work / "big.bin").write_bytes(os.urandom(3_000_000))
+    for number in range(30):
+        (work / f"{number}.bin").write_bytes(os.urandom(2000))
+    git("add", "-A")
+    git("commit", "-q", "-m", "large")
+    here.moor("apps:create", "large")
+    git("remote", "add", "deploy", here.remote("large"))
+    pushed = git("push", "deploy", "main")
+    assert "Lock" not in pushed.stdout
+    assert "Large files: 32 of Git LFS" in pushed.stdout
+    served(here, "large", "page kept apart")
+    assert (
+        len(
+            [
+                each
+                for each in (here.data / "repositories/large/app.git/lfs/objects").rglob("*")
+                if each.is_file()
+            ]
+        )
+        == 32
+    )
+
+    copy = tmp_path / "copy"
+    git("clone", here.remote("large"), str(copy), folder=tmp_path)
+    assert (copy / "big.bin").read_bytes() == (work / "big.bin").read_bytes()
+    refused = git("lfs", "lock", "big.bin", check=False)
+    assert "can't be locked here" in refused.stdout
+    here.moor("apps:destroy", "large", "--force")
+    here.wait_until(lambda: not (here.data / "repositories/large").exists(), "it is removed with the app")
+
+
+def test_a_push_whose_large_files_are_missing_is_refused_with_their_names(here, large):
+    work, git = large
+    for name, content in source("page").items():
+        (work / name).write_text(content)
+    (work / "big.bin").write_bytes(b"x" * 5000)
+    git("add", "-A")
+    git("commit", "-q", "-m", "large")
+    here.moor("apps:create", "lacking")
+    git("remote", "add", "deploy", here.remote("lacking"))
+    done = git("push", "--no-verify", "deploy", "main", check=False)
+    assert done.returncode == 1
+    assert "'big.bin', 'page.txt'" in done.stdout
+    assert "git lfs push --all" in done.stdout
+    git("lfs", "push", "--all", "deploy")
+    git("push", "deploy", "main")
+    served(here, "lacking", "page")
+
+
+def test_large_files_are_sent_only_by_who_may_deploy_and_only_whole(here, large):
+    work, git = large
+    (work / "huge.bin").write_bytes(bytes(21 * 1024**2))
+    git("add", "-A")
+    git("commit", "-q", "-m", "huge")
+    here.moor("apps:create", "strict")
+    git("remote", "add", "deploy", here.remote("strict"))
+    done = git("lfs", "push", "--all", "deploy", check=False)
+    assert done.returncode != 0
+    assert "larger than the 20 MiB" in done.stdout, done.stdout
+    done = git("lfs", "push", "--all", here.remote("nowhere"), check=False)
+    assert done.returncode != 0
+    packets = (
+        b"".join(
+            b"%04x%s" % (len(each) + 4, each) for each in (b"put-object " + b"0" * 64 + b"\n", b"size=5\n")
+        )
+        + b"00010009hello0000"
+    )
+    done = subprocess.run(
+        here.ssh_command("git-lfs-transfer", "strict.git", "upload"),
+        env=here.env,
+        input=packets,
+        capture_output=True,
+    )
+    assert b"What came has 5 bytes" in done.stdout
+    done = subprocess.run(
+        here.ssh_command("git-lfs-transfer", "strict.git", "download"),
+        env=here.env,
+        input=packets,
+        capture_output=True,
+    )
+    assert b"a session for downloads" in done.stdout
+    done = here.run(*here.ssh_command("git-lfs-authenticate", "strict.git", "upload"))
+    assert "Git LFS 3.0 or newer" in done.stdout
+    assert list((here.data / "repositories/strict/app.git/lfs").glob("tmp-*")) == []
