@@ -43,6 +43,7 @@ from controller.views import (
     Collected,
     Deploy,
     DiskReport,
+    FileOutcome,
     ProcessLimits,
     RolloutStep,
     ServiceInfo,
@@ -157,6 +158,24 @@ class Client:
         return await self._send(
             Change, "PATCH", _service(address), {"definition": definition, "force": force}
         )
+
+    async def deploy_file(
+        self, deployment: str, body: Mapping[str, Any], *, name: str, prune: bool = False, force: bool = False
+    ) -> FileOutcome:
+        """Make the deployment what a service file says (`body`: its services and globals), in one step.
+
+        The same again changes nothing. `prune`: services that are not in it go. `force`: each one of it gets a
+        version. Raises Conflict where a domain belongs to somebody else.
+        """
+        said = {**body, "name": name, "prune": prune, "force": force}
+        return await self._send(FileOutcome, "POST", f"{_deployment(deployment)}/servicefile", said)
+
+    async def plan_file(
+        self, deployment: str, body: Mapping[str, Any], *, name: str, prune: bool = False, force: bool = False
+    ) -> FileOutcome:
+        """What `deploy_file` would change now."""
+        said = {**body, "name": name, "prune": prune, "force": force}
+        return await self._send(FileOutcome, "POST", f"{_deployment(deployment)}/servicefile/plan", said)
 
     async def destroy_service(self, address: Address) -> None:
         await self._request("DELETE", _service(address))

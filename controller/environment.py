@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from controller.types import Artifact, Definition, Version
+from controller.types import Artifact, ArtifactKind, Definition, Version
 
 RESERVED_PREFIX = "MOORING_"
 """Variables of ours, which people can't set."""
@@ -26,6 +26,14 @@ def configured(
     return {**shared_env(shared), **(artifact.env if artifact else {}), **definition.env}
 
 
+def _own_port(version: Version) -> Mapping[str, str]:
+    """The port that an image listens on, where its definition says so (`port: 6379`)."""
+    ports = version.definition.extra.get("ports")
+    number = ports.get("") if isinstance(ports, Mapping) else None
+    is_image = version.artifact is not None and version.artifact.kind is ArtifactKind.IMAGE
+    return {"PORT": str(number)} if is_image and isinstance(number, int) else {}
+
+
 def environment(version: Version) -> Mapping[str, str]:
     """The complete environment of an instance of `version`, but for the PORT that its backend gives it.
 
@@ -35,6 +43,7 @@ def environment(version: Version) -> Mapping[str, str]:
     """
     return {
         **({"SOURCE_VERSION": version.commit} if version.commit else {}),
+        **_own_port(version),
         **configured(version.globals, version.artifact, version.definition),
         "MOORING_APP": version.deployment,
         "MOORING_SERVICE": version.service,

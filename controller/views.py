@@ -223,6 +223,47 @@ class SharedChange:
     """One of each service whose environment it changed."""
 
 
+class FileChangeKind(StrEnum):
+    CREATE = "create"
+    CHANGE = "change"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileChange:
+    """What a service file changes of one service, or has changed."""
+
+    deployment: str
+    service: str
+    kind: FileChangeKind
+    makes_version: bool
+    version: int | None = None
+    """The version that was made; None in a plan, and where none is."""
+    differences: tuple[Difference, ...] = ()
+    """Of its definition, without values that may be secrets."""
+    added_domains: tuple[str, ...] = ()
+    removed_domains: tuple[str, ...] = ()
+    held: str | None = None
+    """Why it can't start yet; None when nothing holds it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOutcome:
+    """What a service file changes, or has changed."""
+
+    deployment: str
+    applied: bool
+    """False: it is a plan, and nothing was changed."""
+    globals: tuple[Difference, ...]
+    """Of the whole deployment, without values."""
+    changes: tuple[FileChange, ...]
+    """Those that others require come first."""
+    unchanged: int
+    """How many services of the file stay as they are."""
+    notes: tuple[str, ...] = ()
+    """What people should know."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RolloutStep:
     """One line of a rollout as it is followed."""

@@ -14,6 +14,7 @@ from controller.operations.checks import read_check, read_checks
 from controller.operations.limits import read_limits
 from controller.operations.strategy import read_rollout
 from controller.operations.text import is_passable
+from controller.servicefile.keys import canonical
 from controller.types import Definition
 
 MAX_EXTRA = 64 * 1024
@@ -26,11 +27,11 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
     """`before` with the keys of `given` put in place of its own.
 
     A key that is not given keeps what it was, null takes it back to its default. `env`, `health`,
-    `checks`, `rollout` and `limits` are replaced as a whole. Unknown keys go to `extra`. Raises
-    InvalidInput naming the key.
+    `checks`, `rollout` and `limits` are replaced as a whole. Unknown keys go to `extra`, and those of a
+    service file (`cmd`, `port`, …) are taken in all of their forms. Raises InvalidInput naming the key.
     """
     definition, extra = before, dict(before.extra)
-    for key, value in given.items():
+    for key, value in canonical(given).items():
         if key == "image":
             image = _text(key, value)
             definition = replace(definition, image=None if image is None else check_image(image))

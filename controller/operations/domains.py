@@ -63,7 +63,7 @@ class DomainOperations:
             default = default_domain(service.deployment, service.name, self._root)
             for domain in wanted:
                 check_domain_is_free(self._state, asker, domain, address_of(service), root=self._root)
-                self._check_own(asker, domain, default)
+                check_own_domain(asker, domain, default, root=self._root)
             for domain in unwanted:
                 if domain == default:
                     raise InvalidInput("domain", f"{domain} comes from the app's name and can't be removed.")
@@ -86,7 +86,7 @@ class DomainOperations:
                 deployment=service.deployment,
                 service=service.name,
                 actor=asker.name,
-                text=_told(added, unwanted),
+                text=told_domains(added, unwanted),
                 data={"added": list(added), "removed": unwanted},
             )
 
@@ -94,19 +94,20 @@ class DomainOperations:
         self._wake()
         return self.list(asker, address)
 
-    def _check_own(self, asker: Actor, domain: str, default: str | None) -> None:
-        """Names at and below the server's own domain are those of apps that are yet to be made: whoever has
-        one, or a wildcard that covers them, would get their requests. An app may have those below its own."""
-        if default is not None and (domain == default or domain.endswith(f".{default}")):
-            return
-        host = domain.removeprefix("*.")
-        if f".{host}".endswith(f".{self._root}") or (
-            host != domain and f".{self._root}".endswith(f".{host}")
-        ):
-            asker.require_admin(f"give an app {domain}, as the server names apps below {self._root}")
+
+def check_own_domain(asker: Actor, domain: str, default: str | None, *, root: str) -> None:
+    """Names at and below the server's own domain are those of apps that are yet to be made: whoever has
+    one, or a wildcard that covers them, would get their requests. An app may have those below its own.
+    Raises Forbidden."""
+    if default is not None and (domain == default or domain.endswith(f".{default}")):
+        return
+    host = domain.removeprefix("*.")
+    if f".{host}".endswith(f".{root}") or (host != domain and f".{root}".endswith(f".{host}")):
+        asker.require_admin(f"give an app {domain}, as the server names apps below {root}")
 
 
-def _told(added: Sequence[str], removed: Sequence[str]) -> str:
+def told_domains(added: Sequence[str], removed: Sequence[str]) -> str:
+    """In words, for the journal."""
     parts = [f"domains added: {', '.join(added)}"] if added else []
     parts += [f"domains removed: {', '.join(removed)}"] if removed else []
     return "; ".join(parts)

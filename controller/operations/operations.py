@@ -16,6 +16,7 @@ from controller.operations.instances import InstanceOperations
 from controller.operations.journal import JournalOperations
 from controller.operations.keys import KeyOperations
 from controller.operations.logs import LogOperations
+from controller.operations.newservices import NewServices
 from controller.operations.processes import ProcessOperations
 from controller.operations.receipts import Receipts
 from controller.operations.removal import Removal
@@ -24,6 +25,7 @@ from controller.operations.runs import RunOperations
 from controller.operations.runtime import Runtime
 from controller.operations.secrets import SecretOperations
 from controller.operations.server import Doorplate, ServerOperations
+from controller.operations.servicefiles import ServiceFileOperations
 from controller.operations.services import ServiceOperations
 from controller.operations.shared import SharedConfigOperations
 from controller.operations.sources import Inspect, SourceOperations
@@ -50,6 +52,7 @@ class Operations:
     disk: DiskOperations
     deployments: DeploymentOperations
     services: ServiceOperations
+    servicefiles: ServiceFileOperations
     sources: SourceOperations
     shared: SharedConfigOperations
     processes: ProcessOperations
@@ -135,6 +138,20 @@ def make_operations(
             http_port=lambda: doorplate().http.port,
             first_uid=settings.first_uid if privileged else None,
             limits=settings.limits,
+            clock=clock,
+        ),
+        servicefiles=ServiceFileOperations(
+            state,
+            runtime,
+            removal,
+            NewServices(
+                state,
+                removal,
+                root_domain=settings.domain,
+                first_uid=settings.first_uid if privileged else None,
+                clock=clock,
+            ),
+            root_domain=settings.domain,
             clock=clock,
         ),
         sources=SourceOperations(state, inspect),

@@ -6,18 +6,18 @@ from datetime import datetime
 from typing import Any
 
 from controller.difference import HIDDEN
-from controller.domains import default_domain, domains_of
+from controller.domains import domains_of
 from controller.environment import shared_env
-from controller.errors import InvalidInput, Refused
+from controller.errors import InvalidInput
 from controller.formation import due_processes, process_commands, wanted_processes
 from controller.limits import ALL, effective_limits
-from controller.names import Address, check_name, check_process_type
+from controller.names import Address, check_process_type
 from controller.operations.access import Actor, shown_service, shown_version
 from controller.operations.definition import changed_definition, changed_env
 from controller.operations.deployments import forgotten
-from controller.operations.domains import check_domain_is_free
 from controller.operations.limits import changed_limits
-from controller.operations.lookup import address_of, find_code, find_wanted, get_deployment, get_service
+from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
+from controller.operations.newservices import NewServices, created
 from controller.operations.removal import Removal
 from controller.operations.rollouts import rollout_text
 from controller.operations.runtime import Runtime
@@ -34,8 +34,6 @@ from controller.operations.versioning import (
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.types import NO_LIMITS, Definition, InstanceState, Limits, Right, Service, Version
 from controller.views import Change, ProcessLimits, ServiceInfo, Variable, VariableSource
-
-MAX_UID = 2**31 - 2
 
 
 class ServiceOperations:
@@ -57,9 +55,9 @@ class ServiceOperations:
         self._state = state
         self._runtime = runtime
         self._removal = removal
+        self._births = NewServices(state, removal, root_domain=root_domain, first_uid=first_uid, clock=clock)
         self._root_domain = root_domain
         self._http_port = http_port
-        self._first_uid = first_uid
         self._limits = limits
         self._clock = clock
 
@@ -90,8 +88,8 @@ class ServiceOperations:
             get_deployment(self._state, asker, address.deployment, Right.DEPLOY)
             if self._state.service(address.deployment, address.service) is not None:
                 return ()
-            service = self._new_service(asker, address)
-            return put(service), _created(service, asker)
+            service = self._births.new(asker, address)
+            return put(service), created(service, asker)
 
         await self._state.transact(decide)
         return self.get(asker, address)
@@ -265,8 +263,8 @@ class ServiceOperations:
             deployment = get_deployment(self._state, asker, address.deployment, Right.OPERATE)
             is_new = make and self._state.service(address.deployment, address.service) is None
             if is_new:
-                service = self._new_service(asker, address)
-                yield _created(service, asker)
+                service = self._births.new(asker, address)
+                yield created(service, asker)
             else:
                 service = get_service(self._state, asker, address, Right.OPERATE)
             definition = change(service.definition)
@@ -290,32 +288,6 @@ class ServiceOperations:
         version = shown_version(asker, made[0]) if made else None
         staged = staged_names(service, find_wanted(self._state, service)) if stage else ()
         return Change(version=version, held=self._held(service), staged=staged)
-
-    def _new_service(self, asker: Actor, address: Address) -> Service:
-        """Raises InvalidInput, Conflict; to be called while deciding."""
-        check_name(address.service, "service name")
-        self._removal.check_is_over(address.deployment, address.service)
-        domain = default_domain(address.deployment, address.service, self._root_domain)
-        if domain is not None:
-            check_domain_is_free(self._state, asker, domain, address, root=self._root_domain)
-        return Service(
-            deployment=address.deployment,
-            name=address.service,
-            uid=self._free_uid(),
-            created_at=self._clock(),
-            created_by=asker.name,
-        )
-
-    def _free_uid(self) -> int | None:
-        if self._first_uid is None:
-            return None
-        used = {each.uid for each in self._state.services()} | self._removal.uids()
-        for uid in range(self._first_uid, MAX_UID):
-            if uid not in used:
-                return uid
-        raise Refused(
-            "No user id is left for one more service: destroy some, or lower the setting first_uid."
-        )
 
     def _held(self, service: Service) -> str | None:
         deployment = self._state.deployment(service.deployment)
@@ -352,16 +324,6 @@ def _kept_for_later(service: Service, asker: Actor, reason: str, until: str) -> 
         service=service.name,
         actor=asker.name,
         text=one_line(f"{reason}, {until}", MAX_REASON),
-    )
-
-
-def _created(service: Service, asker: Actor) -> EventDraft:
-    return EventDraft(
-        kind="service.created",
-        deployment=service.deployment,
-        service=service.name,
-        actor=asker.name,
-        text=f"{address_of(service)} was created",
     )
 
 

@@ -44,6 +44,14 @@ class Content:
             configured(version.globals, version.artifact, version.definition),
         )
 
+    def runs_like(self, other: "Content | None") -> bool:
+        """Whether nothing of the globals tells them apart, where definition and code are the same."""
+        return (
+            other is not None
+            and _others(self.globals) == _others(other.globals)
+            and self.environment == other.environment
+        )
+
     @property
     def environment(self) -> Mapping[str, str]:
         """The variables that it would run with, but for the server's own."""
@@ -51,8 +59,8 @@ class Content:
 
 
 def _others(shared: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Globals that are no variables."""
-    return {name: value for name, value in shared.items() if name != "Env"}
+    """Globals that are no variables, and no domains: those are a service's state, and no part of a version."""
+    return {name: value for name, value in shared.items() if name not in ("Env", "Domains")}
 
 
 @dataclass(frozen=True, kw_only=True)

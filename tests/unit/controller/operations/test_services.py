@@ -151,17 +151,17 @@ async def test_config_mends_a_first_version_that_failed(world: World):
 
 async def test_an_image_service_runs_at_once(world: World):
     await world.operations.deployments.create(ADMIN, "foo")
-    given = {"image": "redis:7", "env": {"PORTS": 3}, "health": {"timeout": 5}, "volumes": ["/data"]}
+    given = {"image": "redis:7", "env": {"PORTS": 3}, "health": {"timeout": 5}, "volumes": {"data": "/srv"}}
     change = await world.operations.services.define(ADMIN, REDIS, given)
     definition = change.version.definition
     assert (change.version.number, change.version.artifact.reference) == (1, "redis:7")
     assert (definition.env, definition.health) == ({"PORTS": "3"}, HealthCheck(timeout=5))
-    assert definition.extra == {"volumes": ["/data"]}
+    assert definition.extra == {"volumes": {"data": "/srv"}}
 
 
 async def test_defining_again_changes_the_given_keys_only(world: World):
     await world.operations.deployments.create(ADMIN, "foo")
-    await world.operations.services.define(ADMIN, REDIS, {"image": "redis:7", "volumes": ["/data"]})
+    await world.operations.services.define(ADMIN, REDIS, {"image": "redis:7", "volumes": {"data": "/srv"}})
     change = await world.operations.services.define(ADMIN, REDIS, {"env": {"A": "1"}, "volumes": None})
     definition = change.version.definition
     assert (definition.image, definition.env, definition.extra) == ("redis:7", {"A": "1"}, {})

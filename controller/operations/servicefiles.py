@@ -1,0 +1,288 @@
+"""Service files: what one would change of a deployment, and changing it in one step."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from controller.domains import default_domain
+from controller.errors import Conflict, InvalidInput, MooringError, Refused
+from controller.names import Address, check_name
+from controller.operations.access import Actor
+from controller.operations.deployments import forgotten
+from controller.operations.domains import (
+    MAX_DOMAINS,
+    check_domain_is_free,
+    check_own_domain,
+    told_domains,
+)
+from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
+from controller.operations.newservices import NewServices, created
+from controller.operations.removal import Removal
+from controller.operations.runtime import Runtime
+from controller.operations.text import one_line
+from controller.operations.versioning import MAX_REASON, Cause, new_version
+from controller.servicefile.document import ServiceFile
+from controller.servicefile.plan import Found, Plan, Step, addresses_of, make_plan
+from controller.state import Delete, EventDraft, Put, State, put
+from controller.store.base import StoreError, TooLarge
+from controller.types import Deployment, Right, Service
+from controller.views import FileOutcome
+
+MAX_SERVICES = 2_000
+BATCH = 50
+"""Services that are written at once where all of them are more than the store takes."""
+
+Steps = Iterator[Put | Delete | EventDraft]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What somebody wants of a service file."""
+
+    deployment: str
+    file: ServiceFile
+    name: str = "Servicefile"
+    """What it is called in the reasons of versions."""
+    prune: bool = False
+    """Services that are not in it go."""
+    force: bool = False
+    """Each service of it gets a version, also where nothing changes."""
+
+
+class ServiceFileOperations:
+    def __init__(
+        self,
+        state: State,
+        runtime: Runtime,
+        removal: Removal,
+        births: NewServices,
+        *,
+        root_domain: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._state = state
+        self._runtime = runtime
+        self._removal = removal
+        self._births = births
+        self._root = root_domain
+        self._clock = clock
+
+    def plan(self, asker: Actor, request: Request) -> FileOutcome:
+        """What `apply` would do now. Raises InvalidInput; rights on domains are checked by `apply` only."""
+        plan = self._plan(asker, request, Right.DEPLOY)
+        return _outcome(request, plan, {}, applied=False)
+
+    async def apply(self, asker: Actor, request: Request) -> FileOutcome:
+        """All of it in one step, or nothing. The same again changes nothing.
+
+        Where it is more than the store takes at once, it is done in several, and Refused tells how far it came
+        when one of them fails. Raises InvalidInput, NotFound, Forbidden, Conflict, Refused.
+        """
+        whole = _Application(self, asker, request, None)
+        try:
+            await self._state.transact(whole.decide)
+        except TooLarge:
+            return await self._apply_in_parts(asker, request)
+        self._done(whole)
+        return _outcome(request, whole.plan, whole.numbers, applied=True)
+
+    async def _apply_in_parts(self, asker: Actor, request: Request) -> FileOutcome:
+        plan = self._plan(asker, request, Right.OPERATE)
+        names = [str(each.address) for each in plan.steps]
+        numbers = dict[Address, int]()
+        for start in range(0, max(1, len(names)), BATCH):
+            part = _Application(
+                self,
+                asker,
+                request,
+                frozenset(names[start : start + BATCH]),
+                last=start + BATCH >= len(names),
+            )
+            try:
+                await self._state.transact(part.decide)
+            except (MooringError, StoreError) as error:
+                raise Refused(
+                    f"It was more than the store takes at once. The first {start} of {len(names)} services are "
+                    f"done, those from {names[start]} on are not: {error} Deploy the same file again."
+                ) from error
+            self._done(part)
+            numbers |= part.numbers
+        return _outcome(request, plan, numbers, applied=True)
+
+    def _done(self, application: "_Application") -> None:
+        self._removal.begin(application.gone)
+        self._runtime.wake()
+
+    def _plan(self, asker: Actor, request: Request, right: Right) -> Plan:
+        deployment = get_deployment(self._state, asker, request.deployment, right)
+        if len(request.file.services) > MAX_SERVICES:
+            raise InvalidInput(
+                "services", f"A service file can have {MAX_SERVICES} services: use several deployments."
+            )
+        for name in request.file.services:
+            check_name(name, "service name")
+        for name in request.file.globals:
+            if not name[:1].isupper() or len(name) > 200:
+                raise InvalidInput(
+                    "globals", f"{name[:60]!a} is no section: those begin with a capital letter."
+                )
+        plan = make_plan(
+            request.file,
+            self._found(asker, deployment, request.file),
+            prune=request.prune,
+            force=request.force,
+        )
+        if any(each.removed for each in plan.steps):
+            asker.require(request.deployment, Right.MANAGE if right is Right.OPERATE else right)
+        return plan
+
+    def _found(self, asker: Actor, deployment: Deployment, file: ServiceFile) -> Found:
+        services = {each.name: each for each in self._state.services(deployment.name)}
+        wanted = {name: find_wanted(self._state, each) for name, each in services.items()}
+        code = {name: find_code(self._state, each) for name, each in services.items()}
+        elsewhere = dict[Address, Service]()
+        for address in addresses_of(file, deployment):
+            service = self._state.service(address.deployment, address.service)
+            if service is not None and asker.may(address.deployment, Right.VIEW):
+                elsewhere[address] = service
+        return Found(
+            deployment=deployment,
+            services=services,
+            wanted={name: each for name, each in wanted.items() if each is not None},
+            code={name: each for name, each in code.items() if each is not None},
+            elsewhere=elsewhere,
+            root=self._root,
+        )
+
+    def written(
+        self, step: Step, asker: Actor, cause: Cause, made: dict[Address, int], uids: set[int]
+    ) -> Steps:
+        """What is written for one service."""
+        address, before = step.address, step.before
+        service = before
+        if service is None:
+            service = self._births.new(asker, address, uids)
+            uids.update(() if service.uid is None else (service.uid,))
+            yield created(service, asker)
+        after = replace(service, domains=step.domains, filed=step.filed)
+        if step.makes_version:
+            assert step.content is not None
+            version, steps = new_version(after, step.wanted, step.content, cause)
+            made[address] = version.number
+            yield from steps
+        elif before != (after := replace(after, definition=step.definition)):
+            yield put(after)
+            if step.definition != service.definition:
+                yield _event("service.defined", address, asker, f"{cause.reason}, for the first version")
+        if step.added_domains or step.dropped_domains:
+            said = told_domains(step.added_domains, step.dropped_domains)
+            yield _event("domains.changed", address, asker, f"{cause.reason}: {said}")
+
+    def check_domains(self, asker: Actor, plan: Plan) -> None:
+        """Raises Conflict, Forbidden, NotFound, InvalidInput."""
+        freed = {domain for each in plan.steps for domain in each.dropped_domains}
+        freed |= {
+            domain for each in plan.steps if each.removed and each.before for domain in each.before.domains
+        }
+        claimed = dict[str, Address]()
+        for step in plan.steps:
+            if not step.added_domains and not step.dropped_domains:
+                continue
+            address = step.address
+            if step.before is not None:
+                get_service(self._state, asker, address, Right.OPERATE)
+            default = default_domain(address.deployment, address.service, self._root)
+            for domain in step.added_domains:
+                if domain not in freed:
+                    check_domain_is_free(self._state, asker, domain, address, root=self._root)
+                if domain in claimed:
+                    raise Conflict(f"The domain {domain} can't lead to {claimed[domain]} and to {address}.")
+                claimed[domain] = address
+                check_own_domain(asker, domain, default, root=self._root)
+            if len(step.domains) > MAX_DOMAINS:
+                raise InvalidInput(
+                    "Domains", f"{address} can have {MAX_DOMAINS} domains; use a wildcard for more."
+                )
+
+    def new_plan(self, asker: Actor, request: Request) -> Plan:
+        """The plan of somebody who may carry it out, as things are now."""
+        plan = self._plan(asker, request, Right.OPERATE)
+        self.check_domains(asker, plan)
+        return plan
+
+    def cause(self, asker: Actor, request: Request) -> Cause:
+        reason = one_line(f"deploy of {request.name}", MAX_REASON)
+        return Cause(actor=asker.name, now=self._clock(), reason=reason)
+
+    def forgotten(self, service: Service, asker: Actor) -> Iterable[Delete | EventDraft]:
+        return forgotten(self._state, service, asker)
+
+
+class _Application:
+    """One step of writing, decided again when somebody else was faster."""
+
+    def __init__(
+        self,
+        operations: ServiceFileOperations,
+        asker: Actor,
+        request: Request,
+        only: frozenset[str] | None,
+        *,
+        last: bool = True,
+    ) -> None:
+        """`only`: these services; None: all. `last`: with the deployment itself, by which the rest is found."""
+        self._operations = operations
+        self._asker = asker
+        self._request = request
+        self._only = only
+        self._last = last
+        self.numbers = dict[Address, int]()
+        self.gone = list[Service]()
+        self.plan: Plan
+
+    def decide(self) -> Steps:
+        self.numbers.clear()
+        self.gone.clear()
+        asker, request = self._asker, self._request
+        self.plan = plan = self._operations.new_plan(asker, request)
+        cause = self._operations.cause(asker, request)
+        before = self._operations._state.deployment(request.deployment)
+        if self._last and plan.deployment != before:
+            yield put(plan.deployment)
+            if plan.globals:
+                names = ", ".join(f"{each.sign}{each.name}" for each in plan.globals)
+                yield _event(
+                    "deployment.config", Address(request.deployment, ""), asker, f"{cause.reason}: {names}"
+                )
+        uids = set[int]()
+        for step in plan.steps:
+            if self._only is not None and str(step.address) not in self._only:
+                continue
+            if step.removed and step.before is not None:
+                self.gone.append(step.before)
+                yield from self._operations.forgotten(step.before, asker)
+            else:
+                yield from self._operations.written(step, asker, cause, self.numbers, uids)
+
+
+def _event(kind: str, address: Address, asker: Actor, text: str) -> EventDraft:
+    return EventDraft(
+        kind=kind,
+        deployment=address.deployment,
+        service=address.service,
+        actor=asker.name,
+        text=one_line(text, MAX_REASON),
+    )
+
+
+def _outcome(request: Request, plan: Plan, numbers: Mapping[Address, int], *, applied: bool) -> FileOutcome:
+    changes = plan.changes
+    named = {each.address.service for each in changes if not each.unfiled}
+    return FileOutcome(
+        deployment=request.deployment,
+        applied=applied,
+        globals=plan.globals,
+        changes=tuple(each.told(numbers.get(each.address)) for each in changes),
+        unchanged=sum(name not in named for name in request.file.services),
+        notes=plan.notes,
+    )

@@ -1,0 +1,26 @@
+"""What a service file says once its includes, variables and short forms are resolved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ENV, DOMAINS, VARS = "Env", "Domains", "Vars"
+SECTIONS = ("Env", "Domains", "Includes", "Vars", "Generate", "Exec")
+"""Globals that mean something to us, or to the plugins that are to come."""
+UNCLAIMED = ("Generate", "Exec")
+"""Those of them that nothing acts on yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceFile:
+    """What `deploy` sends to the server."""
+
+    services: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Name to the keys of its definition, as `changed_definition` takes them."""
+    globals: Mapping[str, Any] = field(default_factory=dict)
+    """Sections of the whole deployment. `Env` is flat: what it says for one service is in that one's `env`."""
+
+
+def is_section(key: str) -> bool:
+    """Whether a key of the file names a section of the whole deployment, and no service."""
+    return key[:1].isupper()

@@ -1,0 +1,351 @@
+"""From the text of a service file to what it says, with all that is wrong with it and where."""
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controller.errors import InvalidInput
+from controller.names import check_name
+from controller.operations.definition import changed_definition
+from controller.servicefile.complaints import Complaint, Complaints, Place, did_you_mean, shown
+from controller.servicefile.document import DOMAINS, ENV, SECTIONS, UNCLAIMED, VARS, ServiceFile, is_section
+from controller.servicefile.domains import GUARDS, HTTP, OPTIONS, read_domains
+from controller.servicefile.includes import Load, nothing_to_load, read_whole
+from controller.servicefile.keys import KEPT, KNOWN, SHORT, canonical, twice
+from controller.servicefile.replace import braced_names, replaced, replaced_text
+from controller.servicefile.tree import Branch, Entry, Scalar, Tree, plain
+from controller.types import Definition
+
+DEPLOY_ID = "DEPLOY_ID"
+"""The variable that stands for the deployment's name."""
+PORT = "PORT"
+"""Known in commands only: the shell puts it in, as it is chosen when an instance starts."""
+STARTED = frozenset({PORT, "HOST"})
+_SHELL_PORT = "${PORT}"
+_VAR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+KEPT_TEXT = "is kept for plugins; nothing here acts on it yet"
+HINTS = {"scale": "how many run is no part of the file: `ps:scale`", "domains": "write a section Domains"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    file: ServiceFile
+    warnings: tuple[Complaint, ...] = ()
+
+
+def read_servicefile(
+    text: str,
+    *,
+    name: str = "Servicefile",
+    deployment: str = "deployment",
+    variables: Mapping[str, str] | None = None,
+    load: Load = nothing_to_load,
+    allowed: Sequence[str] = (),
+) -> Reading:
+    """What the file says for that deployment; raises NotAServiceFile with every error that there is.
+
+    `variables` win over the file's own `Vars`. `load` reads what it includes, from its own folder and from
+    `allowed`.
+    """
+    complaints = Complaints()
+    tree = read_whole(text, name, load, complaints, allowed=allowed)
+    known = _variables(tree, {**(variables or {}), DEPLOY_ID: deployment}, complaints)
+    sections, services = _parted(tree, known, complaints)
+    file = _Reader(complaints, deployment).file(sections, services)
+    if not tree.entries:
+        complaints.error(tree.place, "There is nothing in it: write services, as in `web: {image: nginx}`.")
+    complaints.raise_errors()
+    return Reading(file=file, warnings=tuple(complaints.warnings))
+
+
+def _variables(tree: Branch, given: Mapping[str, str], complaints: Complaints) -> Mapping[str, str]:
+    """Those of the file, with those that were given put in and in their place."""
+    entry = tree.entries.get(VARS)
+    if entry is None:
+        return given
+    section = replaced(entry.value, given, complaints)
+    if not isinstance(section, Branch):
+        complaints.error(section.place, "Vars must map names to texts, as in {TAG: v1}.")
+        return given
+    found = dict[str, str]()
+    for name, each in section.entries.items():
+        if not _VAR.fullmatch(name) or name in STARTED | {DEPLOY_ID}:
+            taken = "is given by the server" if _VAR.fullmatch(name) else "must be of letters, digits and _"
+            complaints.error(each.key.place, f"The variable {shown(name)} {taken}: choose another name.")
+        elif not isinstance(each.value, Scalar):
+            complaints.error(
+                each.value.place, f"The variable {name} must be a text.{_brace_hint(each.value)}"
+            )
+        else:
+            found[name] = "" if each.value.value is None else each.value.text
+    return {**found, **given}
+
+
+def _parted(
+    tree: Branch, variables: Mapping[str, str], complaints: Complaints
+) -> tuple[Mapping[str, Entry], Mapping[str, Entry]]:
+    """Sections and services, with variables put in below their names."""
+    sections, services = dict[str, Entry](), dict[str, Entry]()
+    for name, entry in tree.entries.items():
+        if name != VARS:
+            value = replaced(entry.value, variables, complaints)
+            (sections if is_section(name) else services)[name] = Entry(entry.key, value)
+    return sections, services
+
+
+class _Reader:
+    def __init__(self, complaints: Complaints, deployment: str) -> None:
+        self._complaints = complaints
+        self._deployment = deployment
+        self._kept = defaultdict[str, list[Place]](list)
+        """Key that is kept for plugins to where it stands."""
+        self._env = dict[str, dict[str, str]]()
+        """Service to what the section Env says for it alone."""
+        self._env_places = dict[str, Place]()
+        self._required = list[tuple[str, Place]]()
+
+    def file(self, sections: Mapping[str, Entry], services: Mapping[str, Entry]) -> ServiceFile:
+        shared = {name: self._section(name, entry) for name, entry in sections.items()}
+        named = self._named(services)
+        for name in self._env.keys() - named.keys():
+            said = f"Env has values for {shown(name)}, which is no service here.{did_you_mean(name, named)}"
+            self._complaints.error(self._env_places[name], said)
+        found = {name: self._service(name, *each) for name, each in named.items()}
+        self._tell_what_is_kept(found)
+        return ServiceFile(
+            services=found, globals={name: each for name, each in shared.items() if each is not None}
+        )
+
+    # Sections
+
+    def _section(self, name: str, entry: Entry) -> Any:
+        if name == ENV:
+            return self._shared_env(entry.value) or None
+        if name == DOMAINS:
+            return self._domains(entry.value)
+        if name not in SECTIONS:
+            near = did_you_mean(name, SECTIONS)
+            self._complaints.warn(
+                entry.key.place, f"{shown(name)} is no section that is known here.{near} It {KEPT_TEXT}."
+            )
+        elif name in UNCLAIMED:
+            self._complaints.warn(entry.key.place, f"{name} {KEPT_TEXT}.")
+        return plain(entry.value)
+
+    def _shared_env(self, tree: Tree) -> Mapping[str, str]:
+        found = dict[str, str]()
+        for name, entry in self._entries(tree, "Env must map names to values, or services to such mappings."):
+            if isinstance(entry.value, Branch) and not _brace_hint(entry.value):
+                self._env[name] = dict(self._variables(entry.value, f"Env.{name}"))
+                self._env_places[name] = entry.key.place
+            else:
+                found.update(self._variables(Branch(tree.place, {name: entry}), ENV))
+        self._check(tree.place, {"env": found})
+        return found
+
+    def _domains(self, tree: Tree) -> Any:
+        for name, entry in self._entries(
+            tree, "Domains must map domains to services, as in {example.org: {http: shop:app}}."
+        ):
+            options = plain(entry.value)
+            if isinstance(entry.value, Branch):
+                self._check_options(name, entry.value)
+            try:
+                read_domains({name: options}, self._deployment)
+            except InvalidInput as error:
+                self._complaints.error(entry.key.place, f"{error}{_brace_hint(entry.value)}")
+        found = plain(tree)
+        if isinstance(found, dict):
+            return {name: {HTTP: each} if isinstance(each, str) else each for name, each in found.items()}
+        return None
+
+    def _check_options(self, domain: str, options: Branch) -> None:
+        for name, entry in options.entries.items():
+            if name not in OPTIONS:
+                near = did_you_mean(name, OPTIONS)
+                self._complaints.warn(
+                    entry.key.place, f"{shown(name)} is no option of a domain.{near} It {KEPT_TEXT}."
+                )
+            elif name in GUARDS:
+                self._complaints.warn(
+                    entry.key.place,
+                    f"{name} is kept, but nothing here enforces it yet: {domain} is not routed until something does.",
+                )
+            elif name != HTTP:
+                self._complaints.warn(entry.key.place, f"{name} {KEPT_TEXT}.")
+
+    # Services
+
+    def _named(self, services: Mapping[str, Entry]) -> Mapping[str, tuple[Entry, str | None]]:
+        """Name to the entry, and the image where the entry's key is one."""
+        found = dict[str, tuple[Entry, str | None]]()
+        for key, entry in services.items():
+            image = key if "/" in key or ":" in key else None
+            name = image_name(key) if image else key
+            if key.capitalize() in SECTIONS:
+                near = f"{shown(key)} is read as a service, as it begins with a small letter."
+                self._complaints.warn(entry.key.place, f"{near} Did you mean {key.capitalize()}?")
+            try:
+                check_name(name, "service name")
+            except InvalidInput as error:
+                self._complaints.error(entry.key.place, str(error))
+                continue
+            if name in found:
+                first = found[name][0].key.place
+                self._complaints.error(
+                    entry.key.place, f"The service {name} is there twice, first in {first.file}:{first.line}."
+                )
+                continue
+            found[name] = (entry, image)
+        return found
+
+    def _service(self, name: str, entry: Entry, image: str | None) -> Mapping[str, Any]:
+        keys: dict[str, Any] = {} if image is None else {"image": image}
+        for key, each in self._keys(name, entry.value):
+            read = self._key(key, each)
+            own = SHORT.get(key, key)
+            if own in keys and own != "image":
+                entries = entry.value.entries if isinstance(entry.value, Branch) else {}
+                self._complaints.error(each.key.place, twice(key, own, entries))
+            keys.update(read)
+        if name in self._env:
+            keys["env"] = {**self._env[name], **keys.get("env", {})}
+        if "image" in keys:
+            self._check(entry.key.place, {"image": keys["image"]})
+            if "git" in keys:
+                self._complaints.error(
+                    entry.key.place, f"{name} has an image and git: keep the one that it runs."
+                )
+        elif "git" not in keys:
+            self._complaints.warn(
+                entry.key.place,
+                f"{name} has neither image nor git: it waits for a push. (An image of that name: `image: {name}`.)",
+            )
+        return keys
+
+    def _keys(self, name: str, tree: Tree) -> Sequence[tuple[str, Entry]]:
+        if isinstance(tree, Scalar) and tree.value is None:
+            return ()
+        example = tree.text if isinstance(tree, Scalar) else "redis"
+        return self._entries(tree, f"{shown(name)} must be a mapping, as in {{image: {shown(example)}}}.")
+
+    def _key(self, key: str, entry: Entry) -> Mapping[str, Any]:
+        """What the key says under its one name; nothing where it says nothing, or can't be read."""
+        value = self._value(key, entry)
+        if value is None:
+            return {}
+        if key not in KNOWN:
+            near = did_you_mean(key, KNOWN)
+            hint = f" ({HINTS[key]})" if key in HINTS else ""
+            self._complaints.warn(
+                entry.key.place, f"{shown(key)} is no key that is known here{hint}.{near} It {KEPT_TEXT}."
+            )
+        own = SHORT.get(key, key)
+        if own in KEPT:
+            self._kept[own].append(entry.key.place)
+        checked = self._check(_spot(entry), {key: value}, _brace_hint(entry.value))
+        if own == "require":
+            self._required += [(each, entry.key.place) for each in checked.get(own, ())]
+        return {name: each for name, each in checked.items() if each is not None}
+
+    def _value(self, key: str, entry: Entry) -> Any:
+        if key == "env":
+            return dict(self._variables(entry.value, "env"))
+        if key in ("cmd", "command"):
+            return _with_port(plain(entry.value))
+        self._warn_of_late_names(entry.value)
+        return plain(entry.value)
+
+    def _variables(self, tree: Tree, where: str) -> Mapping[str, str]:
+        """Values as they were written: `1.10` and `on` are texts."""
+        found = dict[str, str]()
+        for name, entry in self._entries(
+            tree, f"{where} must map names to values, as in {{GREETING: hello}}."
+        ):
+            value = entry.value
+            if not isinstance(value, Scalar):
+                said = f"The value of {shown(name)} must be a text or a number."
+                self._complaints.error(value.place, f"{said}{_brace_hint(value)}")
+            elif value.value is None:
+                self._complaints.error(
+                    entry.key.place, f"{shown(name)} has no value: write {shown(name)}: '' for an empty one."
+                )
+            else:
+                self._warn_of_late_names(value)
+                found[name] = value.text
+                self._check(_spot(entry), {"env": {name: value.text}})
+        return found
+
+    def _warn_of_late_names(self, tree: Tree) -> None:
+        if isinstance(tree, Scalar) and (late := STARTED & braced_names(tree.text)):
+            name = min(late)
+            self._complaints.warn(
+                tree.place,
+                f"{{{name}}} is not known before an instance starts, and stays as it is outside of cmd.",
+            )
+
+    def _tell_what_is_kept(self, services: Mapping[str, Any]) -> None:
+        for key, (first, *more) in self._kept.items():
+            also = f" ({len(more)} more of it)" if more else ""
+            self._complaints.warn(first, f"{key} {KEPT_TEXT}{also}.")
+        for name, place in self._required:
+            if name not in services and (near := did_you_mean(name, services)):
+                self._complaints.warn(
+                    place, f"{shown(name)} is required, and is no service of the file.{near}"
+                )
+
+    # Both
+
+    def _entries(self, tree: Tree, wanted: str) -> Sequence[tuple[str, Entry]]:
+        if isinstance(tree, Branch):
+            return list(tree.entries.items())
+        self._complaints.error(tree.place, wanted)
+        return ()
+
+    def _check(self, place: Place, keys: Mapping[str, Any], hint: str = "") -> Mapping[str, Any]:
+        """The keys in their one form; complains, and gives none, where a definition can't have them."""
+        try:
+            found = canonical(keys)
+            changed_definition(Definition(), found)
+        except InvalidInput as error:
+            self._complaints.error(place, f"{error}{hint}")
+            return {}
+        return found
+
+
+def image_name(reference: str) -> str:
+    """The name of the service that is made of an image: the last part of it, without tag and digest."""
+    return reference.rpartition("/")[2].partition("@")[0].partition(":")[0]
+
+
+def _spot(entry: Entry) -> Place:
+    """Where to point at: the value where it is on the line of its key, else the key."""
+    return entry.value.place if entry.value.place.line == entry.key.place.line else entry.key.place
+
+
+def _brace_hint(tree: Tree) -> str:
+    """For `TAG: {TAG}`, which YAML takes for a mapping."""
+    if isinstance(tree, Branch) and tree.flow and len(tree.entries) == 1:
+        ((name, entry),) = tree.entries.items()
+        if _VAR.fullmatch(name) and isinstance(entry.value, Scalar) and entry.value.text == "":
+            return f" In YAML {{{name}}} is a mapping: put it in quotes."
+    return ""
+
+
+def _with_port(value: Any) -> Any:
+    """The command with `{PORT}` left to the shell, also in words that are quoted for it."""
+    if isinstance(value, str):
+        return replaced_text(value, {PORT: _SHELL_PORT})
+    if isinstance(value, list) and any(
+        isinstance(each, str) and PORT in braced_names(each) for each in value
+    ):
+        return " ".join(_quoted(each) if isinstance(each, str) else shlex.quote(str(each)) for each in value)
+    return value
+
+
+def _quoted(word: str) -> str:
+    parts = replaced_text(word, {PORT: "\0"}).split("\0")
+    return f'"{_SHELL_PORT}"'.join(shlex.quote(each) if each else "" for each in parts) or "''"

@@ -1,0 +1,337 @@
+"""What a service file changes of a deployment. Pure: a file and what there is, to changes with their reasons."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from controller.difference import differences, masked
+from controller.domains import default_domain
+from controller.errors import InvalidInput
+from controller.names import Address
+from controller.operations.definition import changed_definition, changed_env
+from controller.operations.versioning import NO_CODE, Content, content_with
+from controller.servicefile.document import DOMAINS, ENV, ServiceFile
+from controller.servicefile.domains import DomainTarget, read_domains
+from controller.types import Definition, Deployment, Service, Version
+from controller.views import Area, Difference, FileChange, FileChangeKind
+
+ENV_PREFIX = "env."
+SHARED_PREFIX = "Env."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What there is before."""
+
+    deployment: Deployment
+    services: Mapping[str, Service] = field(default_factory=dict)
+    """All of the deployment, by name."""
+    wanted: Mapping[str, Version] = field(default_factory=dict)
+    """Of each service the version that should run, where there is one."""
+    code: Mapping[str, Version] = field(default_factory=dict)
+    """Of each service the version whose code it goes on with."""
+    elsewhere: Mapping[Address, Service] = field(default_factory=dict)
+    """Services of other deployments that the section Domains names, or named."""
+    root: str = "localhost"
+    """The server's own domain, from which those of apps are derived."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What becomes of one service."""
+
+    address: Address
+    before: Service | None
+    """None: it is made."""
+    definition: Definition
+    filed: tuple[str, ...]
+    domains: tuple[str, ...]
+    content: Content | None
+    """What it would run; None: it has no code yet."""
+    wanted: Version | None
+    makes_version: bool
+    removed: bool = False
+    unfiled: bool = False
+    """It is no service of the file: only the deployment's globals change it."""
+
+    @property
+    def added_domains(self) -> tuple[str, ...]:
+        before = self.before.domains if self.before else ()
+        return tuple(each for each in self.domains if each not in before)
+
+    @property
+    def dropped_domains(self) -> tuple[str, ...]:
+        before = self.before.domains if self.before else ()
+        return tuple(each for each in before if each not in self.domains)
+
+    @property
+    def is_change(self) -> bool:
+        """Whether people are told of it."""
+        if self.before is None or self.removed or self.makes_version:
+            return True
+        return self.definition != self.before.definition or self.domains != self.before.domains
+
+    @cached_property
+    def differences(self) -> tuple[Difference, ...]:
+        """In its definition, without values that may be secrets."""
+        if self.removed:
+            return ()
+        base = (
+            self.wanted.definition if self.wanted else self.before.definition if self.before else Definition()
+        )
+        found = differences(_as_version(self.address, base), _as_version(self.address, self.definition))
+        return tuple(masked(each) for each in found if each.area is Area.ENV or each.after != each.before)
+
+    def told(self, number: int | None = None) -> FileChange:
+        """As it is told; `number`: of the version that was made."""
+        if self.removed:
+            kind = FileChangeKind.REMOVE
+        else:
+            kind = FileChangeKind.CREATE if self.before is None else FileChangeKind.CHANGE
+        return FileChange(
+            deployment=self.address.deployment,
+            service=self.address.service,
+            kind=kind,
+            makes_version=self.makes_version,
+            version=number,
+            differences=self.differences,
+            added_domains=self.added_domains,
+            removed_domains=self.dropped_domains if not self.removed else (),
+            held=NO_CODE if self.content is None and not self.removed else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    deployment: Deployment
+    """As it is afterwards."""
+    steps: tuple[Step, ...]
+    """One for each service that is looked at, those that others require first."""
+    globals: tuple[Difference, ...]
+    """Without values."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> tuple[Step, ...]:
+        return tuple(each for each in self.steps if each.is_change)
+
+
+def make_plan(file: ServiceFile, found: Found, *, prune: bool = False, force: bool = False) -> Plan:
+    """`prune`: services that are not in the file go. `force`: each one of the file gets a version.
+
+    Raises InvalidInput for what no definition, and no section, can have.
+    """
+    deployment = _with_globals(found.deployment, file)
+    targets = read_domains(file.globals.get(DOMAINS), deployment.name)
+    domains = _domains(targets, file, found)
+    names = [*file.services, *(each for each in found.services if each not in file.services)]
+    steps, notes = list[Step](), list[str]()
+    for name in names:
+        steps.append(_step(name, file, found, deployment, domains, prune=prune, force=force))
+    for address, service in found.elsewhere.items():
+        steps.append(_unchanged(service, domains.get(address, service.domains)))
+    notes += [
+        f"{domain} asks for a password, which nothing here enforces yet: it is kept, and not routed."
+        for domain, target in targets.items()
+        if target.guarded
+    ]
+    ordered, circle = in_order([each.address.service for each in steps[: len(names)]], _required(steps))
+    if circle:
+        notes.append(f"These require each other, so none of them is first: {', '.join(circle)}.")
+    place = {name: at for at, name in enumerate(ordered)}
+    steps[: len(names)] = sorted(steps[: len(names)], key=lambda each: place[each.address.service])
+    return Plan(
+        deployment=deployment,
+        steps=tuple(steps),
+        globals=_global_differences(found.deployment, deployment),
+        notes=tuple(notes),
+    )
+
+
+def merged_definition(before: Definition, keys: Mapping[str, Any], filed: Sequence[str]) -> Definition:
+    """`before` with the keys of the file, and without what an earlier file said and this one does not.
+
+    So what people set by other means stays: the file is no word on it.
+    """
+    gone = set(filed) - set(names_of(keys))
+    given = {**dict.fromkeys(name for name in gone if not name.startswith(ENV_PREFIX)), **keys}
+    dropped = {name.removeprefix(ENV_PREFIX) for name in gone if name.startswith(ENV_PREFIX)}
+    kept = {name: value for name, value in before.env.items() if name not in dropped}
+    return changed_definition(before, {**given, "env": {**kept, **keys.get("env", {})}})
+
+
+def names_of(keys: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `filed` says of a service with these keys in the file."""
+    env = keys.get("env") or {}
+    return tuple(sorted([*(key for key in keys if key != "env"), *(f"{ENV_PREFIX}{name}" for name in env)]))
+
+
+def in_order(
+    names: Sequence[str], required: Mapping[str, Sequence[str]]
+) -> tuple[Sequence[str], Sequence[str]]:
+    """The names, each behind those that it requires; and those of a circle, which come last as they were."""
+    done = dict[str, None]()
+    left, known = list(names), set(names)
+    while left:
+        ready = [
+            each for each in left if all(one in done or one not in known for one in required.get(each, ()))
+        ]
+        if not ready:
+            return [*done, *left], left
+        done.update(dict.fromkeys(ready))
+        left = [each for each in left if each not in done]
+    return list(done), ()
+
+
+def _required(steps: Sequence[Step]) -> Mapping[str, Sequence[str]]:
+    found = {}
+    for each in steps:
+        names = each.definition.extra.get("require")
+        if isinstance(names, list):
+            found[each.address.service] = [name for name in names if isinstance(name, str)]
+    return found
+
+
+def _with_globals(before: Deployment, file: ServiceFile) -> Deployment:
+    """What an earlier file said and this one does not goes; what was set otherwise stays."""
+    env = changed_env(
+        {}, put={str(name): str(each) for name, each in (file.globals.get(ENV) or {}).items()}, drop=()
+    )
+    sections = {name: each for name, each in file.globals.items() if name != ENV}
+    filed = tuple(sorted([*sections, *(f"{SHARED_PREFIX}{name}" for name in env)]))
+    gone = set(before.filed) - set(filed)
+    kept = {name: each for name, each in before.globals.items() if name != ENV and name not in gone}
+    before_env = before.globals.get(ENV) or {}
+    kept_env = {name: each for name, each in before_env.items() if f"{SHARED_PREFIX}{name}" not in gone}
+    shared = {**kept, **sections}
+    if all_env := {**kept_env, **env}:
+        shared[ENV] = all_env
+    elif ENV in before.globals:
+        shared[ENV] = {}
+    return replace(before, globals=shared, filed=filed)
+
+
+def _step(
+    name: str,
+    file: ServiceFile,
+    found: Found,
+    deployment: Deployment,
+    domains: Mapping[Address, tuple[str, ...]],
+    *,
+    prune: bool,
+    force: bool,
+) -> Step:
+    before, keys = found.services.get(name), file.services.get(name)
+    address = Address(deployment.name, name)
+    wanted = found.wanted.get(name)
+    definition = before.definition if before else Definition()
+    if keys is not None:
+        try:
+            definition = merged_definition(definition, keys, before.filed if before else ())
+        except InvalidInput as error:
+            raise InvalidInput(f"{name}.{error.field}", f"{name}: {error}") from error
+    content = content_with(deployment, definition, found.code.get(name))
+    removed = keys is None and prune
+    changes = content is not None and (wanted is None or not content.is_that_of(wanted))
+    if keys is None and content is not None:
+        # A file is no word on what is staged, or was rolled back, in services that it does not have.
+        old = content_with(found.deployment, definition, found.code.get(name))
+        changes = changes and wanted is not None and not content.runs_like(old)
+    return Step(
+        address=address,
+        before=before,
+        definition=definition,
+        filed=names_of(keys) if keys is not None else before.filed if before else (),
+        domains=domains.get(address, before.domains if before else ()),
+        content=content,
+        wanted=wanted,
+        makes_version=not removed and (changes or (force and keys is not None and content is not None)),
+        removed=removed,
+        unfiled=keys is None,
+    )
+
+
+def _unchanged(service: Service, domains: tuple[str, ...]) -> Step:
+    """Of another deployment: only its domains may change."""
+    return Step(
+        address=Address(service.deployment, service.name),
+        before=service,
+        definition=service.definition,
+        filed=service.filed,
+        domains=domains,
+        content=Content(definition=service.definition, globals={}, artifact=None),  # type: ignore[arg-type]
+        wanted=None,
+        makes_version=False,
+        unfiled=True,
+    )
+
+
+def _domains(
+    targets: Mapping[str, DomainTarget], file: ServiceFile, found: Found
+) -> Mapping[Address, tuple[str, ...]]:
+    """Of each service whose domains the section says, or said, something about: all that it has afterwards."""
+    name = found.deployment.name
+    there = {Address(name, each): service for each, service in found.services.items()} | dict(found.elsewhere)
+    after = {address: list(service.domains) for address, service in there.items()}
+    for domain, address in _routed(_said_before(found)):
+        if address in after and domain in after[address]:
+            after[address].remove(domain)
+    for domain, address in _routed(targets):
+        if address not in after:
+            if address.deployment != name or address.service not in file.services:
+                raise InvalidInput(
+                    DOMAINS,
+                    f"{domain} leads to {address.deployment}:{address.service}, which is neither in the file nor "
+                    "there yet: deploy that first, or name another service.",
+                )
+            after[address] = []
+        own = default_domain(address.deployment, address.service, found.root)
+        if domain != own and domain not in after[address]:
+            after[address].append(domain)
+    return {address: _as_before(all_of, there.get(address)) for address, all_of in after.items()}
+
+
+def _as_before(domains: Sequence[str], service: Service | None) -> tuple[str, ...]:
+    """In the order in which they stood, so that the same file again is no change."""
+    before = service.domains if service else ()
+    return (*(each for each in before if each in domains), *(each for each in domains if each not in before))
+
+
+def _said_before(found: Found) -> Mapping[str, DomainTarget]:
+    if DOMAINS not in found.deployment.filed:
+        return {}
+    try:
+        return read_domains(found.deployment.globals.get(DOMAINS), found.deployment.name)
+    except InvalidInput:  # of a release that took more
+        return {}
+
+
+def _routed(targets: Mapping[str, DomainTarget]) -> Iterator[tuple[str, Address]]:
+    for domain, target in targets.items():
+        if target.address is not None and not target.guarded:
+            yield domain, target.address
+
+
+def addresses_of(file: ServiceFile, deployment: Deployment) -> set[Address]:
+    """Services of other deployments that the section Domains names, or named last time."""
+    now = read_domains(file.globals.get(DOMAINS), deployment.name)
+    before = _said_before(Found(deployment=deployment))
+    named = {target.address for target in (*now.values(), *before.values()) if target.address}
+    return {each for each in named if each.deployment != deployment.name}
+
+
+def _global_differences(before: Deployment, after: Deployment) -> tuple[Difference, ...]:
+    old, new = (_as_version(Address(before.name), Definition(), each.globals) for each in (before, after))
+    return tuple(masked(each) for each in differences(old, new))
+
+
+def _as_version(address: Address, definition: Definition, shared: Mapping[str, Any] | None = None) -> Version:
+    """Something to compare with."""
+    return Version(
+        deployment=address.deployment,
+        service=address.service,
+        number=0,
+        definition=definition,
+        globals=shared or {},
+    )

@@ -1,0 +1,137 @@
+"""The JSON Schema of a service file, for editors and for those who write one by program."""
+
+from typing import Any
+
+from controller.servicefile.document import SECTIONS
+from controller.types import Strategy
+
+_TEXT = {"type": ["string", "number", "boolean"]}
+_PORT = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string"}]}
+_WORDS = {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT, "minItems": 1}]}
+_VARIABLES = {"type": "object", "additionalProperties": _TEXT}
+_CHECK = {
+    "anyOf": [
+        {"type": "string", "description": "An HTTP path that must answer."},
+        {
+            "type": "object",
+            "properties": {
+                "path": {"type": "string"},
+                "command": {"type": "string"},
+                "uptime": {"type": "number"},
+                "timeout": {"type": "number"},
+                "settle": {"type": "number"},
+            },
+            "additionalProperties": False,
+        },
+    ]
+}
+_AMOUNT = {"type": ["integer", "number", "string"]}
+_LIMITS = {
+    "type": "object",
+    "properties": dict.fromkeys(("cpu", "memory", "pids", "nofile"), _AMOUNT),
+    "additionalProperties": {"type": "object", "additionalProperties": _AMOUNT},
+}
+_ROLLOUT = {
+    "anyOf": [
+        {"enum": [each.value for each in Strategy]},
+        {
+            "type": "object",
+            "properties": {
+                "strategy": {"enum": [each.value for each in Strategy]},
+                "size": {"type": "integer"},
+                "share": {"type": "integer"},
+                "timeout": {"type": "number"},
+            },
+            "required": ["strategy"],
+        },
+    ]
+}
+_KEPT = "Kept for plugins; nothing acts on it yet."
+
+_KEYS: dict[str, Any] = {
+    "image": {"type": "string", "description": "What it runs; without it, code that is pushed."},
+    "cmd": {
+        **_WORDS,
+        "description": "In place of the image's command: a shell line, or words. {PORT} is its port.",
+    },
+    "command": {"type": "string", "description": "The same as cmd."},
+    "git": {"type": "string", "description": "The folder of its repository: `.`, or `.:subfolder`."},
+    "env": {**_VARIABLES, "description": "Variables of this service; values are texts as they are written."},
+    "port": {
+        **_PORT,
+        "description": "The port that the image listens on; short for ports with one of no name.",
+    },
+    "ports": {
+        "anyOf": [
+            {"type": "object", "additionalProperties": _PORT},
+            {"type": "array", "items": {"type": "string"}},
+        ],
+        "description": f"Name to number, or assign. Those with a name: {_KEPT}",
+    },
+    "health": {**_CHECK, "description": "How an instance shows that it can do its work."},
+    "checks": {
+        "type": "object",
+        "additionalProperties": _CHECK,
+        "description": "Process type to its own check.",
+    },
+    "rollout": {**_ROLLOUT, "description": "In which steps a new version takes over."},
+    "limits": {**_LIMITS, "description": "What an instance may take."},
+    "predeploy": {"type": "string", "description": "Runs before a version is switched to."},
+    "postdeploy": {"type": "string", "description": "Runs once a version is live."},
+    "entrypoint": {**_WORDS, "description": _KEPT},
+    "volumes": {
+        "type": "object",
+        "additionalProperties": {"type": "string", "pattern": "^/"},
+        "description": _KEPT,
+    },
+    "privileged": {"type": "boolean", "description": _KEPT},
+    "wan_map": {"type": "object", "additionalProperties": {"type": ["string", "null"]}, "description": _KEPT},
+    "process": {"type": "string", "description": _KEPT},
+    "require": {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        "description": "Services that are deployed and shown before this one.",
+    },
+    "expose": {"type": "object", "additionalProperties": {"type": "string"}, "description": _KEPT},
+}
+
+_SECTIONS: dict[str, Any] = {
+    "Env": {
+        "type": "object",
+        "description": "Variables of all services, and of single ones: {NAME: value, service: {NAME: value}}.",
+        "additionalProperties": {"anyOf": [_TEXT, _VARIABLES]},
+    },
+    "Domains": {
+        "type": "object",
+        "description": "Domain to the service that it leads to.",
+        "additionalProperties": {
+            "anyOf": [{"type": "string"}, {"type": "object", "properties": {"http": {"type": "string"}}}]
+        },
+    },
+    "Includes": {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        "description": "Files that are merged below this one, from its folder.",
+    },
+    "Vars": {**_VARIABLES, "description": "What {NAME} stands for in this file."},
+    "Generate": {"type": "object", "description": _KEPT},
+    "Exec": {"type": "object", "description": _KEPT},
+}
+assert set(_SECTIONS) == set(SECTIONS)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Mooring service file",
+        "type": "object",
+        "properties": _SECTIONS,
+        "patternProperties": {"^[A-Z]": True, "^[^A-Z]": {"$ref": "#/$defs/service"}},
+        "$defs": {
+            "service": {
+                "anyOf": [
+                    {"type": "null"},
+                    {"type": "object", "properties": _KEYS, "additionalProperties": True},
+                ]
+            }
+        },
+    }
