@@ -24,6 +24,7 @@ case "${MOOR_PACKAGES:-}" in
         need ruby ruby; need bundle bundler
         need php php-cli; need composer composer
         need apache2 libapache2-mod-php
+        need git-lfs git-lfs
         ;;
     bench) need sshd openssh-server ssh; need wrk wrk; need zstd zstd ;;
 esac
