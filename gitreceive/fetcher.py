@@ -88,10 +88,10 @@ def in_words(remote: Remote, said: str) -> str:
     """Why git failed, with the way out, from what it printed."""
     host = remote.host if remote.port == SSH_PORT else f"{remote.host}:{remote.port}"
     reasons = {
-        "Host key verification failed": f"the server does not know {remote.host} yet: an admin makes it known with "
-        f"`git:allow-host {host}`",
         "REMOTE HOST IDENTIFICATION HAS CHANGED": f"{remote.host} shows another key than the one that was made known; "
         f"if that is right, an admin says so with `git:allow-host {host}`",
+        "Host key verification failed": f"the server does not know {remote.host} yet: an admin makes it known with "
+        f"`git:allow-host {host}`",
         "Permission denied": f"it does not let this server in: {_LET_IN}",
         "could not read Username": f"it is not there, or private: then use its ssh URL, and {_LET_IN}",
         "Authentication failed": f"it is private: use its ssh URL, and {_LET_IN}",

@@ -17,6 +17,9 @@ from gitreceive.keys import ensure_key
 from gitreceive.remote import Remote, addresses_of, parse_remote
 
 SCAN_SECONDS = 10
+_NAMED = re.compile(r"(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)(?::(?P<port>\d{1,5}))?")
+_NUMBERED = re.compile(r"\[?(?P<host>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*?)(?:\](?::(?P<port>\d{1,5}))?)?")
+"""A host's name or IPv4 address, and an IPv6 address, which has colons of its own."""
 _LINE = re.compile(r"\S+ (?P<key>(?:ssh-|ecdsa-)\S+ [A-Za-z0-9+/=]+)")
 
 
@@ -77,13 +80,18 @@ class KnownHosts:
 
 def parse_host(text: str) -> Remote:
     """`HOST` or `HOST:PORT`. Raises InvalidInput."""
-    host, _, port = text.rpartition(":") if re.fullmatch(r"[^:]+:\d+", text) else (text, "", str(SSH_PORT))
-    if ":" in host:
-        host = f"[{host.strip('[]')}]"
+    found = _NAMED.fullmatch(text) or _NUMBERED.fullmatch(text)
+    if found is None:
+        raise _no_host(text)
+    host = f"[{found['host']}]" if ":" in found["host"] else found["host"]
     try:
-        return parse_remote(f"ssh://{host}:{port}/any")
+        return parse_remote(f"ssh://{host}:{found['port'] or SSH_PORT}/any")
     except InvalidInput as error:
-        raise InvalidInput("host", f"{text[:80]!a} is no host: write HOST or HOST:PORT.") from error
+        raise _no_host(text) from error
+
+
+def _no_host(text: str) -> InvalidInput:
+    return InvalidInput("host", f"{text[:80]!a} is no host: write HOST or HOST:PORT.")
 
 
 def parse_scan(text: str) -> Sequence[str]:

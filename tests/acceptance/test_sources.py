@@ -601,3 +601,50 @@ def test_large_files_are_sent_only_by_who_may_deploy_and_only_whole(here, large)
     done = here.run(*here.ssh_command("git-lfs-authenticate", "strict.git", "upload"))
     assert "Git LFS 3.0 or newer" in done.stdout
     assert list((here.data / "repositories/strict/app.git/lfs").glob("tmp-*")) == []
+
+
+# By ssh, with the server's own key
+
+
+def test_private_source_comes_by_ssh_from_hosts_that_were_made_known(here, elsewhere):
+    """The server is its own elsewhere: another app's repository, which its key may read once it is let in."""
+    elsewhere.commit("main", source("by the server's key"))
+    here.moor("apps:create", "private")
+    pushed = here.run("git", "push", here.remote("private"), "main", folder=elsewhere.root / "main-work")
+    assert pushed.returncode == 0, pushed.stdout
+    url = here.remote("private")
+    here.moor("apps:create", "borrowing")
+
+    def sync():
+        return here.run("moor", "git:sync", "-a", "borrowing", url, "main", "--build")
+
+    unknown = sync()
+    assert f"an admin makes it known with `git:allow-host 127.0.0.1:{here.ssh}`" in unknown.stdout
+    allowed = here.moor("git:allow-host", f"127.0.0.1:{here.ssh}")
+    assert json.loads((here.data / "server.json").read_text())["fingerprint"] in allowed
+    refused = sync()
+    assert "it does not let this server in" in refused.stdout, refused.stdout
+    key = here.moor("git:public-key").strip()
+    assert key.startswith("ssh-ed25519 ")
+    assert (here.data / "git/id_ed25519").stat().st_mode & 0o777 == 0o600
+    done = moor_bytes(here, "ssh-keys:add", "robot", stdin=key.encode())
+    assert done.returncode == 0, done.stdout
+    synced = sync()
+    assert synced.returncode == 0, synced.stdout
+    served(here, "borrowing", "by the server's key")
+
+    commit = elsewhere.git("rev-parse", "HEAD", folder=elsewhere.root / "main-work")
+    elsewhere.commit("outer", source("x", **{"server.py": SERVER.replace("page.txt", "inner/page.txt")}))
+    link(elsewhere, "outer", "inner", url, "private", commit)
+    here.moor("apps:create", "outer")
+    pushed = here.run("git", "push", here.remote("outer"), "main", folder=elsewhere.root / "outer-work")
+    assert pushed.returncode == 0, pushed.stdout
+    served(here, "outer", "by the server's key")
+
+    known = here.data / "git/known_hosts"
+    other = here.folder / "other"
+    here.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other), check=True)
+    kind, body, *_ = other.with_suffix(".pub").read_text().split()
+    known.write_text(f"[127.0.0.1]:{here.ssh} {kind} {body}\n")
+    changed = sync()
+    assert "shows another key than the one that was made known" in changed.stdout, changed.stdout

@@ -2,7 +2,14 @@ import pytest
 
 from controller.errors import InvalidInput, Refused
 from controller.names import Address
-from gitreceive.command import AdminRequest, GitRequest, GitService, HelpRequest, parse_command
+from gitreceive.command import (
+    AdminRequest,
+    GitRequest,
+    GitService,
+    HelpRequest,
+    LargeFilesRequest,
+    parse_command,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +80,16 @@ def test_other_words_are_an_admin_command_as_they_came() -> None:
 @pytest.mark.parametrize("line", [None, "", "  "])
 def test_no_words_ask_for_help(line: str | None) -> None:
     assert parse_command(line) == HelpRequest()
+
+
+def test_requests_of_git_lfs_are_read() -> None:
+    address = Address("foo", "website")
+    assert parse_command("git-lfs-transfer '/foo/website.git' upload") == LargeFilesRequest(
+        address, uploads=True
+    )
+    assert parse_command("git-lfs-transfer foo/website download") == LargeFilesRequest(address, uploads=False)
+    for line in ("git-lfs-transfer foo.git", "git-lfs-transfer foo.git rm", "git-lfs-transfer -x upload"):
+        with pytest.raises(InvalidInput):
+            parse_command(line)
+    with pytest.raises(Refused, match=r"Git LFS 3\.0 or newer"):
+        parse_command("git-lfs-authenticate foo.git upload")
