@@ -30,7 +30,8 @@ OWNER = "mooring.owner"
 SLUG_PORT = 5000
 OPEN_FILES = "nofile"
 LOG_FILES, LOG_SIZE = 3, "10m"
-"""What the engine keeps of an instance's output for us, so that no disk is filled while we are away."""
+"""What the engine keeps of an instance's output for us, so that no disk is filled while we are away. In the
+form `local`: whoever follows the other one is sent what was moved aside again."""
 LEAST_MEMORY = 6 * 1024**2
 LEAST_QUOTA = 1000
 """The least that an engine takes: bytes, and microseconds of each PERIOD."""

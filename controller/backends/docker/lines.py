@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from controller.backends.docker.wire import Frames
 from controller.backends.keeper.output import MAX_LINE
 
+PIECE = 16 * 1024
+"""Bytes of a longer line that an engine keeps at once."""
 WIDTH = 27
 """Bytes of a stamp: to the microsecond, with its Z."""
 
@@ -67,9 +69,10 @@ class Lines:
             # The pieces of one line have one stamp: that one ended without a newline, with its process.
             self._put(begun, [before], found)
             before = b""
+        # Some engines forget the newline of a line that came in pieces; but only its last piece may be short.
+        whole = text.endswith(b"\n") or len(text) < PIECE
         text = before + text
-        whole = text.endswith(b"\n")
-        pieces = _pieces(text[:-1].removesuffix(b"\r") if whole else text)
+        pieces = _pieces(text.removesuffix(b"\n").removesuffix(b"\r") if whole else text)
         if not whole:
             self._partial[stream] = (stamp, pieces.pop())
         self._put(stamp, pieces, found)

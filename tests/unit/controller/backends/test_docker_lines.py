@@ -45,15 +45,23 @@ def test_stamps_have_one_width(stamp: bytes, width: bytes) -> None:
 
 def test_pieces_of_one_line_are_joined_per_stream() -> None:
     lines = Lines(Mark())
-    data = frame(b"par") + frame(b"other\n", SECOND, 2) + frame(b"tial\n")
-    assert [each.split(b" app ")[1] for each in lines.feed(data).splitlines()] == [b"other", b"partial"]
+    part = b"p" * 16_384
+    data = frame(part) + frame(b"other\n", SECOND, 2) + frame(b"tial\n")
+    assert [each.split(b" app ")[1] for each in lines.feed(data).splitlines()] == [b"other", part + b"tial"]
 
 
 def test_line_without_an_end_is_kept_when_the_next_begins_or_the_stream_ends() -> None:
     lines = Lines(Mark())
-    assert b"app end\n" in lines.feed(frame(b"end") + frame(b"begin\n", SECOND))
-    lines.feed(frame(b"last", SECOND))
-    assert lines.finish() == b"2026-01-31T12:00:00.200000Z app last\n"
+    part = b"p" * 16_384
+    assert b"app " + part + b"\n" in lines.feed(frame(part) + frame(b"begin\n", SECOND))
+    lines.feed(frame(part, SECOND))
+    assert lines.finish() == b"2026-01-31T12:00:00.200000Z app " + part + b"\n"
+
+
+def test_last_piece_of_a_line_may_lack_its_newline() -> None:
+    lines = Lines(Mark())
+    found = lines.feed(frame(b"p" * 16_384) + frame(b"q" * 16_384) + frame(b"") + frame(b"next"))
+    assert [len(each.split(b" app ")[1]) for each in found.splitlines()] == [2 * 16_384, 4]
 
 
 def test_longest_line_is_cut_where_it_was_cut_before() -> None:
