@@ -74,8 +74,9 @@ def _import(git: Git, place: Quarantine, scratch: Path, made: Made, check: Check
     objects = {"GIT_OBJECT_DIRECTORY": place.environment["GIT_OBJECT_DIRECTORY"]}
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(
+            # A pack also of a single object: what lies loose in a quarantine is not kept.
             [
-                *(git.program, "-c", "safe.directory=*", "-c", "fastimport.unpackLimit=1"),
+                *(git.program, "-c", "safe.directory=*", "-c", "fastimport.unpackLimit=0"),
                 *("fast-import", "--quiet", "--done", "--date-format=raw"),
             ],
             stdin=subprocess.PIPE,

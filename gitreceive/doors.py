@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from controller.api.paths import SERVICE, At
 from controller.api.problems import answer
 from controller.api.streams import MEDIA_TYPE, NdjsonStream, stream_place
 from controller.deliveries import DeliveryStep, HostKey, SyncBuild
-from controller.errors import InvalidInput
+from controller.errors import InvalidInput, Throttled
 from controller.names import Address
 from controller.problem import problem
 from controller.types import Right
@@ -38,6 +39,8 @@ from gitreceive.sync import Sync, land_sync
 
 ARRIVAL_TIMEOUT = 3600.0
 """Seconds that an archive may take to arrive; a minute without a byte ends it too."""
+MAX_ARCHIVES, MAX_ARCHIVES_OF_ONE = 24, 8
+"""Archives on the disk at once, in all and of one user."""
 DRAIN_TIME = 10.0
 """Seconds that we read on from a client that we refused: one that can write to the end sees why."""
 
@@ -74,6 +77,7 @@ class Doors:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deliveries = Deliveries()
+        self._arriving = Counter[str]()
         self.hosts = KnownHosts(context.settings)
 
     async def close(self) -> None:
@@ -81,8 +85,9 @@ class Doors:
         await self._deliveries.close()
 
     @asynccontextmanager
-    async def arrived(self, request: Request) -> AsyncIterator[Path]:
-        """The request's body as a file. Gone after the block only where the block fails."""
+    async def arrived(self, user: str, request: Request) -> AsyncIterator[Path]:
+        """The request's body as a file. Gone after the block only where the block fails; else `archive` takes it."""
+        self._take_place(user)
         folder = await self._folder()
         try:
             file = folder / "archive"
@@ -90,18 +95,18 @@ class Doors:
                 await keep(_body(request), file, self._context.settings)
             yield file
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+            await self._done_with(user, folder)
             raise
 
     def archive(self, user: str, address: Address, file: Path, origin: str) -> AsyncIterator[DeliveryStep]:
-        """Deploy the archive; its folder goes with it."""
+        """Deploy the archive that has arrived; its folder goes with it."""
 
         async def work(delivery: Delivery) -> DeliveryStep:
             try:
                 arrived = Archive(file=file, origin=origin)
                 return await land_archive(self._context, user, address, arrived, delivery)
             finally:
-                await asyncio.shield(asyncio.to_thread(shutil.rmtree, file.parent, ignore_errors=True))
+                await self._done_with(user, file.parent)
 
         return self._deliveries.told(work)
 
@@ -109,6 +114,7 @@ class Doors:
         """Fetch an archive and deploy it."""
 
         async def work(delivery: Delivery) -> DeliveryStep:
+            self._take_place(user)
             folder = await self._folder()
             try:
                 delivery.step(f"Fetching {remote}")
@@ -117,13 +123,28 @@ class Doors:
                 arrived = Archive(file=file, origin=str(remote))
                 return await land_archive(self._context, user, address, arrived, delivery)
             finally:
-                await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+                await self._done_with(user, folder)
 
         return self._deliveries.told(work)
 
     def sync(self, user: str, address: Address, wish: Sync) -> AsyncIterator[DeliveryStep]:
         """Fetch from a repository, and deploy where that is wished."""
         return self._deliveries.told(lambda delivery: land_sync(self._context, user, address, wish, delivery))
+
+    def _take_place(self, user: str) -> None:
+        """Raises Throttled: each archive may be as large as a push, and lies on the disk until it is built."""
+        if self._arriving[user] >= MAX_ARCHIVES_OF_ONE:
+            raise Throttled(
+                f"{MAX_ARCHIVES_OF_ONE} archives of {user} are on their way already: try again later."
+            )
+        if self._arriving.total() >= MAX_ARCHIVES:
+            raise Throttled("As many archives as this server takes are on their way: try again in a moment.")
+        self._arriving[user] += 1
+
+    async def _done_with(self, user: str, folder: Path) -> None:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+        self._arriving[user] -= 1
+        self._arriving += Counter()  # forget those who have none
 
     async def _folder(self) -> Path:
         builds = self._context.settings.folders.builds
@@ -152,7 +173,7 @@ def routes(doors: Doors, *, keep_alive: float) -> APIRouter:
         with stream_place(request):  # better told before all of it was sent
             pass
         try:
-            async with doors.arrived(request) as file:
+            async with doors.arrived(asker.name, request) as file:
                 origin = f"the archive {name}" if name else "an archive"
                 steps = doors.archive(asker.name, at, file, origin)
                 return NdjsonStream(steps, keep_alive=keep_alive)

@@ -18,6 +18,7 @@ from gitreceive.remote import Remote, addresses_of
 
 ASK_TIMEOUT, FETCH_TIMEOUT = 60.0, 900.0
 """Seconds for what a remote has, and for what is fetched of it."""
+MAX_OUTPUT = 4 * 1024**2
 TOLD_EVERY = 3.0
 """Seconds between two lines of git's progress that are passed on."""
 SSH_PORT = 22
@@ -245,8 +246,16 @@ def _size(folder: Path) -> int:
 async def _outcome(process: Process, say: Callable[[str], None]) -> tuple[bytes, str, int]:
     assert process.stdout is not None
     assert process.stderr is not None
-    output, said = await asyncio.gather(process.stdout.read(), _told(process.stderr, say))
+    output, said = await asyncio.gather(_beginning(process.stdout), _told(process.stderr, say))
     return output, said, await process.wait()
+
+
+async def _beginning(stream: asyncio.StreamReader) -> bytes:
+    """What it says, up to what is still sensible; the rest is read and dropped."""
+    output = b""
+    while chunk := await stream.read(65536):
+        output += chunk[: max(0, MAX_OUTPUT - len(output))]
+    return output
 
 
 async def _told(stream: asyncio.StreamReader, say: Callable[[str], None]) -> str:

@@ -35,8 +35,8 @@ FILE = ".gitmodules"
 FOLDER = "modules"
 """Below a service's repository: `<hash of the URL>/<commit>`, each a bare repository with that commit."""
 MAX_MODULES, MAX_DEPTH = 100, 5
-TIMEOUT = 1800.0
-"""Seconds for all of them together."""
+TIMEOUT = 900.0
+"""Seconds for all of them together: the build has its place meanwhile."""
 KEPT = 2
 """Commits kept of each URL."""
 _PLAIN_FILES = ("100644", "100755")

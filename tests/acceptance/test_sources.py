@@ -177,6 +177,30 @@ def test_an_archive_deploys_by_every_door_and_history_goes_on(here, tmp_path):
     assert "archive of" in builds[0]["reason"]
 
 
+def test_archives_that_come_at_once_take_turns(here):
+    here.moor("apps:create", "rush")
+    pages = [f"page {number}" for number in range(3)]
+    sending = [
+        subprocess.Popen(
+            [str(MOOR), "git:from-archive", "-a", "rush", "-"], env=here.env, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for _ in pages
+    ]  # fmt: skip
+    for each, page in zip(sending, pages, strict=True):
+        each.stdin.write(tarred(source(page)))
+        each.stdin.close()
+        each.stdin = None
+    said = [each.communicate(timeout=120)[0].decode() for each in sending]
+    assert [each.returncode for each in sending] == [0, 0, 0], said
+    log = here.run(
+        "git", "log", "--format=%H", "master", folder=here.data / "repositories/rush/app.git"
+    ).stdout
+    assert len(log.split()) == 3, "each on top of the one before"
+    assert len(here.json("releases", "-a", "rush")) == 3
+    assert here.get("rush")[1] in pages
+
+
 def test_a_push_goes_on_where_an_archive_left_off(here, tmp_path):
     here.moor("apps:create", "mixed")
     moor_bytes(here, "git:from-archive", "-a", "mixed", "-", stdin=tarred(source("one")))

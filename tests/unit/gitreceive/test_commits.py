@@ -84,6 +84,8 @@ async def make_commit_later(tmp_path: Path, git: Git, before: Quarantine, first:
         assert await tree_of(git, place, second) == tree
         assert asked(place, "rev-parse", f"{second}^").decode().strip() == first
         assert asked(place, "log", "-1", "--format=%an <%ae> %s", second) == b"Ann <ann@x> Source\n"
+        place.keep()
+    asked(place, "cat-file", "-e", second)
     return second
 
 
