@@ -16,6 +16,8 @@ HEADING = "-----> "
 DETAIL = "       "
 TITLE = "=====> "
 WARNING = " !     "
+SEED_MARK = "----> "
+"""Of the verbs that are the first design's."""
 
 
 class Sink(Protocol):

@@ -1,5 +1,6 @@
 """The reference pages, made from what the program itself knows: `make docs` writes them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 
@@ -12,6 +13,7 @@ from cli.main import ROOT, load
 from cli.output import Output, Sink
 from cli.verbs import SECTIONS, Verb
 from controller.config import ENV_PREFIX, Settings, documentation
+from controller.servicefile.schema import schema
 
 MADE = "<!-- Made by `make docs` from the program itself: change it there. -->"
 
@@ -51,7 +53,11 @@ class _Nowhere:
 
 def pages() -> Mapping[str, str]:
     """File name, below contrib/, to its text."""
-    return {"commands.md": render(), "settings.md": render_settings()}
+    return {
+        "commands.md": render(),
+        "settings.md": render_settings(),
+        "servicefile.schema.json": json.dumps(schema(), indent=2) + "\n",
+    }
 
 
 def render() -> str:

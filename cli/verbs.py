@@ -27,6 +27,9 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("apps:info", "apps:info", "Show what is known of an app.", ("info",)),
         Verb("list", "apps:tree", "Show deployments, their services and what runs of them."),
         Verb("create-deployment", "services:create_deployment", "Create a deployment without any service."),
+        Verb("deploy", "servicefiles:deploy", "Make a deployment what a service file says."),
+        Verb("validate", "servicefiles:validate", "Check a service file."),
+        Verb("upload", "servicefiles:upload", "Deploy what is committed in a repository of yours."),
         Verb("set-service", "services:set_service", "Define a service of a deployment, or change it."),
         Verb(
             "git:set", "services:git_set", "Set which branches deploy when pushed, and which folder is built."

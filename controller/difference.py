@@ -84,7 +84,12 @@ def _of_definition(definition: Definition) -> Mapping[str, Any]:
     keys: dict[str, Any] = to_json(replace(definition, env={}, extra={}))
     del keys["env"], keys["extra"]
     keys["limits"] = {kind or "all": limits for kind, limits in keys["limits"].items()}
-    return {**keys, **to_json(definition.extra)}
+    extra: dict[str, Any] = to_json(definition.extra)
+    if isinstance(ports := extra.pop("ports", None), Mapping):
+        keys |= {f"ports.{name}" if name else "port": number for name, number in ports.items()}
+    elif ports is not None:
+        keys["ports"] = ports
+    return {**keys, **extra}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -29,10 +29,10 @@ async def from_archive(context: Context, *, address: Address, source: str) -> No
     server fetches a URL itself; `-` is standard input, over SSH the only way for a file."""
     client = context.client
     if source.startswith(("http://", "https://")):
-        await _follow(context, client.deploy_archive_of(address, source))
+        await follow_delivery(context, client.deploy_archive_of(address, source))
         return
     name = "" if source == STANDARD_INPUT else PurePath(source).name
-    await _follow(context, client.deploy_archive(address, _content(context, source), name=name))
+    await follow_delivery(context, client.deploy_archive(address, _content(context, source), name=name))
 
 
 @app_command(
@@ -53,7 +53,7 @@ async def sync(context: Context, *, address: Address, url: str, ref: str, build:
     """REF is a branch, a tag, or a commit by all of its 40 characters; without one it is the remote's own branch.
     Nothing is deployed unless an option says so. By ssh the server shows the key of git:public-key, and asks only
     hosts of git:allow-host."""
-    await _follow(context, context.client.sync(address, url, ref=ref, build=build or SyncBuild.NO))
+    await follow_delivery(context, context.client.sync(address, url, ref=ref, build=build or SyncBuild.NO))
 
 
 @command(example="moor git:public-key")
@@ -76,13 +76,18 @@ async def allow_host(context: Context, *, host: str) -> None:
     context.output.data(keys)
 
 
-async def _follow(context: Context, steps: AsyncIterator[DeliveryStep]) -> None:
-    """Print the steps as they come; raises Unavailable when the answer ends in the middle."""
+async def follow_delivery(
+    context: Context, steps: AsyncIterator[DeliveryStep], *, is_answer: bool = True
+) -> None:
+    """Print the steps as they come; raises Unavailable when the answer ends in the middle.
+
+    `is_answer`: how it ended is what the command prints with --json."""
     say = _printing(context)
     async with opened(steps) as following:
         async for step in following:
             if step.mark is Mark.DONE:
-                context.output.data(step)
+                if is_answer:
+                    context.output.data(step)
                 return
             say[step.mark](step.text)
             await context.output.drain()

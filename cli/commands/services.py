@@ -4,13 +4,14 @@ from typing import Any
 
 import click
 
+from cli.commands.servicefiles import bring_code, tell_instances
 from cli.context import Context
 from cli.grammar import app_command, command, only_deployment
+from cli.output import SEED_MARK
 from cli.rollout import ChangeResult, detach_option, finish_version
 from controller.errors import InvalidInput
 from controller.names import Address, check_name
 
-SEED_MARK = "----> "
 DEPLOY_BRANCH = "deploy-branch"
 BUILD_DIR = "build-dir"
 DEFAULT_BRANCHES = ("master", "main")
@@ -40,7 +41,8 @@ async def set_service(
     context: Context, *, address: Address, name: str, definition: str | None, force: bool, detach: bool
 ) -> None:
     """NAME is the service's name, or an image: then the service is named after it. DEFINITION is YAML
-    or JSON: image, command, env, health, checks, rollout. Keys that are not given keep their value."""
+    or JSON: image, cmd, env, git, health, checks, rollout. Keys that are not given keep their value. With
+    `git` the code of that repository is sent as soon as the service is held for it."""
     deployment = only_deployment(address)
     service, wanted = read_service(name, definition)
     target = Address(deployment, service)
@@ -51,13 +53,13 @@ async def set_service(
     if change.version is None:
         if change.held is None:
             output.line("No changes.")
+        elif context.local and not detach and isinstance(place := wanted.get("git"), str):
+            await bring_code(context, target, place)
         output.data(ChangeResult(changed=change.held is not None, version=None, held=change.held))
         return
     await finish_version(context, target, change.version, detach=detach)
     if not detach:
-        for each in await context.client.instances(target):
-            if each.version == change.version.number:
-                output.step(f"New instance id {each.id}", SEED_MARK)
+        await tell_instances(context, target, change.version.number)
 
 
 def read_service(name: str, definition: str | None) -> tuple[str, dict[str, Any]]:

@@ -42,7 +42,7 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
         elif key == "postdeploy":
             definition = replace(definition, postdeploy=_text(key, value))
         elif key == "env":
-            definition = replace(definition, env=changed_env({}, put=_variables(value), drop=()))
+            definition = replace(definition, env=changed_env({}, put=read_variables(value), drop=()))
         elif key == "health":
             definition = replace(definition, health=read_check(value))
         elif key == "checks":
@@ -104,6 +104,13 @@ def _check_depth(key: str, value: Any, depth: int = 1) -> None:
         _check_depth(key, each, depth + 1)
 
 
+def check_kept(values: Mapping[str, Any]) -> None:
+    """Raise InvalidInput where these are too deep or too large to be kept for plugins."""
+    for key, value in values.items():
+        _check_depth(key, value)
+    _check_extra(values)
+
+
 def _check_extra(extra: Mapping[str, Any]) -> None:
     try:
         size = len(msgspec.json.encode(extra))
@@ -121,7 +128,7 @@ def _text(key: str, value: Any) -> str | None:
     return value
 
 
-def _variables(value: Any) -> Mapping[str, str]:
+def read_variables(value: Any) -> Mapping[str, str]:
     """YAML and JSON people write `PORT_COUNT: 3` and mean the text; a list or a mapping they don't."""
     if value is None:
         return {}

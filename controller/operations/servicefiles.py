@@ -154,7 +154,7 @@ class ServiceFileOperations:
             root=self._root,
         )
 
-    def written(
+    def _written(
         self, step: Step, asker: Actor, cause: Cause, made: dict[Address, int], uids: set[int]
     ) -> Steps:
         """What is written for one service."""
@@ -178,7 +178,7 @@ class ServiceFileOperations:
             said = told_domains(step.added_domains, step.dropped_domains)
             yield _event("domains.changed", address, asker, f"{cause.reason}: {said}")
 
-    def check_domains(self, asker: Actor, plan: Plan) -> None:
+    def _check_domains(self, asker: Actor, plan: Plan) -> None:
         """Raises Conflict, Forbidden, NotFound, InvalidInput."""
         freed = {domain for each in plan.steps for domain in each.dropped_domains}
         freed |= {
@@ -204,17 +204,17 @@ class ServiceFileOperations:
                     "Domains", f"{address} can have {MAX_DOMAINS} domains; use a wildcard for more."
                 )
 
-    def new_plan(self, asker: Actor, request: Request) -> Plan:
+    def _new_plan(self, asker: Actor, request: Request) -> Plan:
         """The plan of somebody who may carry it out, as things are now."""
         plan = self._plan(asker, request, Right.OPERATE)
-        self.check_domains(asker, plan)
+        self._check_domains(asker, plan)
         return plan
 
-    def cause(self, asker: Actor, request: Request) -> Cause:
+    def _cause(self, asker: Actor, request: Request) -> Cause:
         reason = one_line(f"deploy of {request.name}", MAX_REASON)
         return Cause(actor=asker.name, now=self._clock(), reason=reason)
 
-    def forgotten(self, service: Service, asker: Actor) -> Iterable[Delete | EventDraft]:
+    def _forgotten(self, service: Service, asker: Actor) -> Iterable[Delete | EventDraft]:
         return forgotten(self._state, service, asker)
 
 
@@ -244,8 +244,8 @@ class _Application:
         self.numbers.clear()
         self.gone.clear()
         asker, request = self._asker, self._request
-        self.plan = plan = self._operations.new_plan(asker, request)
-        cause = self._operations.cause(asker, request)
+        self.plan = plan = self._operations._new_plan(asker, request)
+        cause = self._operations._cause(asker, request)
         before = self._operations._state.deployment(request.deployment)
         if self._last and plan.deployment != before:
             yield put(plan.deployment)
@@ -260,9 +260,9 @@ class _Application:
                 continue
             if step.removed and step.before is not None:
                 self.gone.append(step.before)
-                yield from self._operations.forgotten(step.before, asker)
+                yield from self._operations._forgotten(step.before, asker)
             else:
-                yield from self._operations.written(step, asker, cause, self.numbers, uids)
+                yield from self._operations._written(step, asker, cause, self.numbers, uids)
 
 
 def _event(kind: str, address: Address, asker: Actor, text: str) -> EventDraft:

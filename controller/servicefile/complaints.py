@@ -74,5 +74,5 @@ def shown(text: str) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean X?`, or nothing where no known word is near."""
     by_lower = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.65)
     return f" Did you mean {by_lower[close[0]]}?" if close else ""

@@ -55,7 +55,7 @@ def read_servicefile(
     known = _variables(tree, {**(variables or {}), DEPLOY_ID: deployment}, complaints)
     sections, services = _parted(tree, known, complaints)
     file = _Reader(complaints, deployment).file(sections, services)
-    if not tree.entries:
+    if not tree.entries and not complaints.errors:
         complaints.error(tree.place, "There is nothing in it: write services, as in `web: {image: nginx}`.")
     complaints.raise_errors()
     return Reading(file=file, warnings=tuple(complaints.warnings))
@@ -105,6 +105,7 @@ class _Reader:
         self._env = dict[str, dict[str, str]]()
         """Service to what the section Env says for it alone."""
         self._env_places = dict[str, Place]()
+        self._waits = list[Place]()
         self._required = list[tuple[str, Place]]()
 
     def file(self, sections: Mapping[str, Entry], services: Mapping[str, Entry]) -> ServiceFile:
@@ -136,14 +137,15 @@ class _Reader:
         return plain(entry.value)
 
     def _shared_env(self, tree: Tree) -> Mapping[str, str]:
-        found = dict[str, str]()
+        found, before = dict[str, str](), len(self._complaints.errors)
         for name, entry in self._entries(tree, "Env must map names to values, or services to such mappings."):
             if isinstance(entry.value, Branch) and not _brace_hint(entry.value):
                 self._env[name] = dict(self._variables(entry.value, f"Env.{name}"))
                 self._env_places[name] = entry.key.place
             else:
                 found.update(self._variables(Branch(tree.place, {name: entry}), ENV))
-        self._check(tree.place, {"env": found})
+        if len(self._complaints.errors) == before:  # of each variable was told already
+            self._check(tree.place, {"env": found})
         return found
 
     def _domains(self, tree: Tree) -> Any:
@@ -244,10 +246,11 @@ class _Reader:
                 entry.key.place, f"{shown(key)} is no key that is known here{hint}.{near} It {KEPT_TEXT}."
             )
         own = SHORT.get(key, key)
-        if own in KEPT:
+        if own in KEPT or (own == "ports" and key == "ports"):
             self._kept[own].append(entry.key.place)
         checked = self._check(_spot(entry), {key: value}, _brace_hint(entry.value))
         if own == "require":
+            self._waits.append(entry.key.place)
             self._required += [(each, entry.key.place) for each in checked.get(own, ())]
         return {name: each for name, each in checked.items() if each is not None}
 
@@ -291,6 +294,11 @@ class _Reader:
         for key, (first, *more) in self._kept.items():
             also = f" ({len(more)} more of it)" if more else ""
             self._complaints.warn(first, f"{key} {KEPT_TEXT}{also}.")
+        if self._waits:
+            said = (
+                "require sets the order in which services are shown and followed; nothing is held for it yet."
+            )
+            self._complaints.warn(self._waits[0], said)
         for name, place in self._required:
             if name not in services and (near := did_you_mean(name, services)):
                 self._complaints.warn(

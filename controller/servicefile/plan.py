@@ -9,10 +9,11 @@ from controller.difference import differences, masked
 from controller.domains import default_domain
 from controller.errors import InvalidInput
 from controller.names import Address
-from controller.operations.definition import changed_definition, changed_env
+from controller.operations.definition import changed_definition, changed_env, check_kept, read_variables
 from controller.operations.versioning import NO_CODE, Content, content_with
 from controller.servicefile.document import DOMAINS, ENV, ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains
+from controller.servicefile.keys import canonical
 from controller.types import Definition, Deployment, Service, Version
 from controller.views import Area, Difference, FileChange, FileChangeKind
 
@@ -122,6 +123,7 @@ def make_plan(file: ServiceFile, found: Found, *, prune: bool = False, force: bo
 
     Raises InvalidInput for what no definition, and no section, can have.
     """
+    file = replace(file, services={name: _read(name, keys) for name, keys in file.services.items()})
     deployment = _with_globals(found.deployment, file)
     targets = read_domains(file.globals.get(DOMAINS), deployment.name)
     domains = _domains(targets, file, found)
@@ -147,6 +149,16 @@ def make_plan(file: ServiceFile, found: Found, *, prune: bool = False, force: bo
         globals=_global_differences(found.deployment, deployment),
         notes=tuple(notes),
     )
+
+
+def _read(name: str, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keys in their one form, checked, without those that say nothing."""
+    try:
+        found = canonical(keys)
+        changed_definition(Definition(), found)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}.{error.field}", f"{name}: {error}") from error
+    return {key: each for key, each in found.items() if each is not None}
 
 
 def merged_definition(before: Definition, keys: Mapping[str, Any], filed: Sequence[str]) -> Definition:
@@ -195,10 +207,9 @@ def _required(steps: Sequence[Step]) -> Mapping[str, Sequence[str]]:
 
 def _with_globals(before: Deployment, file: ServiceFile) -> Deployment:
     """What an earlier file said and this one does not goes; what was set otherwise stays."""
-    env = changed_env(
-        {}, put={str(name): str(each) for name, each in (file.globals.get(ENV) or {}).items()}, drop=()
-    )
-    sections = {name: each for name, each in file.globals.items() if name != ENV}
+    env = changed_env({}, put=read_variables(file.globals.get(ENV)), drop=())
+    sections = {name: each for name, each in file.globals.items() if name != ENV and each is not None}
+    check_kept(sections)
     filed = tuple(sorted([*sections, *(f"{SHARED_PREFIX}{name}" for name in env)]))
     gone = set(before.filed) - set(filed)
     kept = {name: each for name, each in before.globals.items() if name != ENV and name not in gone}
@@ -227,10 +238,7 @@ def _step(
     wanted = found.wanted.get(name)
     definition = before.definition if before else Definition()
     if keys is not None:
-        try:
-            definition = merged_definition(definition, keys, before.filed if before else ())
-        except InvalidInput as error:
-            raise InvalidInput(f"{name}.{error.field}", f"{name}: {error}") from error
+        definition = merged_definition(definition, keys, before.filed if before else ())
     content = content_with(deployment, definition, found.code.get(name))
     removed = keys is None and prune
     changes = content is not None and (wanted is None or not content.is_that_of(wanted))

@@ -23,10 +23,12 @@ def render(file: ServiceFile, *, names: Set[str] = NAMES) -> str:
 
 
 def _service(keys: Mapping[str, Any], names: Set[str]) -> Mapping[str, Any] | None:
-    """`command` is `cmd` in a file, where `{PORT}` is known too."""
-    found = {key: _escaped(each, names) for key, each in keys.items() if key != "command"}
+    """`command` is `cmd` in a file, where `{PORT}` is known too; one port without a name is `port`."""
+    found = {escaped_text(key, names): _escaped(each, names) for key, each in keys.items() if key != "command"}
     if "command" in keys:
         found["cmd"] = escaped_text(keys["command"], names | {PORT})
+    if set(keys.get("ports", ())) == {""}:
+        found["port"] = found.pop("ports")[""]
     return found or None
 
 

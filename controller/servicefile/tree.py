@@ -167,7 +167,7 @@ class _Reader:
             size += more
             value, more, deep = self._node(next(self._events), depth + 1, taken + size)
             size, height = size + more, max(height, deep + 1)
-            if isinstance(event, parsed.ScalarEvent) and event.value == "<<" and event.style is None:
+            if isinstance(event, parsed.ScalarEvent) and event.value == "<<" and event.implicit[0]:
                 for name, entry in self._merged(key, value).items():
                     merged.setdefault(name, entry)
             elif key.text in own:

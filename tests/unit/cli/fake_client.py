@@ -11,8 +11,11 @@ from controller.errors import Conflict, NotFound
 from controller.limits import effective_limits
 from controller.names import Address
 from controller.operations.limits import changed_limits
+from controller.servicefile.document import ServiceFile
+from controller.servicefile.plan import Found, make_plan, merged_definition
 from controller.types import (
     Artifact,
+    ArtifactKind,
     Build,
     BuildStatus,
     Definition,
@@ -41,6 +44,8 @@ from controller.views import (
     DeployState,
     DiskReport,
     DiskSpace,
+    FileChange,
+    FileOutcome,
     ProcessLimits,
     RolloutStep,
     ServiceInfo,
@@ -263,6 +268,56 @@ class FakeClient:
             factories.instance(version.number, process_type="", id=name, deployment=key[0], service=key[1])
         ]
         return Change(version=version)
+
+    async def plan_file(
+        self, deployment: str, body: Mapping[str, Any], *, name: str, prune: bool = False, force: bool = False
+    ) -> FileOutcome:
+        """By the plan that a server makes, of services that all have code."""
+        if deployment not in self.deployments_:
+            raise NotFound(f"There is no app {deployment}.")
+        services = {name: each for (of, name), each in self.services_.items() if of == deployment}
+        versions = {name: self.versions_[deployment, name][-1] for name in services}
+        found = Found(
+            deployment=self.deployments_[deployment], services=services, wanted=versions, code=versions
+        )
+        file = ServiceFile(services=body["services"], globals=body["globals"])
+        plan = make_plan(file, found, prune=prune, force=force)
+        changed = [each.told() for each in plan.changes]
+        return FileOutcome(
+            deployment=deployment,
+            applied=False,
+            globals=plan.globals,
+            changes=tuple(changed),
+            unchanged=len(plan.steps) - len(changed),
+            notes=plan.notes,
+        )
+
+    async def deploy_file(
+        self, deployment: str, body: Mapping[str, Any], *, name: str, prune: bool = False, force: bool = False
+    ) -> FileOutcome:
+        outcome = await self.plan_file(deployment, body, name=name, prune=prune, force=force)
+        self.calls.append(("deploy_file", deployment, name, prune, force))
+        before_that = self.deployments_[deployment]
+        self.deployments_[deployment] = replace(before_that, globals=body["globals"])
+        changes = list[FileChange]()
+        for each in outcome.changes:
+            address = Address(deployment, each.service)
+            if each.makes_version:
+                key = (deployment, each.service)
+                before = self.services_.setdefault(key, factories.service(*key))
+                definition = merged_definition(before.definition, body["services"].get(each.service, {}), ())
+                code = factories.slug()
+                if definition.image is not None:
+                    code = Artifact(kind=ArtifactKind.IMAGE, reference=definition.image)
+                made = self._version(address, definition=definition, artifact=code, globals=body["globals"])
+                name = f"{deployment}-{each.service}-{made.number}-1"
+                self.instances_[key] = [
+                    factories.instance(made.number, id=name, deployment=deployment, service=each.service)
+                ]
+                changes.append(replace(each, version=made.number))
+            else:
+                changes.append(each)
+        return replace(outcome, applied=True, changes=tuple(changes))
 
     async def destroy_service(self, address: Address) -> None:
         self._get(address)

@@ -24,6 +24,8 @@ CASES = {
     "apps:info": ["apps:info", "-a", "foo"],
     "list": ["list"],
     "create-deployment": ["create-deployment", "new"],
+    "deploy": ["deploy", "-a", "foo", "-"],
+    "validate": ["validate", "-"],
     "set-service": ["set-service", "-a", "bare", "company/redis"],
     "git:set": ["git:set", "-a", "foo", "deploy-branch", "production"],
     "git:from-archive": ["git:from-archive", "-a", "foo", "https://example.org/app.zip"],
@@ -98,10 +100,33 @@ CASES = {
     "help": ["help", "ps:scale"],
 }
 OTHER = {"version", "run", "enter"}
-LOCAL = {"server", "server:stop", "store:copy", "login", "remote:add", "completion", "completion:words"}
+LOCAL = {
+    "upload",
+    "server",
+    "server:stop",
+    "store:copy",
+    "login",
+    "remote:add",
+    "completion",
+    "completion:words",
+}
+
+
+SERVICEFILE = """\
+Env:
+    BRANDING: Company Ltd.
+app:
+    git: .
+    env: {COLOR: red}
+redis:
+    image: company/redis
+    port: 6379
+"""
 
 
 def typed(verb: str) -> str:
+    if verb in ("deploy", "validate"):
+        return SERVICEFILE
     return "GREETING=hi\nKEY='two\nlines'\n" if verb == "config:import" else "ssh-ed25519 AAAA"
 
 
@@ -153,6 +178,7 @@ async def test_local_verbs_say_so_over_ssh(verb: str) -> None:
         "login": ["http://x"],
         "remote:add": ["foo"],
         "completion": ["bash"],
+        "upload": ["foo", "website"],
         "store:copy": ["--from", "sqlite", "--to", "etcd"],
     }.get(verb, [])
     result = await ssh()(verb, *words)

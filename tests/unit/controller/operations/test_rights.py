@@ -18,12 +18,15 @@ from controller.operations.access import Actor
 from controller.operations.journal import Wanted
 from controller.operations.operations import Operations
 from controller.operations.runs import Order
+from controller.operations.servicefiles import Request as FileRequest
+from controller.servicefile.document import ServiceFile
 from controller.state import put
 from controller.types import BuildStatus, Deployment, LogLine, LogSource, Right, RunKind, User
 from tests.factories import instance, log_line, slug
 from tests.unit.controller.world import ADMIN, FOO, World
 
 OF_FOO = Wanted(deployment="foo")
+FILE = FileRequest(deployment="foo", file=ServiceFile(services={"redis": {"image": "redis"}}))
 Call = Callable[[Operations, Actor, str], Any]
 
 NEEDS: dict[str, tuple[Right, Call]] = {
@@ -37,6 +40,8 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         Right.OPERATE,
         lambda ops, who, _: ops.services.define(who, Address("foo", "redis"), {"image": "redis"}),
     ),
+    "servicefiles.plan": (Right.DEPLOY, lambda ops, who, _: ops.servicefiles.plan(who, FILE)),
+    "servicefiles.apply": (Right.OPERATE, lambda ops, who, _: ops.servicefiles.apply(who, FILE)),
     "services.config": (Right.DEPLOY, lambda ops, who, _: ops.services.config(who, FOO)),
     "services.environment": (Right.VIEW, lambda ops, who, _: ops.services.environment(who, FOO)),
     "shared.get": (Right.DEPLOY, lambda ops, who, _: ops.shared.get(who, "foo")),

@@ -1,0 +1,362 @@
+"""Service files: checking one, showing what it changes, deploying it; and uploading code."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.commands.apps import push_url
+from cli.commands.git import follow_delivery
+from cli.context import CommandFailed, Context
+from cli.folder import DEFAULT_REMOTE, Folder
+from cli.grammar import app_command, command, only_deployment
+from cli.output import SEED_MARK
+from cli.rollout import detach_option, follow
+from controller.errors import Conflict, InvalidInput, NotFound
+from controller.names import Address, check_name
+from controller.types import VersionStatus
+from controller.views import Area, Difference, FileChange, FileChangeKind, FileOutcome
+
+STANDARD_INPUT = "-"
+SIGNS = {FileChangeKind.CREATE: "+", FileChangeKind.CHANGE: "~", FileChangeKind.REMOVE: "-"}
+PREFIXES = {Area.ENV: "env.", Area.SHARED_ENV: "Env."}
+
+file_argument = click.argument("file", default="Servicefile")
+var_option = click.option(
+    "--var",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What {NAME} stands for in the file; repeatable.",
+)
+include_option = click.option(
+    "--include-dir",
+    "allowed",
+    multiple=True,
+    metavar="FOLDER",
+    help="A further folder to include files from.",
+)
+
+
+@app_command(
+    example="moor -D foo deploy Servicefile\nmoor -D foo deploy Servicefile --plan\n"
+    "moor -D staging deploy Servicefile --create --var TAG=v2"
+)
+@file_argument
+@click.option("--plan", is_flag=True, help="Only show what would change.")
+@click.option("--prune", is_flag=True, help="Destroy the services that are not in the file.")
+@click.option("--create", is_flag=True, help="Create the deployment where there is none.")
+@click.option("--force", is_flag=True, help="Make a new version of each service, also where nothing changes.")
+@var_option
+@include_option
+@detach_option
+async def deploy(
+    context: Context,
+    *,
+    address: Address,
+    file: str,
+    plan: bool,
+    prune: bool,
+    create: bool,
+    force: bool,
+    pairs: tuple[str, ...],
+    allowed: tuple[str, ...],
+    detach: bool,
+) -> None:
+    """FILE is YAML: keys with a capital letter are sections (Env, Domains, Includes, Vars), all others are services.
+    What it changes is done in one step; the same again changes nothing. What an earlier file said and this one
+    does not is undone; what was set otherwise stays. `-` is standard input, over SSH the only way."""
+    deployment = only_deployment(address)
+    body = await _read(context, file, deployment, pairs, allowed)
+    if create and not plan:
+        await _create(context, deployment)
+    name = "standard input" if file == STANDARD_INPUT else Path(file).name
+    ask = context.client.plan_file if plan else context.client.deploy_file
+    outcome = await ask(deployment, body, name=name, prune=prune, force=force)
+    for note in outcome.notes:
+        context.output.note(note)
+    if not outcome.changes and not outcome.globals:
+        context.output.line("No changes.")
+        context.output.data({"outcome": outcome, "failures": ()})
+    elif plan:
+        _print_plan(context, outcome)
+        context.output.data({"outcome": outcome, "failures": ()})
+    else:
+        await _finish(context, outcome, _sources(body, file), detach=detach)
+
+
+@command(example="moor validate Servicefile\nmoor validate --schema > servicefile.schema.json")
+@file_argument
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of service files, for editors.")
+@click.option("--print", "show", is_flag=True, help="Print the file with its includes and variables put in.")
+@var_option
+@include_option
+async def validate(
+    context: Context, *, file: str, schema: bool, show: bool, pairs: tuple[str, ...], allowed: tuple[str, ...]
+) -> None:
+    """Tells all that is wrong with a service file, and where. No server is asked."""
+    from controller.servicefile.document import ServiceFile
+
+    if schema:
+        import json
+
+        from controller.servicefile.schema import schema as schema_of
+
+        context.output.line(json.dumps(schema_of(), indent=2))
+        context.output.data(schema_of())
+        return
+    body = await _read(context, file, "deployment", pairs, allowed)
+    services, sections = body["services"], body["globals"]
+    if show:
+        from controller.servicefile.render import render
+
+        text = render(ServiceFile(services=services, globals=sections))
+        context.output.line(text.rstrip("\n"))
+    else:
+        found = ", ".join(sections) or "none"
+        context.output.line(
+            f"{file} is a service file. Services: {', '.join(services) or 'none'}. Sections: {found}."
+        )
+    context.output.data(body)
+
+
+@app_command(example="moor -D foo upload website --git .\nmoor -D foo upload website --git .:subfolder")
+@click.argument("service")
+@click.option(
+    "--git", "place", default=".", show_default=True, metavar="FOLDER[:SUBFOLDER]", help="The repository."
+)
+async def upload(context: Context, *, address: Address, service: str, place: str) -> None:
+    """Deploys what is committed there, as a push of it would. For other archives: git:from-archive."""
+    target = Address(only_deployment(address), check_name(service, "service name"))
+    if context.folder is None:
+        raise click.UsageError(
+            "upload works on your own machine only: over SSH, push, or send an archive to git:from-archive."
+        )
+    context.output.step("Deploying a new version", SEED_MARK)
+    await send_code(context, target, place)
+
+
+async def send_code(
+    context: Context, address: Address, place: str, *, base: Path = Path(), is_answer: bool = True
+) -> None:
+    """Deploy what is committed at `FOLDER[:SUBFOLDER]`, relative to `base`. Raises InvalidInput, CommandFailed."""
+    folder, subfolder = _repository(context, place, base)
+    commit = folder.commit()
+    named = f"git archive of {commit}{f':{subfolder}' if subfolder else ''}"
+
+    async def content() -> AsyncIterator[bytes]:
+        for piece in folder.archive(subfolder):
+            yield piece
+
+    await follow_delivery(
+        context, context.client.deploy_archive(address, content(), name=named), is_answer=is_answer
+    )
+
+
+async def add_remote(context: Context, address: Address, place: str, *, base: Path = Path()) -> None:
+    """Let `git push deploy` work there; a remote of that name stays as it is."""
+    folder, _ = _repository(context, place, base)
+    if folder.remote_url(DEFAULT_REMOTE) is None:
+        context.output.step(
+            f"Adding remote {DEFAULT_REMOTE} to repository '{place.partition(':')[0]}'", SEED_MARK
+        )
+        folder.set_remote(DEFAULT_REMOTE, await push_url(context, address))
+
+
+async def bring_code(context: Context, address: Address, place: str, *, base: Path = Path()) -> None:
+    """What becomes of a service that is held for its code, where its repository is known: the code is sent."""
+    try:
+        _repository(context, place, base)[0].commit()
+    except InvalidInput as error:
+        context.output.note(
+            f"{error} Then: moor -D {address.deployment} upload {address.service} --git {place}"
+        )
+        return
+    await add_remote(context, address, place, base=base)
+    context.output.step("Uploading", SEED_MARK)
+    await send_code(context, address, place, base=base, is_answer=False)
+
+
+def _repository(context: Context, place: str, base: Path) -> tuple[Folder, str]:
+    assert context.folder is not None
+    path, _, subfolder = place.partition(":")
+    whole = context.folder.path / base / Path(path).expanduser()
+    if not whole.is_dir():
+        raise InvalidInput("git", f"There is no folder {path}.")
+    return Folder(whole, context.folder.environ), subfolder
+
+
+async def _create(context: Context, deployment: str) -> None:
+    try:
+        await context.client.services(deployment)
+    except NotFound:
+        try:
+            await context.client.create_deployment(deployment)
+        except Conflict:
+            return
+        context.output.step(f"Created {deployment}", SEED_MARK)
+
+
+async def _read(
+    context: Context, file: str, deployment: str, pairs: Sequence[str], allowed: Sequence[str]
+) -> Mapping[str, Mapping[str, Any]]:
+    """What it says, with warnings printed. In a thread: over SSH the server goes on meanwhile."""
+    import asyncio
+
+    from controller.servicefile.parse import read_servicefile
+
+    variables = dict(map(_pair, pairs))
+    folder = context.folder
+    if file == STANDARD_INPUT or folder is None:
+        if file not in (STANDARD_INPUT, "Servicefile"):
+            raise InvalidInput(
+                "file", f"Over SSH there is no file {file}: send it on standard input, with - for FILE."
+            )
+        text, name = await context.input.everything(), "Servicefile"
+    else:
+        text, name = folder.read(file), file
+    load = _loader(folder, name, allowed) if folder else None
+    reading = await asyncio.to_thread(
+        read_servicefile,
+        text,
+        name=name,
+        deployment=deployment,
+        variables=variables,
+        allowed=allowed,
+        **({"load": load} if load else {}),
+    )
+    for each in reading.warnings:
+        context.output.note(str(each))
+    return {"services": reading.file.services, "globals": reading.file.globals}
+
+
+def _loader(folder: Folder, name: str, allowed: Sequence[str]) -> Callable[[str], str]:
+    """Reads included files; a link that leads out of their folders is not followed."""
+    main = (folder.path / Path(name).expanduser()).resolve().parent
+    roots = [main, *((folder.path / Path(each).expanduser()).resolve() for each in allowed)]
+
+    def load(path: str) -> str:
+        real = (folder.path / Path(path).expanduser()).resolve()
+        if not any(real.is_relative_to(each) for each in roots):
+            raise InvalidInput(
+                "Includes", f"{path} is a link that leads out of the folder of the service file."
+            )
+        return folder.read(path)
+
+    return load
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier() or not name.isascii():
+        raise InvalidInput("var", f"{text} is no variable: write --var NAME=VALUE.")
+    return name, value
+
+
+def _sources(body: Mapping[str, Mapping[str, Any]], file: str) -> Callable[[str], tuple[str, Path] | None]:
+    """Service to where its repository is, as the file says it, and the folder that this is relative to."""
+
+    def source(service: str) -> tuple[str, Path] | None:
+        keys = body["services"].get(service)
+        place = keys.get("git") if isinstance(keys, Mapping) else None
+        base = Path() if file == STANDARD_INPUT else Path(file).expanduser().parent
+        return (place, base) if isinstance(place, str) else None
+
+    return source
+
+
+async def _finish(
+    context: Context,
+    outcome: FileOutcome,
+    source: Callable[[str], tuple[str, Path] | None],
+    *,
+    detach: bool,
+) -> None:
+    """Say what was done, and follow what it brings about; raises CommandFailed where a version was given up."""
+    output, failed = context.output, list[str]()
+    for each in outcome.globals:
+        output.step(_difference_text(each), SEED_MARK)
+    for change in outcome.changes:
+        address = Address(change.deployment, change.service)
+        output.step(_change_text(change, outcome.deployment), SEED_MARK)
+        for line in _detail_lines(change):
+            output.detail(line)
+        if change.held is not None:
+            output.step(f"Held: {change.held}", SEED_MARK)
+            if context.local and not detach and (found := source(change.service)):
+                await bring_code(context, address, found[0], base=found[1])
+        elif change.version is not None and not detach:
+            failed += await _follow(context, address, change.version)
+    output.data({"outcome": outcome, "failures": failed})
+    if failed:
+        raise CommandFailed(" ".join(failed), hint="What served before serves on.")
+
+
+async def _follow(context: Context, address: Address, number: int) -> Sequence[str]:
+    """How it failed, where it did."""
+    last = await follow(context, address, number)
+    status = last.version.status if last.version else None
+    if last.failure or status in (VersionStatus.FAILED, VersionStatus.CANCELED):
+        why = last.failure or (last.version.failure if last.version else "")
+        return [f"{address} v{number} was given up: {why}"]
+    if status is VersionStatus.PENDING:
+        context.output.note(f"{last.text}.")
+    await tell_instances(context, address, number)
+    return ()
+
+
+async def tell_instances(context: Context, address: Address, number: int) -> None:
+    for each in await context.client.instances(address):
+        if each.version == number:
+            context.output.step(f"New instance id {each.id}", SEED_MARK)
+
+
+def _print_plan(context: Context, outcome: FileOutcome) -> None:
+    output = context.output
+    output.title(f"Plan for {outcome.deployment}: nothing is changed by it")
+    for each in outcome.globals:
+        output.line(_difference_text(each))
+    for change in outcome.changes:
+        output.line(f"{SIGNS[change.kind]} {_change_text(change, outcome.deployment)}")
+        for line in _detail_lines(change):
+            output.line(f"    {line}")
+    if outcome.unchanged:
+        output.line(f"{outcome.unchanged} of the file as before.")
+
+
+def _change_text(change: FileChange, deployment: str) -> str:
+    """Services of the deployment by their name, others as the section Domains has them."""
+    name = change.service if change.deployment == deployment else f"{change.deployment}:{change.service}"
+    version = f" v{change.version}" if change.version is not None else ""
+    match change.kind:
+        case FileChangeKind.REMOVE:
+            return f"{name}: destroyed, with all that belongs to it"
+        case FileChangeKind.CREATE:
+            return f"{name}{version}: a new service{', held' if change.held else ''}"
+        case _:
+            if change.makes_version:
+                return f"{name}{version}: a new version"
+            return f"{name}: {'kept for the first version' if change.held else 'no new version'}"
+
+
+def _detail_lines(change: FileChange) -> Sequence[str]:
+    return [
+        *map(_difference_text, change.differences),
+        *(f"+ domain {each}" for each in change.added_domains),
+        *(f"- domain {each}" for each in change.removed_domains),
+    ]
+
+
+def _difference_text(found: Difference) -> str:
+    """`~ image: a -> b`; of variables, and of sections, the name alone."""
+    name = f"{PREFIXES.get(found.area, '')}{found.name}"
+    if found.area is not Area.DEFINITION:
+        return f"{found.sign} {name}"
+    match found.sign:
+        case "+":
+            return f"+ {name}: {found.after}"
+        case "-":
+            return f"- {name}: {found.before}"
+        case _:
+            return f"~ {name}: {found.before} -> {found.after}"

@@ -1,0 +1,199 @@
+"""Deploying, planning and checking service files, and uploading, at the local door."""
+
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from cli.folder import Folder
+from controller.deliveries import DeliveryStep, Mark
+from controller.names import Address
+from tests.unit.cli.doors import Door, local, ssh
+from tests.unit.cli.fake_client import FakeClient
+
+FILE = "redis: {image: company/redis, env: {A: 1}}\n"
+
+
+class Uploads(FakeClient):
+    """Takes archives, and keeps what came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.uploads = list[tuple[Address, str, int]]()
+
+    async def deploy_archive(
+        self, address: Address, content: AsyncIterator[bytes], *, name: str = ""
+    ) -> AsyncIterator[DeliveryStep]:
+        size = sum([len(each) async for each in content])
+        self.uploads.append((address, name, size))
+        yield DeliveryStep(mark=Mark.LINE, text="Python app detected")
+        yield DeliveryStep(mark=Mark.DONE, text="")
+
+
+def here(folder: Path, client: FakeClient | None = None) -> Door:
+    return Door(client or FakeClient(), folder=Folder(folder, {"PATH": "/usr/bin:/bin", "HOME": str(folder)}))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "Servicefile").write_text(FILE)
+    return tmp_path
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    place = tmp_path / "code"
+    (place / "sub").mkdir(parents=True)
+    (place / "app.py").write_text("print('hello')\n")
+    (place / "sub" / "more.py").write_text("print('more')\n")
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", *words], cwd=place, check=True)
+    return place
+
+
+async def test_the_same_again_is_no_change(folder: Path) -> None:
+    door = here(folder)
+    first = await door("-D", "bare", "deploy", "Servicefile")
+    assert first.out.splitlines()[0] == "----> redis v1: a new service"
+    assert first.out.splitlines()[-1] == "----> New instance id bare-redis-1-1"
+    again = await door("-D", "bare", "deploy", "Servicefile")
+    assert (again.status, again.out) == (0, "No changes.\n")
+    assert json.loads((await door("-D", "bare", "deploy", "--json")).out)["outcome"]["changes"] == []
+
+
+async def test_a_plan_shows_the_difference_and_does_nothing(folder: Path) -> None:
+    client = FakeClient()
+    (folder / "Servicefile").write_text(
+        "Env: {BRAND: x}\nredis: {image: company/redis:2, env: {A: 1}, port: 80}\n"
+    )
+    result = await here(folder, client)("-D", "foo", "deploy", "--plan", "--prune")
+    assert result.out.splitlines() == [
+        "+ Env.BRAND",
+        "+ redis: a new service",
+        "    + image: company/redis:2",
+        "    + port: 80",
+        "    + env.A",
+        "- app: destroyed, with all that belongs to it",
+    ]
+    assert ("foo", "redis") not in client.services_
+
+
+async def test_create_makes_the_deployment(folder: Path) -> None:
+    client = FakeClient()
+    missing = await here(folder, client)("-D", "shop", "deploy", "Servicefile")
+    assert (missing.status, missing.err) == (1, " !     There is no app shop.\n")
+    done = await here(folder, client)("-D", "shop", "deploy", "Servicefile", "--create")
+    assert done.out.startswith("----> Created shop\n----> redis v1: a new service\n")
+
+
+async def test_errors_are_told_with_their_places(folder: Path) -> None:
+    (folder / "Servicefile").write_text("redis:\n    port: x\n    cmd: ''\n")
+    for verb in (["-D", "foo", "deploy"], ["validate"]):
+        result = await here(folder)(*verb, "Servicefile")
+        assert result.status == 1
+        assert result.err.splitlines()[0] == (
+            " !     Servicefile:2:11: port must be a port number from 1 to 65535, or assign."
+        )
+        assert result.err.splitlines()[1].startswith(" !     Servicefile:3:10: ")
+
+
+async def test_a_version_that_is_given_up_fails_the_deploy(folder: Path) -> None:
+    client = FakeClient()
+    client.broken_rollout = "it crashed"
+    result = await here(folder, client)("-D", "bare", "deploy")
+    assert (result.status, "bare/redis v1 was given up: it crashed" in result.err) == (1, True)
+    assert (await here(folder, client)("-D", "bare", "deploy", "--force", "--detach")).status == 0
+
+
+async def test_includes_and_variables(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "common.yml").write_text("redis: {image: 'company/redis:{TAG}'}\n")
+    (folder / "Servicefile").write_text("Includes: sub/common.yml\n")
+    shown = await here(folder)("validate", "--print", "--var", "TAG=v7")
+    assert shown.out == "redis:\n  image: company/redis:v7\n"
+    assert "is no variable" in (await here(folder)("validate", "--var", "TAG")).err
+
+
+async def test_a_link_out_of_the_folder_is_not_followed(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "secret.yml").write_text("redis: {image: a}\n")
+    (folder / "link.yml").symlink_to(other / "secret.yml")
+    (folder / "Servicefile").write_text("Includes: link.yml\n")
+    assert "is a link that leads out of the folder" in (await here(folder)("validate")).err
+    allowed = await here(folder)("validate", "--include-dir", str(other))
+    assert allowed.status == 0
+
+
+async def test_over_ssh_it_comes_on_standard_input() -> None:
+    done = await ssh()("deploy", "bare", "-", typed=FILE)
+    assert "----> redis v1: a new service" in done.out
+    assert "Over SSH there is no file" in (await ssh()("deploy", "bare", "other.yml", typed=FILE)).err
+    assert "files of yours are not" in (await ssh()("deploy", "bare", "-", typed="Includes: a.yml")).err
+
+
+async def test_the_schema_is_printed() -> None:
+    assert json.loads((await local()("validate", "--schema")).out)["title"] == "Mooring service file"
+
+
+async def test_upload_sends_what_is_committed(repository: Path) -> None:
+    client = Uploads()
+    done = await here(repository, client)("-D", "foo", "upload", "website", "--git", ".")
+    assert done.out == "----> Deploying a new version\n       Python app detected\n"
+    ((address, name, size),) = client.uploads
+    assert (address, size > 0) == (Address("foo", "website"), True)
+    assert name.startswith("git archive of ")
+    await here(repository, client)("-D", "foo", "upload", "website", "--git", ".:sub")
+    assert client.uploads[1][1].endswith(":sub")
+    assert client.uploads[1][2] > 0
+
+
+async def test_upload_of_no_repository_is_told(tmp_path: Path, repository: Path) -> None:
+    door = here(tmp_path, Uploads())
+    assert "is no git repository" in (await door("-D", "foo", "upload", "website")).err
+    assert (
+        "There is no folder nowhere" in (await door("-D", "foo", "upload", "website", "--git", "nowhere")).err
+    )
+    missing = await here(repository, Uploads())("-D", "foo", "upload", "website", "--git", ".:nosuch")
+    assert (missing.status, "git archive HEAD:nosuch failed" in missing.err) == (1, True)
+
+
+async def test_set_service_with_git_holds_adds_the_remote_and_uploads(repository: Path) -> None:
+    client = Uploads()
+    done = await here(repository, client)("-D", "bare", "set-service", "website", '{"git": "."}')
+    assert done.out.splitlines() == [
+        "----> Held: no code yet",
+        "----> Adding remote deploy to repository '.'",
+        "----> Uploading",
+        "       Python app detected",
+    ]
+    remote = Folder(repository, {"PATH": "/usr/bin:/bin"}).remote_app()
+    assert remote == "bare/website"
+    again = await here(repository, Uploads())(
+        "-D", "bare", "set-service", "website", '{"git": "."}', "--json"
+    )
+    json.loads(again.out)
+
+
+async def test_a_held_service_without_a_repository_says_how_to_go_on(tmp_path: Path) -> None:
+    result = await here(tmp_path, Uploads())("-D", "bare", "set-service", "website", '{"git": "."}')
+    assert result.status == 0
+    assert "Then: moor -D bare upload website --git ." in result.err
+
+
+async def test_a_file_brings_its_code_along(repository: Path) -> None:
+    client = Uploads()
+    (repository / "Servicefile").write_text("website: {git: .}\n")
+    door = here(repository.parent, client)
+    cast(Any, client).held = True
+    result = await door("-D", "bare", "deploy", "code/Servicefile")
+    assert result.out.splitlines()[:2] == ["----> website: a new service, held", "       + git: ."]
+    assert [str(each) for each, _, _ in client.uploads] == ["bare/website"]

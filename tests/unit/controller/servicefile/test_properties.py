@@ -1,0 +1,96 @@
+"""Whatever stands in a service file: it is read or refused in words; printed and read again it is the same."""
+
+from typing import Any
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.servicefile.complaints import NotAServiceFile
+from controller.servicefile.document import SECTIONS
+from controller.servicefile.keys import KNOWN
+from controller.servicefile.parse import read_servicefile
+from controller.servicefile.plan import Found, make_plan
+from controller.servicefile.render import render
+from controller.types import Deployment
+
+SETTINGS = settings(max_examples=200, deadline=None)
+braces = st.sampled_from(
+    ["{DEPLOY_ID}", "{{DEPLOY_ID}}", "{PORT}", "{{PORT}}", "${PORT}", "${DEPLOY_ID}", "{x}", "{", "}"]
+)
+texts = st.text(max_size=8) | st.lists(braces | st.text(max_size=3), max_size=5).map("".join)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | st.dates()
+values: st.SearchStrategy[Any] = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+names = st.from_regex(r"[a-z][a-z0-9-]{0,6}[a-z0-9]", fullmatch=True)
+env = st.dictionaries(
+    st.from_regex(r"[A-Z]{1,5}", fullmatch=True) | braces, texts | st.integers() | st.booleans(), max_size=4
+)
+good = st.fixed_dictionaries(
+    {},
+    optional={
+        "image": st.sampled_from(["redis", "company/web:v2", "{DEPLOY_ID}/x"]),
+        "cmd": texts | st.lists(texts | st.integers(), max_size=3),
+        "env": env,
+        "entrypoint": texts | st.lists(texts, max_size=3),
+        "volumes": st.dictionaries(names, st.just("/srv"), max_size=2),
+        "privileged": st.booleans(),
+        "port": st.integers(1, 65535) | st.just("assign"),
+        "wan_map": st.dictionaries(st.integers(1, 65535) | st.just(":80"), names, max_size=2),
+        "require": names | st.lists(names, max_size=2),
+        "health": st.just("/up") | st.just({"timeout": 30}),
+        "other": values,
+    },
+)
+services = st.dictionaries(
+    names, good | st.dictionaries(st.sampled_from(KNOWN) | texts, values, max_size=3), max_size=3
+)
+sections = st.dictionaries(st.sampled_from(SECTIONS), env | values, max_size=2)
+files = st.tuples(sections, services).map(lambda parts: parts[0] | parts[1])
+
+
+def check(text: str) -> None:
+    try:
+        file = read_servicefile(text).file
+    except NotAServiceFile as error:
+        assert error.errors
+        assert all(each.text and each.place.line >= 1 for each in error.errors)
+        return
+    printed = render(file)
+    if not file.services and not file.globals:
+        return
+    again = read_servicefile(printed).file
+    assert again == file
+    assert render(again) == printed
+
+
+@SETTINGS
+@given(files)
+def test_what_was_read_is_printed_and_read_as_the_same(file: Any) -> None:
+    check(yaml.safe_dump(file, allow_unicode=True))
+
+
+@SETTINGS
+@given(st.dictionaries(names, good, min_size=1, max_size=3))
+def test_good_files_too(file: Any) -> None:
+    check(yaml.safe_dump(file, allow_unicode=True))
+
+
+@SETTINGS
+@given(st.text(alphabet=st.sampled_from("aA:{}[]-&*!<#'\"\n\t ,?|>%@0.~\\\x00é"), max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    check(text)
+
+
+@SETTINGS
+@given(st.dictionaries(names, good, min_size=1, max_size=3))
+def test_a_plan_of_what_was_read_can_always_be_made(file: Any) -> None:
+    try:
+        read = read_servicefile(yaml.safe_dump(file)).file
+    except NotAServiceFile:
+        return
+    plan = make_plan(read, Found(deployment=Deployment(name="deployment")))
+    assert {each.address.service for each in plan.steps} == set(read.services)
