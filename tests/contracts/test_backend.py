@@ -31,19 +31,7 @@ from controller.backends.supervisor import SupervisorBackend
 from controller.engine import Engine
 from controller.logs.query import LogQuery, Pattern, read
 from controller.types import Artifact, ArtifactKind, Instance, InstanceState, Limits, LogLine, LogSource
-
-try:
-    from tests.servers.dockerd import engine_url
-    from tests.servers.stack import stack_images
-except ImportError:
-    import types
-
-    def engine_url():
-        return "unix:///var/run/docker.sock"
-
-    def stack_images():
-        return types.SimpleNamespace(run="mooring-backend-trial:1")
-
+from tests.contracts.engine import engine_url, runner_image
 
 UID = 42001
 DIES = "exit 3"
@@ -218,7 +206,7 @@ class DockerRig:
 
     def __init__(self) -> None:
         self.url = engine_url()
-        self.image = stack_images().run
+        self.image = runner_image(self.url)
         self.realm = f"test{secrets.token_hex(4)}"
         self.root = Path(tempfile.mkdtemp(prefix="moor-"))
         self.root.chmod(0o755)
