@@ -301,6 +301,12 @@ def _ulimits(limits: Limits) -> list[dict[str, Any]]:
     return found
 
 
+def open_files(config: Mapping[str, Any]) -> int:
+    """The limit that it is given; 0 for none."""
+    found = (each["Hard"] for each in config["HostConfig"]["Ulimits"] if each["Name"] == OPEN_FILES)
+    return next(found, 0)
+
+
 def without_open_files(config: Mapping[str, Any]) -> dict[str, Any]:
     """For an engine that may have fewer itself than an instance's limit: its own limit holds then."""
     host = config["HostConfig"]

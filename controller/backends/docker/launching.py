@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from controller.backends.docker.attached import remove_container
-from controller.backends.docker.container import Place, container_name, without_open_files
+from controller.backends.docker.container import Place, container_name, open_files, without_open_files
 from controller.backends.docker.networks import Networks
 from controller.engine import Engine, EngineError
 
@@ -24,6 +24,8 @@ class Launcher:
         self._engine = engine
         self._realm = realm
         self._networks = networks
+        self._too_many_files: int | None = None
+        """The least limit of open files that the engine refused: to try it each time would start each twice."""
 
     async def launch(
         self,
@@ -33,11 +35,14 @@ class Launcher:
         before_start: Callable[[str], Awaitable[None]] = _nothing,
     ) -> tuple[str, Place]:
         """The container, and where it is until that is given back. `describe`: what the engine is told of it."""
-        limited = True
         for attempt in range(1, ATTEMPTS + 1):
             place = await self._networks.choose()
+            files = 0
             try:
-                config = describe(place) if limited else without_open_files(describe(place))
+                config = describe(place)
+                files = open_files(config)
+                if self._too_many_files is not None and files >= self._too_many_files:
+                    config = without_open_files(config)
                 return await self._attempt(name, config, before_start), place
             except EngineError as error:
                 refused = str(error).lower()
@@ -46,7 +51,8 @@ class Launcher:
                 self._networks.release(place.address)
                 if attempt == ATTEMPTS or not (_is_of_network(refused) or _is_of_open_files(refused)):
                     raise
-                limited = limited and not _is_of_open_files(refused)
+                if _is_of_open_files(refused):
+                    self._too_many_files = min(files, self._too_many_files or files)
                 if _is_of_network(refused):
                     self._networks.forget()
             except BaseException:

@@ -1,0 +1,68 @@
+"""What is tried again when an engine refuses a container, and what is learnt from it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from controller.backends.docker import launching
+from controller.backends.docker.container import Place
+from controller.backends.docker.launching import Launcher
+from controller.engine import EngineError
+
+REFUSED = "error setting rlimit type 7: operation not permitted"
+
+
+class Client:
+    """An engine that may have few open files itself."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.asked: list[int | None] = []
+        """The limit of open files in each container that was made."""
+
+    def create_container_from_config(self, config: Mapping[str, Any], _name: str) -> Mapping[str, str]:
+        limits = {each["Name"]: each["Hard"] for each in config["HostConfig"]["Ulimits"]}
+        self.asked.append(limits.get("nofile"))
+        return {"Id": "c"}
+
+    def start(self, _: str) -> None:
+        if (self.asked[-1] or 0) > self._most:
+            raise EngineError(REFUSED)
+
+
+class Engine:
+    socket = "nowhere"
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def call(self, work: Callable[[Client], Any]) -> Any:
+        return work(self._client)
+
+
+class Networks:
+    async def choose(self) -> Place:
+        return Place(network="n", address="10.201.0.2")
+
+    def release(self, _: str) -> None: ...
+
+
+def limited_to(files: int) -> Callable[[Place], Mapping[str, Any]]:
+    limits = [{"Name": "core", "Soft": 0, "Hard": 0}, {"Name": "nofile", "Soft": files, "Hard": files}]
+    return lambda _place: {"HostConfig": {"Ulimits": limits}}
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    async def gone(*_: object) -> None: ...
+
+    monkeypatch.setattr(launching, "remove_container", gone)
+    return Client(most=1000)
+
+
+async def test_a_limit_that_the_engine_can_not_give_is_left_out_and_not_tried_again(client: Client) -> None:
+    launcher = Launcher(Engine(client), "ab", Networks())  # type: ignore[arg-type]
+    for files in (4000, 4000, 5000, 900):
+        await launcher.launch("web.1", limited_to(files))
+    assert client.asked == [4000, None, None, None, 900]
