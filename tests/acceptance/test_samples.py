@@ -1,13 +1,13 @@
 """Every sample is pushed for real and serves: built and run on the host itself, and in containers."""
 
 import itertools
-import os
 import shutil
 
 import pytest
 
 from contrib.installation import Installation
 from tests.acceptance.conftest import missing_commands
+from tests.contracts.engine import builder_image, engine_url, missing, runner_image
 
 SERVING = {
     "python-web": ("Hello from Mooring", ""),
@@ -25,27 +25,18 @@ SERVING = {
 NUMBERS = itertools.count(1)
 
 
-def stop(text):
-    """A failure where everything must be there, a skip elsewhere."""
-    if os.environ.get("MOOR_TEST_REAL"):
-        pytest.fail(text)
-    pytest.skip(text)
-
-
 def of_containers():
     """The settings of an installation that builds and runs in containers."""
-    dockerd = pytest.importorskip("tests.servers.dockerd")
-    stack = pytest.importorskip("tests.servers.stack")
-    engine = dockerd.engine_url()
-    stack.stack_images()
-    return {"backend": "docker", "builder": "docker", "docker-host": engine}
+    url = engine_url()
+    images = {"runner-image": runner_image(url), "builder-image": builder_image(url)}
+    return {"backend": "docker", "builder": "docker", "docker-host": url, **images}
 
 
 @pytest.fixture(scope="module", params=["host", "containers"])
 def place(request):
     """The name of the place where samples are built and run, and its settings."""
-    if missing := missing_commands():
-        stop(f"not installed: {', '.join(missing)}")
+    if absent := missing_commands():
+        missing(f"not installed: {', '.join(absent)}")
     return request.param, of_containers() if request.param == "containers" else {}
 
 
@@ -68,9 +59,9 @@ def needs(place):
     """`needs("node npm")`: on the host these programs must be there; the image for containers has them."""
 
     def check(programs):
-        missing = [each for each in programs.split() if shutil.which(each) is None]
-        if place[0] == "host" and missing:
-            stop(f"not installed: {', '.join(missing)}")
+        absent = [each for each in programs.split() if shutil.which(each) is None]
+        if place[0] == "host" and absent:
+            missing(f"not installed: {', '.join(absent)}")
 
     return check
 

@@ -9,6 +9,7 @@ from docker import APIClient
 from controller.engine import DEFAULT_URL
 
 RUNNER = "mooring/stack:1-run"
+BUILDER = "mooring/stack:1-build"
 
 
 def engine_url() -> str:
@@ -23,7 +24,15 @@ def engine_url() -> str:
 
 def runner_image(url: str) -> str:
     """The stack's, or what MOOR_TEST_RUNNER_IMAGE names; it must have python3."""
-    name = os.environ.get("MOOR_TEST_RUNNER_IMAGE", RUNNER)
+    return _image(url, os.environ.get("MOOR_TEST_RUNNER_IMAGE", RUNNER))
+
+
+def builder_image(url: str) -> str:
+    """The stack's, or what MOOR_TEST_BUILDER_IMAGE names."""
+    return _image(url, os.environ.get("MOOR_TEST_BUILDER_IMAGE", BUILDER))
+
+
+def _image(url: str, name: str) -> str:
     try:
         APIClient(base_url=url, version="auto", timeout=20).inspect_image(name)  # type: ignore[no-untyped-call]
     except docker.errors.ImageNotFound:

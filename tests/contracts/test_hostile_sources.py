@@ -21,6 +21,7 @@ from builder.source import export_source
 from cli.drivers import make_builder
 from controller.config import Settings
 from tests.contracts.building import UID, Place
+from tests.contracts.engine import builder_image, engine_url
 from tests.unit.builder.printed import Printed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -30,11 +31,8 @@ NUMBERS = itertools.count(1)
 
 
 def of_containers(folder):
-    dockerd = pytest.importorskip("tests.servers.dockerd")
-    stack = pytest.importorskip("tests.servers.stack")
-    engine = dockerd.engine_url()
-    stack.stack_images()
-    return Settings(data=folder, builder="docker", docker_host=engine)
+    url = engine_url()
+    return Settings(data=folder, builder="docker", docker_host=url, builder_image=builder_image(url))
 
 
 @pytest.fixture(params=["host", "containers"])
