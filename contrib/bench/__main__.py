@@ -11,6 +11,7 @@ PARTS = {
     "scale": "the loop and the API with 1,000 services and more",
     "routing": "(f) throughput, beside a hand-written HAProxy configuration",
     "slug": "packing and unpacking a slug, beside tar and zstd",
+    "containers": "pushes, builds and memory on a container engine, beside a bare container",
     "access": "what the log of requests costs",
 }
 
