@@ -186,7 +186,15 @@ def _fetched(
         folder.mkdir(parents=True)
         pack.run(
             [
-                *("npm", "install", "--prefix", str(folder), "--loglevel=error", "--no-save", "--ignore-scripts"),
+                *(
+                    "npm",
+                    "install",
+                    "--prefix",
+                    str(folder),
+                    "--loglevel=error",
+                    "--no-save",
+                    "--ignore-scripts",
+                ),
                 *("--no-audit", "--no-fund", f"{package}@{version}"),
             ],
             folder,
