@@ -28,8 +28,22 @@ async def download(remote: Remote, target: Path, settings: Settings) -> None:
                 await keep(answer.aiter_raw(), target, settings)
     except TimeoutError as error:
         raise Refused(f"{remote} did not arrive within {TIMEOUT:.0f} seconds.") from error
+    except httpx.TimeoutException as error:
+        raise Refused(f"{remote} can't be fetched: its server says nothing.") from error
     except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
-        raise Refused(f"{remote} can't be fetched: {error or type(error).__name__}.") from error
+        raise Refused(f"{remote} can't be fetched: {str(error) or type(error).__name__}.") from error
+
+
+async def whereabouts(remote: Remote, suffix: str, settings: Settings) -> Remote:
+    """Where a URL leads on to, by what is at `suffix` below it; itself where it leads nowhere else."""
+    asked = parse_web(f"{remote.url.rstrip('/')}{suffix}")
+    try:
+        async with asyncio.timeout(TIMEOUT), _opened(asked, settings) as answer:
+            found = answer.extensions["remote"]
+    except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, TimeoutError, Refused):
+        return remote
+    path, ends, _ = found.partition(suffix)
+    return parse_web(path) if ends else remote
 
 
 async def keep(chunks: AsyncIterator[bytes], target: Path, settings: Settings) -> None:
@@ -78,6 +92,7 @@ async def _opened(remote: Remote, settings: Settings) -> AsyncIterator[httpx.Res
                 if not answer.has_redirect_location:
                     if not answer.is_success:
                         raise Refused(f"{remote} can't be fetched: its server answered {answer.status_code}.")
+                    answer.extensions["remote"] = remote.url
                     yield answer
                     return
                 remote = parse_web(str(httpx.URL(remote.url).join(answer.headers["Location"])))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from controller.config import Settings
 from controller.errors import InvalidInput, Refused
+from gitreceive.download import whereabouts
 from gitreceive.git import Git, end
 from gitreceive.keys import ensure_key
 from gitreceive.remote import Remote, addresses_of
@@ -22,6 +23,7 @@ MAX_OUTPUT = 4 * 1024**2
 TOLD_EVERY = 3.0
 """Seconds between two lines of git's progress that are passed on."""
 SSH_PORT = 22
+_MOVED = "returned error: 30"
 _WATCH_INTERVAL = 0.5
 _LET_IN = "give the key that `git:public-key` shows the right to read it"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -96,7 +98,7 @@ def in_words(remote: Remote, said: str) -> str:
         "Permission denied": f"it does not let this server in: {_LET_IN}",
         "could not read Username": f"it is not there, or private: then use its ssh URL, and {_LET_IN}",
         "Authentication failed": f"it is private: use its ssh URL, and {_LET_IN}",
-        "returned error: 30": "it has moved: name the URL that it leads to",
+        _MOVED: "it has moved: name the URL that it leads to",
         "returned error: 404": "it is not there",
         "not found": "it is not there",
         "not our ref": "it has no such commit any more",
@@ -125,9 +127,7 @@ class Fetcher:
         if is_commit(ref):
             return Found(ref, ref)
         names = [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}", ref] if ref else ["HEAD"]
-        listing = await self._run(
-            remote, repository, ("ls-remote", "--symref", "--", remote.url, *names), ASK_TIMEOUT
-        )
+        listing = await self._run(remote, repository, ("ls-remote", "--symref"), names, ASK_TIMEOUT)
         return parse_listing(listing, ref, str(remote))
 
     async def fetch(
@@ -151,7 +151,8 @@ class Fetcher:
         await self._run(
             remote,
             repository,
-            ("fetch", *options, *depth, "--", remote.url, *wanted),
+            ("fetch", *options, *depth),
+            wanted,
             FETCH_TIMEOUT,
             env=env,
             say=say,
@@ -163,20 +164,41 @@ class Fetcher:
         remote: Remote,
         repository: Path,
         command: Sequence[str],
+        names: Sequence[str],
         timeout: float,
         *,
         env: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda _: None,
         watched: tuple[Path, int] | None = None,
     ) -> str:
-        addresses = await addresses_of(remote, private=self._settings.fetch_private)
-        settings = [*_SETTINGS, f"http.curloptResolve={remote.host}:{remote.port}:{addresses[0]}"]
-        process = await self._git.start(
-            repository,
-            *(word for each in settings for word in ("-c", each)),
-            *command,
-            env={**(env or {}), **await asyncio.to_thread(self._environment, remote, addresses[0])},
-        )
+        """What `git COMMAND -- REMOTE NAMES` prints. Raises Refused."""
+        for last in (False, True):
+            addresses = await addresses_of(remote, private=self._settings.fetch_private)
+            settings = [*_SETTINGS, f"http.curloptResolve={remote.host}:{remote.port}:{addresses[0]}"]
+            process = await self._git.start(
+                repository,
+                *(word for each in settings for word in ("-c", each)),
+                *(*command, "--", remote.url, *names),
+                env={**(env or {}), **await asyncio.to_thread(self._environment, remote, addresses[0])},
+            )
+            output, said, status = await self._watched(process, remote, timeout, say, watched)
+            if not status:
+                return output.decode(errors="replace")
+            if _MOVED not in said or last:
+                break
+            # git itself follows nothing: it would not ask us first whether it may go there.
+            remote = await whereabouts(remote, "/info/refs?service=git-upload-pack", self._settings)
+        raise Refused(in_words(remote, said))
+
+    async def _watched(
+        self,
+        process: Process,
+        remote: Remote,
+        timeout: float,
+        say: Callable[[str], None],
+        watched: tuple[Path, int] | None,
+    ) -> tuple[bytes, str, int]:
+        """Output, errors and status of a git that may not take too much, nor too long. Raises Refused."""
         watching = asyncio.create_task(_overfull(watched, self._settings))
         working = asyncio.create_task(_outcome(process, say))
         try:
@@ -184,16 +206,13 @@ class Fetcher:
                 await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 raise Refused(f"{remote}: {watching.result()}")
-            output, said, status = working.result()
+            return working.result()
         except TimeoutError as error:
             raise Refused(f"{remote} did not give it within {timeout:.0f} seconds.") from error
         finally:
             watching.cancel()
             await end(process)
             await asyncio.gather(working, watching, return_exceptions=True)
-        if status:
-            raise Refused(in_words(remote, said))
-        return output.decode(errors="replace")
 
     def _environment(self, remote: Remote, address: str) -> Mapping[str, str]:
         """For a git that asks that remote at that address."""

@@ -383,6 +383,27 @@ def test_sync_fetches_and_deploys_where_that_is_wished(here, elsewhere):
     assert "sync of" in here.json("builds", "-a", "synced")[0]["reason"]
 
 
+def test_sync_goes_where_a_repository_has_moved(here, elsewhere):
+    commit = elsewhere.commit("app", source("moved"))
+
+    class Moved(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(301)
+            self.send_header("Location", f"{elsewhere.url}/app.git{self.path.removeprefix('/old')}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    here.moor("apps:create", "moving")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Moved)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/old"
+        assert here.json("git:sync", "-a", "moving", url)["commit"] == commit
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
