@@ -23,6 +23,7 @@ from controller.problem import MEDIA_TYPE, Problem, error_of
 from controller.types import (
     Artifact,
     Build,
+    BuilderChoice,
     BuildStatus,
     Deployment,
     Event,
@@ -259,6 +260,27 @@ class Client:
         """Empty: the whole repository is built."""
         return await self._send(Service, "PUT", f"{_service(address)}/build-dir", {"folder": folder})
 
+    async def set_builder(
+        self,
+        address: Address,
+        *,
+        choice: BuilderChoice | None = None,
+        dockerfile: str | None = None,
+        target: str | None = None,
+        args: Mapping[str, str | None] | None = None,
+        secrets: Sequence[str] | None = None,
+    ) -> Service:
+        """What builds it from the next build on, and how its Dockerfile is built; what is None stays, and an argument
+        of the value None goes."""
+        body = {
+            "builder": choice,
+            "dockerfile": dockerfile,
+            "target": target,
+            "args": dict(args or {}),
+            "secrets": None if secrets is None else list(secrets),
+        }
+        return await self._send(Service, "PATCH", f"{_service(address)}/builder", body)
+
     async def detect_buildpacks(
         self, address: Address, *, branch: str | None = None
     ) -> Sequence[BuildpackVerdict]:
@@ -295,6 +317,20 @@ class Client:
         """Fetch a branch, tag or commit of a repository elsewhere; "": its own branch."""
         content = wire.encode({"url": url, "ref": ref, "build": build})
         async for step in self._streamed(DeliveryStep, "POST", f"{_service(address)}/sync", content=content):
+            yield step
+
+    async def deploy_image(self, address: Address, image: str) -> AsyncIterator[DeliveryStep]:
+        """How the deploy of that image goes; the server's engine pulls it where it is not there."""
+        content = wire.encode({"image": image})
+        async for step in self._streamed(DeliveryStep, "POST", f"{_service(address)}/image", content=content):
+            yield step
+
+    async def deploy_saved_image(
+        self, address: Address, image: str, content: AsyncIterator[bytes]
+    ) -> AsyncIterator[DeliveryStep]:
+        """The same of one that `docker save` wrote; `image`: what it is called there."""
+        url = f"{_service(address)}/image/archive?{_query({'image': image[:300]})}"
+        async for step in self._streamed(DeliveryStep, "POST", url, content=content):
             yield step
 
     async def git_public_key(self) -> str:

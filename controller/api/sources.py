@@ -12,7 +12,7 @@ from controller.api.auth import Asker
 from controller.api.bodies import Body
 from controller.api.paths import SERVICE, At
 from controller.operations.sources import SourceOperations
-from controller.types import Service
+from controller.types import BuilderChoice, Service
 from controller.views import BuildpackVerdict
 
 
@@ -25,6 +25,28 @@ class BuildpackChange(Body):
         None, description="The place of the first that is added, from 1; null: behind all."
     )
     remove: list[str] = Field(default_factory=list, examples=[["static"]])
+
+
+class BuilderWish(Body):
+    builder: BuilderChoice | None = Field(None, description="null: as it is.")
+    dockerfile: str | None = Field(
+        None,
+        description="The file, from the top of what is built; empty: `Dockerfile`; null: as it is.",
+        examples=["deploy/Dockerfile"],
+    )
+    target: str | None = Field(
+        None, description="The stage that is built; empty: the last one; null: as it is.", examples=["web"]
+    )
+    args: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Build arguments to set, or (null) to take away. They stay to be seen in the image.",
+        examples=[{"NODE_VERSION": "20"}],
+    )
+    secrets: list[str] | None = Field(
+        None,
+        description="Names of config variables that `RUN --mount=type=secret,id=NAME` may read; null: as they are.",
+        examples=[["NPM_TOKEN"]],
+    )
 
 
 class BuildFolder(Body):
@@ -51,6 +73,20 @@ def routes(sources: SourceOperations) -> APIRouter:
     async def build_dir(asker: Asker, at: At, body: BuildFolder) -> Response:
         """The folder of the repository that is built, from the next build on."""
         return respond(await sources.set_build_dir(asker, at, body.folder))
+
+    @router.patch(f"{SERVICE}/builder", summary="Choose what builds it", responses=answers(Service, 403, 404))
+    async def builder(asker: Asker, at: At, body: BuilderWish) -> Response:
+        """Buildpacks or its Dockerfile, and how that is built, from the next build on."""
+        changed = await sources.set_builder(
+            asker,
+            at,
+            choice=body.builder,
+            dockerfile=body.dockerfile,
+            target=body.target,
+            args=body.args,
+            secrets=body.secrets,
+        )
+        return respond(changed)
 
     @router.post(
         f"{SERVICE}/buildpacks/detect",

@@ -15,6 +15,9 @@ MAX_ENV = 256 * 1024
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+_OURS = re.compile(r"mooring-[0-9a-z]+/[^/]+/[^/]+")
+_DIGITS = re.compile(r"(sha256:)?[0-9a-f]+")
+_WHOLE = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -22,6 +25,15 @@ def check_image(reference: str) -> str:
     """Return it when it can be the reference of an image; raise InvalidInput otherwise."""
     if not _IMAGE.fullmatch(reference) or ".." in reference:
         raise InvalidInput("image", f"{reference[:80]!a} is no image: use a reference such as redis:7.")
+    if _OURS.match(reference):
+        raise InvalidInput(
+            "image", f"{reference[:80]!a} is how the server keeps images of apps: name another one."
+        )
+    # The engine takes some digits of an id for the image that begins with them, whoever's it is.
+    if _DIGITS.fullmatch(reference) and not _WHOLE.fullmatch(reference):
+        raise InvalidInput(
+            "image", f"{reference[:80]!a} could be a part of an image's id: write its tag too, as in redis:7."
+        )
     return reference
 
 

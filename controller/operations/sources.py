@@ -4,13 +4,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controller.buildpacks import FIELD, parse_build_dir, parse_buildpack, parse_buildpacks
+from controller.dockerfile import changed_args, check_dockerfile, check_secrets, check_target
 from controller.environment import shared_env
 from controller.errors import InvalidInput, Refused
 from controller.names import Address
 from controller.operations.access import Actor, shown_service
 from controller.operations.lookup import get_service
 from controller.state import EventDraft, Put, State, put
-from controller.types import Right, Service
+from controller.types import BuilderChoice, DockerfileBuild, Right, Service
 from controller.views import BuildpackVerdict
 
 
@@ -82,6 +83,32 @@ class SourceOperations:
             lambda after: f"is built from {after.build_dir or 'the whole repository'}",
         )
 
+    async def set_builder(
+        self,
+        asker: Actor,
+        address: Address,
+        *,
+        choice: BuilderChoice | None = None,
+        dockerfile: str | None = None,
+        target: str | None = None,
+        args: Mapping[str, str | None] | None = None,
+        secrets: Sequence[str] | None = None,
+    ) -> Service:
+        """Say what builds it, and how its Dockerfile is built; what is None stays, and an argument of the value None
+        goes. The next build goes by it; no version is made. Raises InvalidInput."""
+
+        def change(service: Service) -> Service:
+            before = service.dockerfile
+            after = DockerfileBuild(
+                path=before.path if dockerfile is None else check_dockerfile(dockerfile),
+                target=before.target if target is None else check_target(target),
+                args=changed_args(before.args, args or {}),
+                secrets=before.secrets if secrets is None else check_secrets(secrets),
+            )
+            return replace(service, builder=choice or service.builder, dockerfile=after)
+
+        return await self._change(asker, address, change, _builder_text)
+
     async def detect(
         self, asker: Actor, address: Address, branch: str | None = None
     ) -> Sequence[BuildpackVerdict]:
@@ -118,6 +145,24 @@ class SourceOperations:
 
         await self._state.transact(decide)
         return shown_service(asker, get_service(self._state, asker, address, Right.VIEW))
+
+
+def _builder_text(after: Service) -> str:
+    """Without the values of arguments."""
+    dockerfile = after.dockerfile
+    words = {
+        BuilderChoice.AUTO: "is built by its Dockerfile where it has one, else by buildpacks",
+        BuilderChoice.BUILDPACKS: "is built by buildpacks",
+        BuilderChoice.DOCKERFILE: "is built by its Dockerfile",
+    }[after.builder]
+    parts = [
+        f"file {dockerfile.path}" if dockerfile.path else "",
+        f"target {dockerfile.target}" if dockerfile.target else "",
+        f"arguments {' '.join(sorted(dockerfile.args))}" if dockerfile.args else "",
+        f"secrets {' '.join(dockerfile.secrets)}" if dockerfile.secrets else "",
+    ]
+    told = ", ".join(each for each in parts if each)
+    return f"{words} ({told})" if told else words
 
 
 def _written(names: Sequence[str]) -> list[str]:
