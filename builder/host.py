@@ -126,7 +126,6 @@ class HostBuilder:
         async with self._steps(request, folders, tools) as steps, _time_limit(request.timeout):
             chain = self._chain(steps, tools, folders, request)
             chosen = await chain.detect(out)
-            _warn_of_submodules(folders, out)
             phases.begin("build")
             release = await chain.compile(chosen, phases)
             name = " + ".join(each.words for each in chosen)
@@ -272,11 +271,6 @@ def _process_types(build: Path, release: Release, name: str, out: BuildOutput) -
             f"`web: python app.py`{hint}."
         )
     return {**declared, **default}
-
-
-def _warn_of_submodules(folders: Workspace, out: BuildOutput) -> None:
-    if (folders.build / ".gitmodules").is_file():
-        out.warn("Git submodules are not fetched; their folders are empty.")
 
 
 def _ca_environment(bundle: Path | None) -> Mapping[str, str]:
