@@ -242,11 +242,12 @@ async def test_address_that_somebody_else_took_is_passed_over(rig: DockerRig) ->
     assert first.address is not None
     network = f"mooring-{rig.realm}"
     following = first.address.rpartition(".")[0] + f".{int(first.address.rpartition('.')[2]) + 1}"
-    taken = rig.client.create_container(
+    client: Any = rig.client
+    taken = client.create_container(
         rig.image,
         entrypoint=["sleep", "1000"],
         host_config=rig.client.create_host_config(network_mode=network, init=True),
-        networking_config=rig.client.create_networking_config(
+        networking_config=client.create_networking_config(
             {network: rig.client.create_endpoint_config(ipv4_address=following)}
         ),
     )["Id"]
@@ -568,9 +569,9 @@ async def test_engine_out_of_reach_is_an_error_and_not_an_empty_answer(rig: Dock
     cursor = (await backend.observe()).cursor
     await proxy.cut()
     await asyncio.sleep(0.1)
-    for again in (lambda: backend.observe(), lambda: backend.observe(after=cursor)):
+    for after in ("", cursor):
         with pytest.raises(BackendError, match="can't be reached") as caught:
-            await again()
+            await backend.observe(after=after)
         assert caught.value.retryable
     with pytest.raises(BackendError):
         await backend.stop(spec(1).id, grace=0)
@@ -783,10 +784,15 @@ async def test_only_one_server_writes(rig: DockerRig) -> None:
 # Commands beside and on their own
 
 
-async def test_what_a_command_left_beside_an_instance_goes_with_it(rig: DockerRig) -> None:
+@pytest.mark.parametrize("root", [True, False])
+async def test_what_a_command_left_beside_an_instance_goes_with_it(
+    rig: DockerRig, monkeypatch: pytest.MonkeyPatch, root: bool
+) -> None:
     backend = rig.backend()
     await backend.start(spec())
     await running(backend, spec().id)
+    if not root:
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
     attached = await backend.enter(
         spec().id, "setsid sleep 1753 >/dev/null 2>&1 & sleep 0.3; exit 4", env={}, terminal=None
     )

@@ -217,8 +217,7 @@ class InContainer:
 
     def _signal_from_inside(self, client: Any, number: int) -> None:
         command = ["/bin/sh", "-c", SIGNALLER, f"{MARKER}={self._marker}", str(int(number))]
-        made = client.exec_create(self._container, command, stdout=False, stderr=False)
-        client.exec_start(made["Id"], detach=True)
+        client.exec_start(client.exec_create(self._container, command)["Id"])  # until it is done
 
 
 SIGNALLER = (
