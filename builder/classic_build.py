@@ -18,12 +18,14 @@ from docker.utils.build import exclude_paths
 
 from builder.threads import Check, completed
 from builder.transcript import Transcript
+from builder.tree import megabytes
 from builder.types import BuildOutput
 from controller.engine import REALM, Engine, EngineError, translated
 
 IGNORE = ".dockerignore"
 MAX_IGNORE = 256 * 1024
 CPU_PERIOD = 100_000
+KILLED = "137"
 CONFINE_TIMEOUT = 10.0
 _PIECE = 256 * 1024
 _STEP = re.compile(r"Step (\d+/\d+) : (.*)")
@@ -119,7 +121,7 @@ def _ignored(source: Path) -> Sequence[str]:
 
 async def build(engine: Engine, wish: Wish, limits: Limits, context: Path, out: BuildOutput) -> Outcome:
     """Cancelled: the engine ends the build as soon as we hang up, its container with it. Raises EngineError."""
-    shown = ClassicLog(out)
+    shown = ClassicLog(out, limits.memory)
     transcript = Transcript(shown)
     line = _Line(engine, query(wish, limits), context)
     loop = asyncio.get_running_loop()
@@ -181,6 +183,9 @@ class _Line:
 
     def hang_up(self) -> None:
         self._over.set()
+        self._shut()
+
+    def _shut(self) -> None:
         connection = getattr(getattr(self._answer, "raw", None), "_connection", None)
         if (stream := getattr(connection, "sock", None)) is not None:
             with suppress(OSError):
@@ -197,6 +202,8 @@ class _Line:
                 stream=True,
                 timeout=None,
             )
+        if self._over.is_set():  # there was nothing yet to be hung up
+            self._shut()
         if answer.status_code >= 500:
             raise EngineError(f"The container engine says: {_said(answer)}")
         if answer.status_code >= 400:
@@ -220,8 +227,10 @@ class _Line:
 class ClassicLog:
     """A BuildOutput that is told what the engine prints and tells its steps in our form."""
 
-    def __init__(self, out: BuildOutput) -> None:
+    def __init__(self, out: BuildOutput, memory: int = 0) -> None:
+        """`memory`: the limit of each step, in bytes."""
         self._out = out
+        self._memory = memory
         self._stages: list[str] = []
         self._last = ""
         self._step = ""
@@ -260,8 +269,16 @@ class ClassicLog:
             self._out.step(f"Step {place}: {command}")
 
     def _failure(self) -> str:
-        if exited := _STATUS.search(self.error):
+        exited = _STATUS.search(self.error)
+        if exited and exited[1] == KILLED and self._memory:
+            return (
+                f"{self._step!r} was killed: most likely it used more than {megabytes(self._memory)} of memory, the "
+                "limit of this server (build_memory)."
+            )
+        if exited:
             return f"{self._step!r} ended with status {exited[1]}; its last lines above say why."
+        if self.error and self._step:
+            return f"{self._step!r} failed: {self.error}"
         return f"The Dockerfile can't be built: {self.error}" if self.error else ""
 
 

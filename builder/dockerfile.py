@@ -43,7 +43,7 @@ _WARM = ".dockerfile"
 _MOUNT = re.compile(rb"^\s*RUN\s+(\\\s*\n\s*)?--(mount|network|security)=", re.IGNORECASE | re.MULTILINE)
 NO_ENGINE = (
     "The source's Dockerfile shall be built, and this server has no container engine for that: let buildpacks build it "
-    "(builder:set buildpacks), or have the server use Docker (its settings backend and builder)."
+    "(builder:set selected buildpacks), or have the server use Docker (its settings backend and builder)."
 )
 
 
@@ -398,7 +398,7 @@ def _verdict(request: BuildRequest) -> BuildpackVerdict:
 def _no_dockerfile(name: str) -> BuildFailed:
     return BuildFailed(
         f"There is no file {name!a} in what is built, and it is the Dockerfile that shall be: add it, name another one "
-        "(builder:set dockerfile PATH), or let buildpacks build this app (builder:set buildpacks)."
+        "(builder:set dockerfile PATH), or let buildpacks build this app (builder:set selected buildpacks)."
     )
 
 

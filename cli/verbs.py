@@ -40,6 +40,8 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb(
             "git:sync", "git:sync", "Fetch the source from a repository elsewhere, and deploy it if wished."
         ),
+        Verb("git:from-image", "images:from_image", "Deploy an image that is elsewhere, or on the engine."),
+        Verb("git:load-image", "images:load_image", "Deploy an image that `docker save` wrote."),
         Verb("git:public-key", "git:public_key", "Show the key by which the server fetches private source."),
         Verb(
             "git:allow-host", "git:allow_host", "Let source be fetched from an SSH server, known by its keys."
@@ -60,6 +62,20 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
             "buildpacks:detect",
             "buildpacks:detect",
             "Ask each buildpack whether it knows the app, and why not.",
+        ),
+    ),
+    "Builder": (
+        Verb("builder", "builder:builder", "Show what builds an app, and how.", ("builder:report",)),
+        Verb(
+            "builder:set",
+            "builder:set_",
+            "Set whether buildpacks or a Dockerfile build an app, and which file and stage.",
+        ),
+        Verb("builder:args", "builder:args", "Set build arguments of a Dockerfile."),
+        Verb(
+            "builder:secrets",
+            "builder:secrets",
+            "Set which config variables a Dockerfile may read as secrets.",
         ),
     ),
     "Config": (

@@ -32,7 +32,7 @@ async def from_archive(context: Context, *, address: Address, source: str) -> No
         await follow_delivery(context, client.deploy_archive_of(address, source))
         return
     name = "" if source == STANDARD_INPUT else PurePath(source).name
-    await follow_delivery(context, client.deploy_archive(address, _content(context, source), name=name))
+    await follow_delivery(context, client.deploy_archive(address, content_of(context, source), name=name))
 
 
 @app_command(
@@ -106,7 +106,7 @@ def _printing(context: Context) -> Mapping[Mark, Callable[[str], None]]:
     }
 
 
-async def _content(context: Context, source: str) -> AsyncIterator[bytes]:
+async def content_of(context: Context, source: str) -> AsyncIterator[bytes]:
     """The archive, piece by piece. Raises InvalidInput, CommandFailed."""
     if source == STANDARD_INPUT:
         assert context.open_console is not None
