@@ -116,8 +116,14 @@ async def test_a_uv_lock_installs_the_app_and_the_members_of_its_workspace(host)
         },
     )
     lock_with_uv(source)
+    again = host.folder / "again"
+    shutil.copytree(source, again)
     artifact, _ = await host.build(source, timeout=200.0)
     assert await run(await host.tree(artifact), "hello") == "tiny 1.16.0\n"
+    (again / "packages/tiny/src/tiny/__init__.py").write_text("WORD = 'changed'\n")
+    artifact, out = await host.build(again, timeout=200.0)
+    assert await run(await host.tree(artifact), "hello") == "changed 1.16.0\n"
+    assert "Restoring dependencies" in out.text
 
 
 async def test_a_uv_lock_of_packages_alone_is_installed_once(host):
@@ -146,6 +152,9 @@ POETRY = {
 async def test_a_poetry_lock_is_read_by_poetry_and_the_package_installed(host):
     printed, _ = await built(host, POETRY, "hello")
     assert printed == "1.16.0\n"
+    changed = {**POETRY, "hello/__init__.py": "import six\ndef main(): print('changed')\n"}
+    printed, text = await built(host, changed, "hello")
+    assert printed == "changed\n" and "Restoring dependencies" in text
 
 
 async def test_a_project_for_another_python_is_refused(host):

@@ -176,25 +176,30 @@ def install(build: Path, cache: Path, python: str, version: str, environment: "d
     venv = build / ".mooring/venv"
     shutil.rmtree(venv, ignore_errors=True)
     venv.parent.mkdir(exist_ok=True)
-    key = cache_key(build, arguments, python, version, environment)
+    # What the app itself is changes with each push; what it was locked to does not.
+    locked, app = (arguments[:2], arguments[2:]) if arguments[0] == "-r" else ([], arguments)
+    key = cache_key(build, locked, python, version, environment)
     if pack.take_from_cache(cache, "venv", key, venv):
         step("Restoring dependencies")
         say("Requirements are the same as in an earlier build, using the virtualenv kept from then")
-        return True
-    step("Installing dependencies with uv")
-    uv(build, environment, "venv", "--quiet", "--no-project", "--relocatable", "--python", python, str(venv))
-    uv(
-        build,
-        environment,
-        "pip",
-        "install",
-        "--python",
-        str(venv / "bin/python"),
-        "--compile-bytecode",
-        *arguments,
-    )
-    pack.keep_in_cache(cache, "venv", key, venv)
+    else:
+        step("Installing dependencies with uv")
+        uv(
+            build,
+            environment,
+            *("venv", "--quiet", "--no-project", "--relocatable", "--python", python, str(venv)),
+        )
+        if locked:
+            install_into(venv, build, environment, locked)
+        pack.keep_in_cache(cache, "venv", key, venv)
+    if app:
+        install_into(venv, build, environment, app)
     return True
+
+
+def install_into(venv: Path, build: Path, environment: "dict[str, str]", arguments: "list[str]") -> None:
+    python = str(venv / "bin/python")
+    uv(build, environment, "pip", "install", "--python", python, "--compile-bytecode", *arguments)
 
 
 def requirements(build: Path, environment: "dict[str, str]") -> "list[str] | None":

@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 import pack
 from pack import Refused, step
 
+OWN = re.compile(r"\.{1,2}(/[^\s;#]*)?")
+"""A line of requirements that is a folder of the app, and nothing else."""
 PYPI = "https://pypi.org/simple"
 
 
@@ -28,7 +30,11 @@ def from_uv(build: Path, environment: "Mapping[str, str]") -> "list[str] | None"
         environment,
         "uv.lock could not be read; uv says above why.",
     )
-    return ["-r", str(locked)] if meaningful_lines(locked) else None
+    # Packages of the app's own are told apart: they change without the lockfile.
+    own = [line for line in meaningful_lines(locked) if OWN.fullmatch(line)]
+    others = [line for line in locked.read_text().splitlines() if not OWN.fullmatch(line.strip())]
+    locked.write_text("".join(f"{line}\n" for line in others))
+    return [*(["-r", str(locked)] if meaningful_lines(locked) else []), *own] or None
 
 
 def from_poetry(build: Path, environment: "Mapping[str, str]") -> "list[str] | None":
