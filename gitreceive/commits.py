@@ -77,7 +77,9 @@ def _import(git: Git, place: Quarantine, scratch: Path, made: Made, check: Check
             # A pack also of a single object: what lies loose in a quarantine is not kept.
             [
                 *(git.program, "-c", "safe.directory=*", "-c", "fastimport.unpackLimit=0"),
-                *("fast-import", "--quiet", "--done", "--date-format=raw"),
+                # Speed before size: git packs anew when there are many packs.
+                *("-c", "pack.compression=1"),
+                *("fast-import", "--quiet", "--depth=0", "--done", "--date-format=raw"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -92,7 +92,7 @@ class Doors:
         try:
             file = folder / "archive"
             async with asyncio.timeout(ARRIVAL_TIMEOUT):
-                await keep(_body(request), file, self._context.settings)
+                await keep(arriving(request), file, self._context.settings)
             yield file
         except BaseException:
             await self._done_with(user, folder)
@@ -178,7 +178,7 @@ def routes(doors: Doors, *, keep_alive: float) -> APIRouter:
                 steps = doors.archive(asker.name, at, file, origin)
                 return NdjsonStream(steps, keep_alive=keep_alive)
         except TooLarge as error:
-            await _drain(request)
+            await drained(request)
             too_large = problem(413, InvalidInput.code, str(error), field="body")
             return answer(too_large, {"Connection": "close"})
         except TimeoutError:
@@ -220,7 +220,7 @@ def routes(doors: Doors, *, keep_alive: float) -> APIRouter:
     return router
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
+async def arriving(request: Request) -> AsyncIterator[bytes]:
     """What comes of it, as long as something does. Raises TimeoutError, ClientDisconnect."""
     stream = request.stream()
     while True:
@@ -232,7 +232,8 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def _drain(request: Request) -> None:
+async def drained(request: Request) -> None:
+    """Read on for a moment from a client that was refused: one that can write to the end sees why."""
     try:
         async with asyncio.timeout(DRAIN_TIME):
             while (await request.receive()).get("more_body"):

@@ -53,6 +53,17 @@ class Printer(Protocol):
     def warn(self, text: str) -> None: ...
 
 
+class Landing(Protocol):
+    """Something on its way to serve, whichever way it came."""
+
+    @property
+    def address(self) -> Address: ...
+    @property
+    def client(self) -> Client: ...
+    @property
+    def out(self) -> Printer: ...
+
+
 class Branch(Protocol):
     """The branch that is pushed to."""
 
@@ -192,7 +203,7 @@ async def rejoin(push: Push, version: Version) -> None:
 
 
 @contextmanager
-def refused_in_words(push: Push) -> Iterator[None]:
+def refused_in_words(push: Landing) -> Iterator[None]:
     """Turn the ways in which a build ends badly into PushRefused."""
     try:
         yield
@@ -256,7 +267,7 @@ async def release(push: Push, artifact: Artifact, build: str) -> Change:
     )
 
 
-async def follow(push: Push, change: Change) -> None:
+async def follow(push: Landing, change: Change) -> None:
     """See the release through, whatever it came to. Raises PushRefused when it does not come to serve."""
     if change.version is None:
         if change.held:
@@ -270,7 +281,7 @@ async def follow(push: Push, change: Change) -> None:
     await follow_version(push, change.version)
 
 
-async def follow_version(push: Push, version: Version) -> None:
+async def follow_version(push: Landing, version: Version) -> None:
     """Print its rollout as it goes. Raises PushRefused when it does not come to serve."""
     ended = await _last_step(push, version)
     match ended.status:
@@ -290,7 +301,7 @@ async def follow_version(push: Push, version: Version) -> None:
             )
 
 
-async def _last_step(push: Push, version: Version) -> Version:
+async def _last_step(push: Landing, version: Version) -> Version:
     try:
         async with asyncio.timeout(FOLLOW_TIMEOUT):
             async for step in push.client.follow(push.address, version.number):
@@ -309,7 +320,7 @@ async def _last_step(push: Push, version: Version) -> Version:
     )
 
 
-async def announce(push: Push) -> None:
+async def announce(push: Landing) -> None:
     try:
         info = await push.client.service(push.address)
     except MooringError as error:

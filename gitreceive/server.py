@@ -10,6 +10,7 @@ from contextlib import suppress
 import asyncssh
 
 from builder.base import Builder
+from builder.images import ImageStore
 from builder.source import export_source
 from controller.client import Client
 from controller.config import Settings
@@ -17,6 +18,7 @@ from gitreceive.auth import Door, FindKey, Visitor
 from gitreceive.command import CommandRequest
 from gitreceive.doors import Doors
 from gitreceive.git import find_git
+from gitreceive.images import ImageDoors
 from gitreceive.keys import ensure_key
 from gitreceive.places import Places
 from gitreceive.push import Workshop, sweep_sources
@@ -53,11 +55,12 @@ class GitReceive:
         builder: Builder,
         run_command: Callable[[CommandRequest], Awaitable[int]],
         export_source: ExportSource = export_source,
+        images: ImageStore | None = None,
     ) -> None:
         """`connect` gives a client that acts as that user; each session closes its own.
 
         `run_command` runs an admin command and returns its exit status; it is cancelled when the
-        client goes away.
+        client goes away. `images`: of the engine that instances run on, where there is one.
         """
         self._settings = settings
         self._find_key = find_key
@@ -83,6 +86,7 @@ class GitReceive:
             large_places=Places(MAX_TRANSFERS, MAX_TRANSFERS_OF_ONE),
         )
         self.doors = Doors(self._context)
+        self.images = ImageDoors(self._context, images)
         """The same pipeline over HTTP; closed with this."""
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._listener: asyncssh.SSHAcceptor | None = None
@@ -138,6 +142,7 @@ class GitReceive:
         for session in self._sessions.values():
             session.abort()
         await self.doors.close()
+        await self.images.close()
         if self._sessions:
             await asyncio.wait(set(self._sessions), timeout=CLOSE_TIMEOUT)
         await self._context.repositories.close()

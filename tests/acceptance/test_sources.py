@@ -282,10 +282,11 @@ def test_a_build_that_fails_moves_nothing(here):
 
 def test_rights_are_asked_for_before_anything_is_sent(here):
     here.moor("apps:create", "guarded")
+    here.moor("apps:create", "another")
     env = {name: value for name, value in here.env.items() if name != "MOOR_DATA"}
     env["MOOR_URL"] = f"http://127.0.0.1:{here.api}"
     view = here.moor("tokens:create", "--right", "view", "--app", "guarded").strip()
-    other = here.moor("tokens:create", "--right", "manage", "--app", "kept").strip()
+    other = here.moor("tokens:create", "--right", "manage", "--app", "another").strip()
     deploy = here.moor("tokens:create", "--right", "deploy", "--app", "guarded").strip()
     for words in (
         ("git:from-archive", "-a", "guarded", "-"),
@@ -310,32 +311,52 @@ def test_rights_are_asked_for_before_anything_is_sent(here):
     served(here, "guarded", "narrow")
 
 
-def test_a_client_that_goes_in_the_middle_leaves_nothing(here):
-    here.moor("apps:create", "gone")
+def test_an_archive_that_breaks_off_leaves_nothing(here):
+    here.moor("apps:create", "broken")
     token = (here.data / "local-token").read_text().strip()
     with socket.create_connection(("127.0.0.1", here.api)) as connection:
         connection.sendall(
-            b"POST /v1/deployments/gone/services/app/archive HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+            b"POST /v1/deployments/broken/services/app/archive HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
             b"Authorization: Bearer " + token.encode() + b"\r\n\r\n" + b"x" * 5000
         )
         here.wait_until(lambda: arrivals(here), "it arrives")
     here.wait_until(lambda: not arrivals(here), "it is gone")
 
+
+@pytest.mark.parametrize("door", ["moor", "ssh"])
+def test_a_client_that_goes_in_the_middle_of_the_build_ends_it(here, door):
+    app = f"left-by-{door}"
+    here.moor("apps:create", app)
+    words = ("git:from-archive", app, "-")
     building = subprocess.Popen(
-        [str(MOOR), "git:from-archive", "-a", "gone", "-"], env=here.env, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [str(MOOR), *words] if door == "moor" else here.ssh_command(*words), env=here.env,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    here.moor("config:set", "-a", "gone", "A=1")
     building.stdin.write(tarred({**source("slow"), **SLOW}))
     building.stdin.close()
-    here.wait_until(lambda: running(here, "gone"), "the build runs", timeout=60)
+    here.wait_until(lambda: running(here, app), "the build runs", timeout=60)
     building.kill()
     building.wait()
-    here.wait_until(lambda: not running(here, "gone"), "the build has ended")
-    (build,) = here.json("builds", "-a", "gone")
+    here.wait_until(lambda: not running(here, app), "the build has ended")
+    (build,) = here.json("builds", "-a", app)
     assert build["status"] == "canceled"
-    assert not arrivals(here)
-    assert not (here.data / "repositories/gone/app.git").exists()
+    here.wait_until(lambda: not arrivals(here), "nothing of it is left")
+    assert not (here.data / f"repositories/{app}/app.git").exists()
+
+
+def test_an_archive_s_build_can_be_cancelled_by_others(here):
+    here.moor("apps:create", "stopped")
+    building = subprocess.Popen(
+        [str(MOOR), "git:from-archive", "-a", "stopped", "-"], env=here.env, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    building.stdin.write(tarred({**source("slow"), **SLOW}))
+    building.stdin.close()
+    building.stdin = None
+    here.wait_until(lambda: running(here, "stopped"), "the build runs", timeout=60)
+    here.moor("builds:cancel", "-a", "stopped")
+    said, _ = building.communicate(timeout=60)
+    assert (building.returncode, b"admin cancelled the build." in said) == (1, True), said
 
 
 SLOW = {
