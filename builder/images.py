@@ -8,8 +8,8 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -117,25 +117,42 @@ class ImageStore:
 
         await self.engine.call(work)
 
-    async def pull(self, reference: str, say: Callable[[str], None], *, timeout: float) -> ImageFacts:
-        """The image of that name, from its registry where the engine does not have it. Raises BuildFailed."""
+    @asynccontextmanager
+    async def pulled(
+        self, reference: str, say: Callable[[str], None], *, timeout: float
+    ) -> AsyncIterator[ImageFacts]:
+        """The image of that name, from its registry where the engine does not have it. Raises BuildFailed.
+
+        What was pulled loses its name after the block: who wants it longer keeps it inside.
+        """
         name, tag = split_reference(reference)
         whole = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}" if tag else name
-        try:
-            return await self.find(whole)
-        except NotThere:
-            say(f"Pulling {whole}")
-        said = await self._pulled(name, tag, timeout)
-        try:
-            facts = await self.find(whole)
-        except NotThere as error:
+        facts = await self._attempt_find(whole)
+        if facts is not None:
+            say(f"{whole} is on the engine already")
+            yield facts
+            return
+        say(f"Pulling {whole}")
+        said = await self._pull(name, tag, timeout)
+        facts = await self._attempt_find(whole)
+        if facts is None:
             raise BuildFailed(
                 f"The image {reference} is not on the server's container engine, and could not be pulled: "
                 f"{said or 'its registry gave no reason'}"
-            ) from error
-        return facts
+            )
+        try:
+            yield facts
+        finally:
+            with suppress(NotThere, Taken):
+                await self.engine.call(lambda client: client.remove_image(whole))
 
-    async def _pulled(self, name: str, tag: str, timeout: float) -> str:
+    async def _attempt_find(self, reference: str) -> ImageFacts | None:
+        try:
+            return await self.find(reference)
+        except NotThere:
+            return None
+
+    async def _pull(self, name: str, tag: str, timeout: float) -> str:
         """What went wrong, in the engine's words; empty when nothing did."""
         client = await asyncio.to_thread(self.engine.connect)
         stop = threading.Event()

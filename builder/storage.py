@@ -2,21 +2,28 @@
 so that nobody meets half of it, and a removal that is broken off is finished at the next start."""
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.slugs import SlugStore
 from builder.threads import Check, completed, run_blocking
 from builder.tree import remove_tree
 from controller.config import DataFolder
 from controller.upkeep.storage import Cache, Kind, Removed, Space
+
+if TYPE_CHECKING:
+    from builder.images import ImageStore
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 50
 """Unpacked slugs that one call removes at most."""
@@ -25,9 +32,11 @@ AT_ONCE = 50
 class DiskStorage:
     """The `Storage` of a data folder."""
 
-    def __init__(self, folders: DataFolder, slugs: SlugStore) -> None:
+    def __init__(self, folders: DataFolder, slugs: SlugStore, images: "ImageStore | None" = None) -> None:
+        """`images`: those of the engine that instances run on, where there is one."""
         self._folders = folders
         self._slugs = slugs
+        self._images = images
 
     @property
     def folder(self) -> Path:
@@ -38,7 +47,21 @@ class DiskStorage:
         return Space(total=usage.total, free=usage.free)
 
     async def usage(self) -> Mapping[Kind, int]:
-        return await run_blocking(self._usage)
+        images = await self._image_sizes()
+        own = await run_blocking(self._usage)
+        return own if self._images is None else {**own, Kind.IMAGES: sum(images.values())}
+
+    async def _image_sizes(self) -> Mapping[tuple[str, str], int]:
+        """By service; nothing where the engine does not tell."""
+        if self._images is None:
+            return {}
+        from controller.engine import EngineError
+
+        try:
+            return await self._images.sizes()
+        except EngineError as error:
+            log.warning("images not measured error=%s", error)
+            return {}
 
     def _usage(self, check: Check) -> Mapping[Kind, int]:
         known = {
@@ -69,7 +92,10 @@ class DiskStorage:
                 Kind.REPOSITORIES: measure(folders.repositories / deployment / f"{service}.git", check),
             }
 
-        return await run_blocking(work)
+        own = await run_blocking(work)
+        if self._images is None:
+            return own
+        return {**own, Kind.IMAGES: (await self._image_sizes()).get((deployment, service), 0)}
 
     def forget_fresh(self, slugs: Collection[str]) -> None:
         self._slugs.forget_fresh(slugs)
@@ -79,6 +105,12 @@ class DiskStorage:
 
     async def collect_slugs(self, is_held: Callable[[str], bool]) -> Removed:
         return Removed(*await self._slugs.collect(is_held))
+
+    async def collect_images(self, is_held: Callable[[str], bool]) -> Removed:
+        if self._images is None:
+            return Removed()
+        with _as_system_error():
+            return await self._images.collect(is_held)
 
     async def collect_apps(
         self,
@@ -109,9 +141,15 @@ class DiskStorage:
         # Asked and moved without a pause between: a build that begins after that makes itself a new one.
         if in_use() or not _moved(cache, trash):
             return Removed()
+        if self._images is not None:
+            with _as_system_error():
+                await self._images.remove_cache(deployment, service)
         return Removed(1, await run_blocking(partial(_remove_measured, trash)))
 
     async def remove_service(self, deployment: str, service: str) -> None:
+        if self._images is not None:
+            with _as_system_error():
+                await self._images.remove_service(deployment, service)
         folders = self._folders
         places = [each / deployment / service for each in (folders.apps, folders.caches, folders.logs)]
         places.append(folders.repositories / deployment / f"{service}.git")
@@ -131,13 +169,36 @@ class DiskStorage:
             ]
             return sorted({(each.parent.name, each.name.removesuffix(".git")) for each in places})
 
-        return await asyncio.to_thread(work)
+        return sorted({*await asyncio.to_thread(work), *await self._with_images()})
+
+    async def _with_images(self) -> Sequence[tuple[str, str]]:
+        """An engine that is away at the start keeps the images of destroyed apps until a later one."""
+        if self._images is None:
+            return ()
+        from controller.engine import EngineError
+
+        try:
+            return await self._images.services()
+        except EngineError as error:
+            log.warning("images not looked at error=%s", error)
+            return ()
 
     async def sweep(self) -> None:
         await asyncio.to_thread(remove_tree, self._folders.trash)
 
     def _in_trash(self) -> Path:
         return self._folders.trash / secrets.token_hex(8)
+
+
+@contextmanager
+def _as_system_error() -> Iterator[None]:
+    """The engine's faults as OSError."""
+    from controller.engine import EngineError  # the SDK costs every server that runs no images 10 MiB
+
+    try:
+        yield
+    except EngineError as error:
+        raise OSError(str(error)) from error
 
 
 def measure(path: Path, check: Check) -> int:

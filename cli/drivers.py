@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from builder.base import ArtifactLost, Builder, BuilderUnavailable
 from builder.slugs import SlugStore
@@ -22,6 +22,9 @@ from controller.errors import InvalidInput
 from controller.store.base import Store
 from controller.types import ArtifactKind
 from router.base import Router
+
+if TYPE_CHECKING:
+    from builder.images import ImageStore
 
 KINDS = ("backend", "router", "store", "builder")
 
@@ -94,9 +97,24 @@ def make_builder(settings: Settings, slugs: SlugStore) -> Builder:
         "build_disk": settings.build_disk,
         "build_network": settings.build_network,
         "builder_image": settings.builder_image,
+        "image_limit": settings.image_limit,
+        "dockerfile_builder": settings.dockerfile_builder,
+        "runs_images": settings.backend == "docker",
         **_engine(settings),
     }
     return cast(Builder, _make("builder", settings, surroundings))
+
+
+def make_images(settings: Settings) -> "ImageStore | None":
+    """Those of the engine that instances run on; None where they are no containers."""
+    if settings.backend != "docker":
+        return None
+    from builder.images import ImageStore
+    from controller.engine import Engine
+
+    return ImageStore(
+        Engine(settings.docker_host), ensure_realm(settings.folders.realm), limit=settings.image_limit
+    )
 
 
 def check_drivers(settings: Settings) -> None:

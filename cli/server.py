@@ -23,7 +23,7 @@ from builder.slugs import SlugStore
 from builder.source import export_source
 from builder.storage import DiskStorage
 from cli.choosing import as_recorded, settled
-from cli.drivers import check_drivers, make_backend, make_builder, make_router, make_store
+from cli.drivers import check_drivers, make_backend, make_builder, make_images, make_router, make_store
 from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
 from cli.remote import run_over_ssh
 from cli.tenure import tenure
@@ -45,6 +45,7 @@ from controller.store.base import Store, StoreError
 from controller.vault import Vault, open_vault
 from controller.wire import WireError
 from gitreceive import doors
+from gitreceive import images as image_doors
 from gitreceive.command import CommandRequest
 from gitreceive.inspection import Inspection
 from gitreceive.keys import ensure_key
@@ -223,7 +224,8 @@ async def _running(
         doorplate = Doorplate(
             api=settings.api, ssh=settings.ssh, http=settings.http, host_key_fingerprint=fingerprint
         )
-        storage = DiskStorage(folders, slugs)
+        images = make_images(settings)
+        storage = DiskStorage(folders, slugs, images)
         operations = make_operations(
             state,
             settings,
@@ -270,11 +272,15 @@ async def _running(
             builder=builder,
             run_command=run_command,
             export_source=export_source,
+            images=images,
         )
         app = create_app(
             operations,
             keep_alive=settings.keep_alive,
-            routers=(doors.routes(ssh.doors, keep_alive=settings.keep_alive),),
+            routers=(
+                doors.routes(ssh.doors, keep_alive=settings.keep_alive),
+                image_doors.routes(ssh.images, keep_alive=settings.keep_alive),
+            ),
         )
         api = await stack.enter_async_context(_serving_api(app, api_socket))
         stack.push_async_callback(ssh.close)

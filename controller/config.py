@@ -91,6 +91,12 @@ class Settings:
     submodules. Whoever may deploy an app names those addresses, so `true` lets them reach what this server reaches."""
     slug_limit: int = 500 * 1024**2
     """Largest slug, in bytes, compressed."""
+    image_limit: int = 4 * 1024**3
+    """Largest image that is built or deployed, in bytes, unpacked; 0: no limit."""
+    dockerfile_builder: str = AUTO
+    """What builds a Dockerfile: `buildkit`, through a docker command of this machine, or `classic`, the engine's own
+    builder. `auto`: BuildKit where such a command is there and `build_network` is no network by name. Only the classic
+    one keeps build_memory, build_cpu and build_pids, for each step; only BuildKit has secrets."""
     build_timeout: float = 900.0
     """Seconds that a build may take."""
     build_memory: int = 2 * 1024**3

@@ -171,7 +171,7 @@ class ServiceUsage:
     deployment: str
     service: str
     usage: Mapping[str, int]
-    """Bytes by kind: slugs, apps, caches, builds, logs, repositories. A slug counts for each service that has it."""
+    """Bytes by kind: slugs, apps, caches, images, builds, logs, repositories. A slug counts for each that has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +195,8 @@ class Collected:
     apps: int = 0
     """Unpacked slugs."""
     caches: int = 0
+    images: int = 0
+    """On the container engine; what that frees is not counted in `size`."""
     size: int = 0
     """Bytes on disk."""
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.image_archive import unnamed_archive
-from builder.images import ImageFacts, ImageStore
 from builder.threads import run_blocking
 from builder.tree import megabytes
 from builder.types import BuildOutput
@@ -28,7 +27,6 @@ from controller.api.problems import answer
 from controller.api.streams import MEDIA_TYPE, NdjsonStream, stream_place
 from controller.client import Client
 from controller.deliveries import DeliveryStep, Mark
-from controller.engine import EngineError
 from controller.errors import InvalidInput, Refused
 from controller.names import Address
 from controller.operations.artifacts import check_image
@@ -42,13 +40,16 @@ from gitreceive.record import BuildRecord, build_record
 from gitreceive.session import Context, admit
 from gitreceive.turns import behind_others, for_a_place
 
+if TYPE_CHECKING:
+    from builder.images import ImageFacts, ImageStore
+
 NO_ENGINE = (
     "This server runs no images: it has no container engine. Push the app's source, or have the server run apps by its "
     "backend docker."
 )
 _WITHOUT_NAMES = "unnamed.tar"
 
-Provide = Callable[[ImageStore, BuildOutput], Awaitable[ImageFacts]]
+Provide = Callable[["ImageStore", BuildOutput], Awaitable["ImageFacts"]]
 """Brings the image onto the engine; raises BuildFailed."""
 
 
@@ -71,7 +72,7 @@ class Landing:
 class ImageDoors:
     """What stands behind the routes."""
 
-    def __init__(self, context: Context, images: ImageStore | None) -> None:
+    def __init__(self, context: Context, images: "ImageStore | None") -> None:
         """`images` None: there is no engine that runs any."""
         self._context = context
         self._images = images
@@ -89,7 +90,7 @@ class ImageDoors:
     def pulled(self, user: str, address: Address, image: str) -> AsyncIterator[DeliveryStep]:
         """Deploy an image that the engine has, or can pull."""
 
-        async def provide(images: ImageStore, out: BuildOutput) -> ImageFacts:
+        async def provide(images: "ImageStore", out: BuildOutput) -> "ImageFacts":
             timeout = self._context.settings.build_timeout
             async with images.pulled(image, out.step, timeout=timeout) as facts:
                 return await images.keep(address.deployment, address.service, facts.id)
@@ -114,7 +115,7 @@ class ImageDoors:
         """Deploy an image of the archive, whose folder goes with it."""
         limit = self._context.settings.image_limit
 
-        async def provide(images: ImageStore, out: BuildOutput) -> ImageFacts:
+        async def provide(images: "ImageStore", out: BuildOutput) -> "ImageFacts":
             out.step(f"Loading {image} from an archive of {megabytes(saved.stat().st_size)}")
             target = saved.with_name(_WITHOUT_NAMES)
             await run_blocking(lambda check: unnamed_archive(saved, target, image, limit=limit, check=check))
@@ -129,6 +130,8 @@ class ImageDoors:
     def _told(
         self, user: str, address: Address, image: str, provide: Provide, *, gone: Path | None = None
     ) -> AsyncIterator[DeliveryStep]:
+        from controller.engine import EngineError  # the SDK costs every server that runs no images 10 MiB
+
         async def work(delivery: Delivery) -> DeliveryStep:
             try:
                 return await self._land(user, address, image, provide, delivery)
@@ -166,7 +169,7 @@ class ImageDoors:
         return DeliveryStep(mark=Mark.DONE, text="", deployed=change.version is not None)
 
     async def _artifact(
-        self, images: ImageStore, name: str, provide: Provide, record: BuildRecord, address: Address
+        self, images: "ImageStore", name: str, provide: Provide, record: BuildRecord, address: Address
     ) -> Artifact:
         """Once there is a place for it among the builds, which bring the engine much to do as well."""
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 import asyncssh
 
 from builder.base import Builder
-from builder.images import ImageStore
 from builder.source import export_source
 from controller.client import Client
 from controller.config import Settings
@@ -26,6 +25,9 @@ from gitreceive.repos import Repositories
 from gitreceive.session import Context, Session
 from gitreceive.sources import ExportSource, Sources
 from gitreceive.turns import Line, Turns
+
+if TYPE_CHECKING:
+    from builder.images import ImageStore
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class GitReceive:
         builder: Builder,
         run_command: Callable[[CommandRequest], Awaitable[int]],
         export_source: ExportSource = export_source,
-        images: ImageStore | None = None,
+        images: "ImageStore | None" = None,
     ) -> None:
         """`connect` gives a client that acts as that user; each session closes its own.
 

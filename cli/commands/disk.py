@@ -6,7 +6,7 @@ from cli.output import size_text
 from controller.names import Address
 from controller.views import DiskReport, ServiceUsage
 
-KINDS = ("slugs", "apps", "caches", "builds", "logs", "repositories")
+KINDS = ("slugs", "images", "apps", "caches", "builds", "logs", "repositories")
 
 
 @app_command(example="moor disk\nmoor disk -a foo", app_optional=True, from_folder=False)
@@ -30,7 +30,7 @@ async def collect(context: Context) -> None:
     done = await context.client.collect_disk()
     context.output.step(f"{size_text(done.size)} are free again")
     context.output.facts(
-        [(name, getattr(done, name)) for name in ("versions", "builds", "slugs", "apps", "caches")]
+        [(name, getattr(done, name)) for name in ("versions", "builds", "slugs", "images", "apps", "caches")]
     )
     context.output.data(done)
 

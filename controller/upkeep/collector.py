@@ -85,7 +85,8 @@ class Collector:
             free = {each for each in freed if not self._is_held(each)}
             slugs = await self._storage.remove_slugs(free) if free else Removed()
             apps = await self._storage.collect_apps(self._is_unpacked_needed, keys)
-            return _collected(versions, 0, slugs, apps, Removed())
+            images = await self._storage.collect_images(self._is_held) if versions else Removed()
+            return _collected(versions, 0, slugs, apps, Removed(), images)
 
     async def collect(self, *, room: int = 0, actor: str = "") -> Collected:
         """A full turn over everything. `room`: bytes that are needed, for which caches in use by nobody go, too."""
@@ -98,10 +99,19 @@ class Collector:
             builds = await self._builds.trim()
             slugs = await self._storage.collect_slugs(self._is_held)
             caches = await self._collect_caches(room - slugs.size - apps.size)
-            collected = _collected(versions, builds, slugs, apps, caches)
-            if collected.size or actor:
+            images = await self._collect_images()
+            collected = _collected(versions, builds, slugs, apps, caches, images)
+            if collected.size or collected.images or actor:
                 await self._state.commit(events=[_event(collected, actor)])
             return collected
+
+    async def _collect_images(self) -> Removed:
+        """Last, and no reason to give up the rest: an engine may be away."""
+        try:
+            return await self._storage.collect_images(self._is_held)
+        except OSError as error:
+            log.warning("images not collected error=%s", error)
+            return Removed()
 
     async def collect_slugs(self) -> Removed:
         """Archives that nothing holds."""
@@ -250,13 +260,16 @@ def _has_slug(version: Version) -> bool:
     return version.artifact is not None and version.artifact.kind is ArtifactKind.SLUG
 
 
-def _collected(versions: int, builds: int, slugs: Removed, apps: Removed, caches: Removed) -> Collected:
+def _collected(
+    versions: int, builds: int, slugs: Removed, apps: Removed, caches: Removed, images: Removed
+) -> Collected:
     return Collected(
         versions=versions,
         builds=builds,
         slugs=slugs.count,
         apps=apps.count,
         caches=caches.count,
+        images=images.count,
         size=slugs.size + apps.size + caches.size,
     )
 
@@ -268,6 +281,7 @@ def _event(collected: Collected, actor: str) -> EventDraft:
         "slug": collected.slugs,
         "unpacked app": collected.apps,
         "build cache": collected.caches,
+        "image": collected.images,
     }
     parts = [_counted(count, noun) for noun, count in counts.items() if count]
     freed = f"{', '.join(parts)}: {size_text(collected.size)} are free again"
@@ -281,6 +295,7 @@ def _event(collected: Collected, actor: str) -> EventDraft:
             "slugs": collected.slugs,
             "apps": collected.apps,
             "caches": collected.caches,
+            "images": collected.images,
             "bytes": collected.size,
         },
     )

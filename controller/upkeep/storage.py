@@ -16,6 +16,8 @@ class Kind(StrEnum):
     """Unpacked slugs, which instances run in."""
     CACHES = "caches"
     """Of builds."""
+    IMAGES = "images"
+    """On the container engine, each as large as the engine says, with what it shares with others."""
     BUILDS = "builds"
     """Logs of builds, and what running builds work on."""
     LOGS = "logs"
@@ -76,6 +78,9 @@ class Storage(Protocol):
 
     async def collect_slugs(self, is_held: Callable[[str], bool]) -> Removed:
         """Remove all archives but those of which it says so, and those that a build has just written."""
+
+    async def collect_images(self, is_held: Callable[[str], bool]) -> Removed:
+        """Forget all images on the engine but those of which it says so, and those that were just made."""
 
     async def collect_apps(
         self,
