@@ -1,0 +1,136 @@
+"""The transcripts of contrib/servicefile.md, run as they stand there; and what one file makes of a server."""
+
+import io
+import re
+import shlex
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker import APIClient
+
+from contrib.installation import ROOT, Installation
+from tests.contracts.engine import engine_url, missing
+
+pytestmark = [pytest.mark.real, pytest.mark.acceptance]
+
+PAGE = (ROOT / "contrib" / "servicefile.md").read_text()
+BASE = "debian:bookworm-slim"
+IMAGES = ("company/redis", "rock77/redis", "rock77/website")
+SERVER = """#!/usr/bin/perl
+use IO::Socket::INET;
+$SIG{TERM} = sub { exit 0 };
+my $door = IO::Socket::INET->new(LocalPort => $ENV{PORT} || 8000, Listen => 50, ReuseAddr => 1) or die;
+while (my $who = $door->accept) {
+    while (defined(my $line = <$who>)) { last if $line =~ /^\\r?$/ }
+    my $body = "$ENV{BRANDING} $ENV{SDF}\\n";
+    print $who "HTTP/1.0 200 OK\\r\\nContent-Length: ", length $body, "\\r\\n\\r\\n$body";
+    close $who;
+}
+"""
+
+
+def transcripts(kind: str) -> Iterator[tuple[str, list[str]]]:
+    """Each command of the page's blocks of that kind, with the lines that it prints."""
+    for block in re.findall(rf"```console {kind}\n(.*?)```", PAGE, re.DOTALL):
+        for part in block.split("$ ")[1:]:
+            command, *lines = part.splitlines()
+            yield command, lines
+
+
+def fits(expected: list[str], printed: list[str]) -> bool:
+    """`...` stands for any lines."""
+    if not expected:
+        return not printed
+    if expected[0] == "...":
+        return any(fits(expected[1:], printed[at:]) for at in range(len(printed) + 1))
+    return bool(printed) and expected[0].rstrip() == printed[0].rstrip() and fits(expected[1:], printed[1:])
+
+
+def play(here: Installation, kind: str, folder: Path) -> None:
+    for command, expected in transcripts(kind):
+        done = here.run(*shlex.split(command), folder=folder)
+        printed = [line for line in done.stdout.splitlines() if not line.startswith(" !     ")]
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{here.last_lines()}"
+        assert fits(expected, printed), f"{command}\n{done.stdout}"
+
+
+@pytest.fixture(scope="module")
+def containers() -> Iterator[Installation]:
+    """A server whose instances are containers, and the images of the page."""
+    url = engine_url()
+    client = APIClient(base_url=url, version="auto", timeout=120)
+    if not client.images(name=BASE):
+        missing(f"the image {BASE} is not on the engine")
+    build_image(client)
+    here = Installation(
+        settings={"backend": "docker", "builder": "memory", "docker-host": url, "stop-grace": "5"}
+    )
+    try:
+        here.start()
+        yield here
+    finally:
+        here.run("moor", "apps:destroy", "my-site", "--force")
+        here.run("moor", "apps:destroy", "foo", "--force")
+        here.wait_until(
+            lambda: not client.containers(all=True, filters={"name": "foo-redis"}), "its containers are gone"
+        )
+        here.remove()
+        for each in IMAGES:
+            client.remove_image(each, force=True)
+
+
+def build_image(client: APIClient) -> None:
+    context = io.BytesIO()
+    recipe = f"FROM {BASE}\nCOPY runserver /bin/runserver\nEXPOSE 8000\nCMD /bin/runserver\n"
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text, mode in (("Dockerfile", recipe, 0o644), ("runserver", SERVER, 0o755)):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(text.encode()), mode
+            archive.addfile(member, io.BytesIO(text.encode()))
+    context.seek(0)
+    steps = list(client.build(fileobj=context, custom_context=True, tag=IMAGES[0], rm=True, decode=True))
+    assert "error" not in steps[-1], steps
+    for each in IMAGES[1:]:
+        client.tag(IMAGES[0], each)
+
+
+def test_the_seeds_images(containers: Installation, tmp_path: Path) -> None:
+    (tmp_path / "Servicefile").write_text(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0])
+    play(containers, "images", tmp_path)
+    assert containers.get("website-my-site") == (200, "Company Ltd. \n")
+
+
+def test_one_value_makes_one_version(containers: Installation, tmp_path: Path) -> None:
+    text = (
+        "Vars: {SITE: shop}\nEnv: {BRANDING: Shop}\nDomains: {'{SITE}.example.localhost': b}\n"
+        "a: {image: company/redis, port: 8123}\nb: {image: company/redis, env: {SDF: '1'}}\n"
+    )
+    file = tmp_path / "Servicefile"
+    file.write_text(text)
+    try:
+        first = containers.json("-D", "shop", "deploy", str(file), "--create")
+        assert [each["version"] for each in first["outcome"]["changes"]] == [1, 1]
+        assert containers.get("shop.example") == (200, "Shop 1\n")
+        file.write_text(text.replace("'1'", "'2'"))
+        plan = containers.json("-D", "shop", "deploy", str(file), "--plan")
+        assert [each["service"] for each in plan["outcome"]["changes"]] == ["b"]
+        second = containers.json("-D", "shop", "deploy", str(file))
+        assert [(each["service"], each["version"]) for each in second["outcome"]["changes"]] == [("b", 2)]
+        assert containers.get("shop.example") == (200, "Shop 2\n")
+        file.write_text("b: {image: company/redis, env: {SDF: '2'}}\n")
+        assert "a: destroyed" in containers.run("moor", "-D", "shop", "deploy", str(file), "--prune").stdout
+        assert "No changes." in containers.run("moor", "-D", "shop", "deploy", str(file), "--prune").stdout
+        assert containers.get("shop.example")[0] == 404
+    finally:
+        containers.run("moor", "apps:destroy", "shop", "--force")
+
+
+def test_the_seeds_code(system: Installation) -> None:
+    system.moor("create", "code")
+    folder = system.checkout("code")
+    system.run("git", "remote", "remove", "deploy", folder=folder, check=True)
+    (folder / "Servicefile").write_text("website: {git: .}\n")
+    play(system, "code", folder)
+    assert system.get("website-foo")[0] == 200
