@@ -19,6 +19,7 @@ from builder.base import BuildFailed
 from builder.threads import completed
 from builder.tree import megabytes
 from controller.engine import REALM, Engine, NotThere, Taken, translated
+from controller.image_names import split_reference, whole_reference
 from controller.upkeep.storage import Removed
 
 KIND, IMAGE = "mooring.kind", "image"
@@ -27,7 +28,6 @@ FRESH = timedelta(minutes=10)
 """How long an image is safe after it was named: far longer than writing down which version has it."""
 DIGITS = 12
 _HELD = re.compile(r"[0-9a-f]{12}")
-_HEX = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ class ImageStore:
         What was pulled loses its name after the block: who wants it longer keeps it inside.
         """
         name, tag = split_reference(reference)
-        whole = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}" if tag else name
+        whole = whole_reference(reference)
         facts = await self._attempt_find(whole)
         if facts is not None:
             say(f"{whole} is on the engine already")
@@ -275,17 +275,6 @@ class ImageStore:
         ):  # somebody was faster; or a container still runs it, and the next turn comes
             return Removed()
         return Removed(1, name.size)
-
-
-def split_reference(reference: str) -> tuple[str, str]:
-    """Name and tag of an image, or name and digest; only digits of an id are never looked up as one."""
-    name, at, digest = reference.partition("@")
-    if at:
-        return name, digest
-    head, colon, tag = reference.rpartition(":")
-    if reference.startswith("sha256:"):
-        return reference, ""
-    return (head, tag) if colon and "/" not in tag else (reference, "latest")
 
 
 def _loaded(steps: Iterable[Mapping[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 import re
 
 from controller.errors import InvalidInput
+from controller.image_names import ID
 from controller.names import check_env_name, check_process_type
 from controller.operations.text import is_passable
 from controller.types import Artifact, ArtifactKind
@@ -16,8 +17,6 @@ MAX_ENV = 256 * 1024
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _OURS = re.compile(r"mooring-[0-9a-z]+/[^/]+/[^/]+")
-_DIGITS = re.compile(r"(sha256:)?[0-9a-f]+")
-_WHOLE = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -29,10 +28,9 @@ def check_image(reference: str) -> str:
         raise InvalidInput(
             "image", f"{reference[:80]!a} is how the server keeps images of apps: name another one."
         )
-    # The engine takes some digits of an id for the image that begins with them, whoever's it is.
-    if _DIGITS.fullmatch(reference) and not _WHOLE.fullmatch(reference):
+    if reference.startswith("sha256:") and not ID.fullmatch(reference):
         raise InvalidInput(
-            "image", f"{reference[:80]!a} could be a part of an image's id: write its tag too, as in redis:7."
+            "image", f"{reference[:80]!a} is a part of an image's id: write all of its 64 digits."
         )
     return reference
 

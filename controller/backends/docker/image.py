@@ -10,6 +10,7 @@ from docker import APIClient
 
 from controller.backends.base import BackendError
 from controller.engine import Engine, EngineError, EngineUnreachable, NotThere
+from controller.image_names import split_reference, whole_reference
 
 STACK = "mooring.stack"
 """Label of the images that `contrib/stack` makes."""
@@ -31,6 +32,7 @@ class Image:
 
 async def ensure_image(engine: Engine, reference: str) -> Image:
     """Pulls what is not there, as long as that is quick. Raises BackendError and EngineError."""
+    reference = whole_reference(reference)
     try:
         return await _find(engine, reference)
     except NotThere:
@@ -78,9 +80,7 @@ def parse(reference: str, data: Mapping[str, Any]) -> Image:
 
 def _pull(client: APIClient, reference: str) -> str:
     """Blocking. Returns what went wrong, in the engine's words; mostly ""."""
-    name, _, tag = reference.rpartition(":")
-    if "@" in reference or not name or "/" in tag:
-        name, tag = reference, "" if "@" in reference else "latest"
+    name, tag = split_reference(reference)
     for line in str(client.pull(name, tag=tag or None)).splitlines():
         try:
             said = json.loads(line)
