@@ -9,6 +9,7 @@ PARTS = {
     "footprint": "(d) memory at rest and (e) the command's answer",
     "changes": "failed requests through 20 of each kind of change",
     "scale": "the loop and the API with 1,000 services and more",
+    "servicefile": "a service file with 1,000 services",
     "routing": "(f) throughput, beside a hand-written HAProxy configuration",
     "slug": "packing and unpacking a slug, beside tar and zstd",
     "containers": "pushes, builds and memory on a container engine, beside a bare container",

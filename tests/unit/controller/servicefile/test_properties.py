@@ -6,13 +6,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.errors import InvalidInput
 from controller.servicefile.complaints import NotAServiceFile
-from controller.servicefile.document import SECTIONS
+from controller.servicefile.document import SECTIONS, ServiceFile
 from controller.servicefile.keys import KNOWN
 from controller.servicefile.parse import read_servicefile
 from controller.servicefile.plan import Found, make_plan
 from controller.servicefile.render import render
 from controller.types import Deployment
+from controller.wire import encode
 
 SETTINGS = settings(max_examples=200, deadline=None)
 braces = st.sampled_from(
@@ -94,3 +96,31 @@ def test_a_plan_of_what_was_read_can_always_be_made(file: Any) -> None:
         return
     plan = make_plan(read, Found(deployment=Deployment(name="deployment")))
     assert {each.address.service for each in plan.steps} == set(read.services)
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | texts
+    | st.text(alphabet=st.characters(), max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+json_services = st.dictionaries(
+    names, st.dictionaries(st.sampled_from(KNOWN) | texts, json_values, max_size=3), max_size=3
+)
+json_globals = st.dictionaries(st.sampled_from(SECTIONS) | texts, json_values, max_size=3)
+
+
+@SETTINGS
+@given(json_services, json_globals)
+def test_whatever_comes_by_the_api_is_planned_or_refused_in_words(services: Any, shared: Any) -> None:
+    found = Found(deployment=Deployment(name="foo"))
+    try:
+        plan = make_plan(ServiceFile(services=services, globals=shared), found)
+    except InvalidInput as error:
+        assert str(error)
+        return
+    assert encode([plan.deployment, *(each.definition for each in plan.steps)])
