@@ -7,6 +7,7 @@ from typing import Any
 
 from controller.deliveries import DeliveryStep, HostKey, Mark, SyncBuild
 from controller.difference import differences, masked
+from controller.dockerfile import changed_args
 from controller.errors import Conflict, NotFound
 from controller.limits import effective_limits
 from controller.names import Address
@@ -17,9 +18,11 @@ from controller.types import (
     Artifact,
     ArtifactKind,
     Build,
+    BuilderChoice,
     BuildStatus,
     Definition,
     Deployment,
+    DockerfileBuild,
     Event,
     Instance,
     Limits,
@@ -417,6 +420,39 @@ class FakeClient:
         key = (address.deployment, address.service)
         self.services_[key] = replace(self._get(address), build_dir=folder)
         return self.services_[key]
+
+    async def set_builder(
+        self,
+        address: Address,
+        *,
+        choice: BuilderChoice | None = None,
+        dockerfile: str | None = None,
+        target: str | None = None,
+        args: Mapping[str, str | None] | None = None,
+        secrets: Sequence[str] | None = None,
+    ) -> Service:
+        service = self._get(address)
+        before = service.dockerfile
+        after = DockerfileBuild(
+            path=before.path if dockerfile is None else dockerfile,
+            target=before.target if target is None else target,
+            args=changed_args(before.args, args or {}),
+            secrets=before.secrets if secrets is None else tuple(secrets),
+        )
+        key = (address.deployment, address.service)
+        self.services_[key] = replace(service, builder=choice or service.builder, dockerfile=after)
+        return self.services_[key]
+
+    async def deploy_image(self, address: Address, image: str) -> AsyncIterator[DeliveryStep]:
+        yield DeliveryStep(mark=Mark.STEP, text=f"Pulling {image}")
+        yield DeliveryStep(mark=Mark.DONE, text="", deployed=True)
+
+    async def deploy_saved_image(
+        self, address: Address, image: str, content: AsyncIterator[bytes]
+    ) -> AsyncIterator[DeliveryStep]:
+        size = sum([len(piece) async for piece in content])
+        yield DeliveryStep(mark=Mark.STEP, text=f"Loading {image} from {size} bytes")
+        yield DeliveryStep(mark=Mark.DONE, text="", deployed=True)
 
     async def detect_buildpacks(
         self, address: Address, *, branch: str | None = None

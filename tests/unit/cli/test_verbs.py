@@ -32,6 +32,11 @@ CASES = {
     "git:sync": ["git:sync", "-a", "foo", "https://example.org/app.git", "main", "--build"],
     "git:public-key": ["git:public-key"],
     "git:allow-host": ["git:allow-host", "git.example.org"],
+    "git:from-image": ["git:from-image", "-a", "foo", "registry.example.org/foo:1.2"],
+    "builder": ["builder", "-a", "foo"],
+    "builder:set": ["builder:set", "-a", "foo", "selected", "dockerfile"],
+    "builder:args": ["builder:args", "-a", "foo", "COLOR=blue", "--unset", "SIZE"],
+    "builder:secrets": ["builder:secrets", "-a", "foo", "NPM_TOKEN"],
     "buildpacks": ["buildpacks", "-a", "foo"],
     "buildpacks:set": ["buildpacks:set", "-a", "foo", "nodejs", "python"],
     "buildpacks:add": ["buildpacks:add", "-a", "foo", "--index", "1", "nodejs"],
@@ -99,7 +104,7 @@ CASES = {
     "secrets:rotate": ["secrets:rotate"],
     "help": ["help", "ps:scale"],
 }
-OTHER = {"version", "run", "enter"}
+OTHER = {"version", "run", "enter", "git:load-image"}
 LOCAL = {
     "upload",
     "server",

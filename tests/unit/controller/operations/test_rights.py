@@ -65,6 +65,10 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         lambda ops, who, _: ops.sources.change_buildpacks(who, FOO, only=["nodejs"]),
     ),
     "sources.set_build_dir": (Right.OPERATE, lambda ops, who, _: ops.sources.set_build_dir(who, FOO, "api")),
+    "sources.set_builder": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.sources.set_builder(who, FOO, target="web"),
+    ),
     "sources.detect": (Right.DEPLOY, lambda ops, who, _: ops.sources.detect(who, FOO)),
     "services.destroy": (Right.MANAGE, lambda ops, who, _: ops.services.destroy(who, FOO)),
     "processes.scale": (Right.OPERATE, lambda ops, who, _: ops.processes.scale(who, FOO, {"web": "2"})),
