@@ -99,7 +99,7 @@ class Step:
             differences=self.differences,
             added_domains=self.added_domains,
             removed_domains=self.dropped_domains if not self.removed else (),
-            held=NO_CODE if self.content is None and not self.removed else None,
+            held=NO_CODE if self.content is None and not self.unfiled else None,
         )
 
 
@@ -126,7 +126,7 @@ def make_plan(file: ServiceFile, found: Found, *, prune: bool = False, force: bo
     file = replace(file, services={name: _read(name, keys) for name, keys in file.services.items()})
     deployment = _with_globals(found.deployment, file)
     targets = read_domains(file.globals.get(DOMAINS), deployment.name)
-    domains = _domains(targets, file, found)
+    domains = _domains(targets, file, found, prune=prune)
     names = [*file.services, *(each for each in found.services if each not in file.services)]
     steps, notes = list[Step](), list[str]()
     for name in names:
@@ -268,7 +268,7 @@ def _unchanged(service: Service, domains: tuple[str, ...]) -> Step:
         definition=service.definition,
         filed=service.filed,
         domains=domains,
-        content=Content(definition=service.definition, globals={}, artifact=None),  # type: ignore[arg-type]
+        content=None,
         wanted=None,
         makes_version=False,
         unfiled=True,
@@ -276,11 +276,12 @@ def _unchanged(service: Service, domains: tuple[str, ...]) -> Step:
 
 
 def _domains(
-    targets: Mapping[str, DomainTarget], file: ServiceFile, found: Found
+    targets: Mapping[str, DomainTarget], file: ServiceFile, found: Found, *, prune: bool
 ) -> Mapping[Address, tuple[str, ...]]:
     """Of each service whose domains the section says, or said, something about: all that it has afterwards."""
     name = found.deployment.name
-    there = {Address(name, each): service for each, service in found.services.items()} | dict(found.elsewhere)
+    kept = [each for each in found.services.values() if not prune or each.name in file.services]
+    there = {Address(name, each.name): each for each in kept} | dict(found.elsewhere)
     after = {address: list(service.domains) for address, service in there.items()}
     for domain, address in _routed(_said_before(found)):
         if address in after and domain in after[address]:

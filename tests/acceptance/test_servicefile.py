@@ -6,6 +6,7 @@ import shlex
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker import APIClient
@@ -110,13 +111,13 @@ def test_one_value_makes_one_version(containers: Installation, tmp_path: Path) -
     file = tmp_path / "Servicefile"
     file.write_text(text)
     try:
-        first = containers.json("-D", "shop", "deploy", str(file), "--create")
+        first: Any = containers.json("-D", "shop", "deploy", str(file), "--create")
         assert [each["version"] for each in first["outcome"]["changes"]] == [1, 1]
         assert containers.get("shop.example") == (200, "Shop 1\n")
         file.write_text(text.replace("'1'", "'2'"))
-        plan = containers.json("-D", "shop", "deploy", str(file), "--plan")
+        plan: Any = containers.json("-D", "shop", "deploy", str(file), "--plan")
         assert [each["service"] for each in plan["outcome"]["changes"]] == ["b"]
-        second = containers.json("-D", "shop", "deploy", str(file))
+        second: Any = containers.json("-D", "shop", "deploy", str(file))
         assert [(each["service"], each["version"]) for each in second["outcome"]["changes"]] == [("b", 2)]
         assert containers.get("shop.example") == (200, "Shop 2\n")
         file.write_text("b: {image: company/redis, env: {SDF: '2'}}\n")

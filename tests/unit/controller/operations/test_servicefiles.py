@@ -18,7 +18,10 @@ from controller.types import Deployment, Right
 from controller.views import FileChangeKind, FileOutcome
 from tests.unit.controller.world import ADMIN, World
 
-SHOP = {"redis": {"image": "redis:7"}, "web": {"image": "web", "env": {"COLOR": "blue"}, "require": "redis"}}
+SHOP: dict[str, Any] = {
+    "redis": {"image": "redis:7"},
+    "web": {"image": "web", "env": {"COLOR": "blue"}, "require": "redis"},
+}
 ENV = {"Env": {"BRAND": "Company Ltd."}}
 
 
@@ -29,7 +32,7 @@ async def deploy(
     *,
     asker: Actor = ADMIN,
     deployment: str = "foo",
-    **options: bool,
+    **options: Any,
 ) -> FileOutcome:
     file = ServiceFile(
         services=SHOP if services is None else services, globals=ENV if shared is None else shared
@@ -245,6 +248,15 @@ class TestDomains:
             shop.operations.servicefiles.plan(
                 stranger, Request(deployment="foo", file=ServiceFile(services=SHOP, globals=shared))
             )
+
+    async def test_one_may_not_lead_to_a_service_that_goes(self, shop: World) -> None:
+        await deploy(shop)
+        rest = {"redis": SHOP["redis"]}
+        await deploy(shop, rest, self.DOMAINS)
+        with pytest.raises(InvalidInput, match="neither in the file nor there yet"):
+            await deploy(shop, rest, self.DOMAINS, prune=True)
+        await deploy(shop, rest, {"Domains": {"shop.example.org": "redis"}}, prune=True)
+        assert self.of(shop, "redis") == ("shop.example.org",)
 
     async def test_one_of_somebody_else_is_refused(self, shop: World) -> None:
         await shop.app("bar")
