@@ -440,6 +440,8 @@ async def main(root, url, realm, image, command):
     run = InstanceSpec(id="foo-app-3-run-1", process_type="run", once=True,
                        command="trap '' HUP TERM; sleep 1753", **names)
     attached = await backend.run(run, terminal=None)
+    beside = await backend.enter(started.id, "trap '' HUP TERM; sleep 1753; true", env={}, terminal=None)
+    await asyncio.sleep(1)
     print(json.dumps([started.address, started.port]), flush=True)
     await asyncio.sleep(1000)
 
@@ -465,19 +467,28 @@ async def test_controller_that_is_killed_is_followed_by_one_that_knows_all(rig: 
         return log.exists() and log.read_bytes().count(b"\n") > 300
 
     await eventually(writes, within=30)
+    assert len(rig.left("sleep 1753")) == 2
     controller.kill()
     controller.wait()
-    assert rig.left("sleep 1753")
-    await asyncio.sleep(0.5)
+    await eventually(lambda: _async(not rig.left("sleep 1753")))
+    assert await asyncio.to_thread(controller.stdout.read) == ""
     backend = rig.backend()
     found = await running(backend, spec().id)
     assert (found.address, found.port, found.restarts) == (address, port, 0)
     assert await printed(backend, 3000) == [f"line {each}" for each in range(1, 3001)]
 
-    async def swept() -> bool:
-        return not rig.left("sleep 1753")
 
-    await eventually(swept)
+async def test_what_was_attached_to_a_server_that_died_with_its_guard_is_swept(
+    rig: DockerRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = rig.backend()
+    monkeypatch.setattr("controller.backends.docker.container.boot_id", lambda: "another-boot")
+    attached = await first.run(spec(process_type="run", command="sleep 1753", once=True), terminal=None)
+    monkeypatch.undo()
+    await eventually(lambda: _async(rig.left("sleep 1753")))
+    await rig.backend().observe()
+    await eventually(lambda: _async(not rig.left("sleep 1753")))
+    await attached.end()
 
 
 async def test_what_the_engine_gave_up_is_started_again(rig: DockerRig) -> None:

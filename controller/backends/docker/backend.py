@@ -22,13 +22,18 @@ from controller.backends.docker.attached import (
 )
 from controller.backends.docker.container import (
     ARTIFACT,
+    ATTACHED,
+    KIND,
+    OWNER,
     Place,
     attached_config,
     check_runnable,
     digest_of,
     instance_config,
+    owner,
     sized,
 )
+from controller.backends.docker.guard import Guard
 from controller.backends.docker.image import Image, ensure_image
 from controller.backends.docker.launching import Launcher
 from controller.backends.docker.networks import POOL, Networks
@@ -77,6 +82,12 @@ class DockerBackend:
         self._watch = Watch(engine, realm, self._scribes, logs)
         self._networks = Networks(engine, realm, pool=networks)
         self._launcher = Launcher(engine, realm, self._networks)
+        # Of us alone: another server on the same engine has others.
+        token = secrets.token_hex(4)
+        self._marker, self._owner = f"{realm}:{token}/", f"{owner()} {token}"
+        self._guard = Guard(
+            engine.socket or "", {REALM: realm, KIND: ATTACHED, OWNER: self._owner}, self._marker
+        )
         self._limits: Mapping[str, str] = {}
 
     async def observe(self, *, after: str = "") -> Observation:
@@ -127,9 +138,16 @@ class DockerBackend:
 
             def describe(place: Place) -> dict[str, Any]:
                 return attached_config(
-                    spec, image, place, realm=self._realm, folder=folder, terminal=terminal
+                    spec,
+                    image,
+                    place,
+                    realm=self._realm,
+                    folder=folder,
+                    terminal=terminal,
+                    owned_by=self._owner,
                 )
 
+            await self._guarded()
             return await self._run(f"{spec.id}-{secrets.token_hex(3)}", describe, terminal)
 
     async def enter(
@@ -146,6 +164,7 @@ class DockerBackend:
         return self._limits or dict.fromkeys((*LIMITS, "nofile"), "container")
 
     async def close(self) -> None:
+        await self._guard.close()
         await self._watch.close()
         await self._scribes.close()
         await self._engine.close()
@@ -250,7 +269,8 @@ class DockerBackend:
     async def _enter(
         self, seen: Seen, command: str, env: Mapping[str, str], terminal: Terminal | None
     ) -> AttachedCommand:
-        marker = f"{self._realm}:{secrets.token_hex(8)}"
+        await self._guarded()
+        marker = f"{self._marker}{secrets.token_hex(8)}"
         wanted = {**env, **({"TERM": terminal.kind} if terminal else {}), MARKER: marker}
         line = sized(command, terminal) if terminal else command
         exec_id = await self._engine.call(
@@ -271,6 +291,12 @@ class DockerBackend:
             raise
         there = InContainer(self._engine, self._watch, exec_id, seen.container, marker)
         return _attached(wire, there, terminal)
+
+    async def _guarded(self) -> None:
+        try:
+            await self._guard.ensure()
+        except OSError as error:
+            raise BackendError(f"No process could be started: {error.strerror}.") from error
 
     # Reaching the engine
 

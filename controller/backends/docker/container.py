@@ -115,6 +115,7 @@ def attached_config(
     realm: str,
     folder: Path | None,
     terminal: Terminal | None,
+    owned_by: str,
 ) -> dict[str, Any]:
     """The same for a command that somebody is attached to. The engine removes it when it ends."""
     command = _command(spec, image)
@@ -128,7 +129,7 @@ def attached_config(
         KIND: ATTACHED,
         ID: spec.id,
         ADDRESS: place.address,
-        OWNER: owner(),
+        OWNER: owned_by,
         PREFIX + "deployment": spec.deployment,
         PREFIX + "service": spec.service,
     }
@@ -172,11 +173,11 @@ def owner() -> str:
 
 
 def owner_lives(told: str) -> bool:
-    """Whether the process that such a label names is still there."""
-    boot, _, rest = told.partition(" ")
-    pid, _, started = rest.partition(" ")
-    if boot != boot_id() or not pid.isdecimal():
+    """Whether the process that such a label begins with is still there."""
+    words = told.split()
+    if len(words) < 3 or words[0] != boot_id() or not words[1].isdecimal():
         return False
+    _, pid, started = words[:3]
     process = read_process(int(pid))
     return process is not None and str(process.started) == started
 

@@ -147,7 +147,13 @@ def test_volumes_are_labelled_too() -> None:
 
 def test_attached_command_ends_with_us_and_its_terminal_has_its_size() -> None:
     made = attached_config(
-        spec(once=True), OURS, PLACE, realm="ab", folder=Path("/s"), terminal=Terminal(columns=100, rows=30)
+        spec(once=True),
+        OURS,
+        PLACE,
+        realm="ab",
+        folder=Path("/s"),
+        terminal=Terminal(columns=100, rows=30),
+        owned_by=f"{owner()} ab",
     )
     assert made["Cmd"] == ["stty rows 30 cols 100 2>/dev/null || :; python app.py"]
     assert (made["Tty"], made["OpenStdin"], made["HostConfig"]["AutoRemove"]) == (True, True, True)
