@@ -481,8 +481,8 @@ async def test_controller_that_is_killed_is_followed_by_one_that_knows_all(rig: 
 async def test_what_was_attached_to_a_server_that_died_with_its_guard_is_swept(
     rig: DockerRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = rig.backend()
     monkeypatch.setattr("controller.backends.docker.container.boot_id", lambda: "another-boot")
+    first = rig.backend()
     attached = await first.run(spec(process_type="run", command="sleep 1753", once=True), terminal=None)
     monkeypatch.undo()
     await eventually(lambda: _async(rig.left("sleep 1753")))
