@@ -129,6 +129,8 @@ class _Reader:
             return self._domains(entry.value)
         if name not in SECTIONS:
             near = did_you_mean(name, SECTIONS)
+            if isinstance(entry.value, Branch) and set(entry.value.entries) & set(KNOWN):
+                near = " A service has a name of small letters."
             self._complaints.warn(
                 entry.key.place, f"{shown(name)} is no section that is known here.{near} It {KEPT_TEXT}."
             )
@@ -236,8 +238,9 @@ class _Reader:
 
     def _key(self, key: str, entry: Entry) -> Mapping[str, Any]:
         """What the key says under its one name; nothing where it says nothing, or can't be read."""
+        before = len(self._complaints.errors)
         value = self._value(key, entry)
-        if value is None:
+        if value is None or len(self._complaints.errors) > before:
             return {}
         if key not in KNOWN:
             near = did_you_mean(key, KNOWN)

@@ -24,7 +24,9 @@ def render(file: ServiceFile, *, names: Set[str] = NAMES) -> str:
 
 def _service(keys: Mapping[str, Any], names: Set[str]) -> Mapping[str, Any] | None:
     """`command` is `cmd` in a file, where `{PORT}` is known too; one port without a name is `port`."""
-    found = {escaped_text(key, names): _escaped(each, names) for key, each in keys.items() if key != "command"}
+    found = {
+        escaped_text(key, names): _escaped(each, names) for key, each in keys.items() if key != "command"
+    }
     if "command" in keys:
         found["cmd"] = escaped_text(keys["command"], names | {PORT})
     if set(keys.get("ports", ())) == {""}:

@@ -244,6 +244,10 @@ class TestWarnings:
                 "env: {image: b}",
                 "env is read as a service, as it begins with a small letter. Did you mean Env?",
             ),
+            (
+                "Web: {image: a}",
+                "Web is no section that is known here. A service has a name of small letters.",
+            ),
             ("web: {cmd: x}", "web has neither image nor git: it waits for a push."),
             ("web: {image: a, env: {A: '{PORT}'}}", "{PORT} is not known before an instance starts"),
             (
