@@ -157,7 +157,10 @@ class Bare:
         shutil.copytree(SAMPLES / "python-web", self._folder)
         self._place.engine.perform(
             lambda client: client.create_network(
-                self._network, driver="bridge", options={"com.docker.network.bridge.enable_icc": "false"}
+                self._network,
+                driver="bridge",
+                options={"com.docker.network.bridge.enable_icc": "false"},
+                labels={REALM: self._place.realm},
             )
         )
         return self
@@ -176,6 +179,7 @@ class Bare:
                 entrypoint=["python3"],
                 working_dir="/app",
                 environment={"PORT": str(PEER_PORT)},
+                labels={"mooring.kind": "bench"},
                 host_config=client.create_host_config(
                     binds=[f"{self._folder}:/app:ro"], network_mode=self._network
                 ),
