@@ -137,7 +137,8 @@ class BuildKitLog:
             self._show(number)
             self._out.line(log[1] or "")
         elif rest == "CACHED":
-            if self._titles[number]:
+            title = self._titles[number]
+            if title and not title.startswith("FROM "):  # a base is there, or it is fetched
                 self._show(number)
                 self._out.line("Taken from the cache")
         elif rest.startswith("ERROR"):

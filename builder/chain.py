@@ -13,10 +13,20 @@ from builder.steps import Steps
 from builder.types import BuildOutput, BuildRequest
 from builder.workspace import Workspace
 from controller.buildpacks import INLINE, Bundled, Folder, Repository, Source
+from controller.types import BuilderChoice
 from controller.views import BuildpackVerdict
 
 SHARED = "lib"
 """Beside the bundled buildpacks: what they share. A copy of one finds it beside itself too."""
+
+NO_ENGINE = (
+    "The app's Dockerfile shall be built (builder:set), and this server has no container engine that runs images. Let "
+    "buildpacks build it (builder:set selected buildpacks), or have the server use its backend and its builder docker."
+)
+NOT_TAKEN = (
+    " There is a Dockerfile, which is built by itself only where the server has a container engine that runs images "
+    "and nothing says that buildpacks build the app."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +55,7 @@ class Chain:
             chosen = await choose(self._candidates(), self._steps.ask)
             if chosen is None:
                 empty = not any(self._folders.build.iterdir())
-                raise BuildFailed("The commit has no files." if empty else NOTHING_DETECTED)
+                raise BuildFailed("The commit has no files." if empty else NOTHING_DETECTED + self._hint())
             return (chosen,)
         return [
             await check_named(await self._provide(source, out), wanted.by, self._steps.ask)
@@ -76,7 +86,13 @@ class Chain:
         return Release(process_types=types, env=env)
 
     def _find_wanted(self) -> Wanted | None:
+        if self._request.builder is BuilderChoice.DOCKERFILE:
+            raise BuildFailed(NO_ENGINE)
         return find_wanted(self._folders.build, chosen=self._request.buildpacks, env=self._request.env)
+
+    def _hint(self) -> str:
+        name = self._request.dockerfile.path or "Dockerfile"
+        return NOT_TAKEN if (self._folders.build / name).is_file() else ""
 
     def _candidates(self) -> Sequence[Buildpack]:
         inline = [self._inline()] if is_inline(self._folders.build) else []

@@ -41,10 +41,6 @@ WATCH_INTERVAL = 0.5
 _WARM = ".dockerfile"
 """In the service's cache: a build of it has been; without it, what the engine remembers does not count."""
 _MOUNT = re.compile(rb"^\s*RUN\s+(\\\s*\n\s*)?--(mount|network|security)=", re.IGNORECASE | re.MULTILINE)
-NO_ENGINE = (
-    "The source's Dockerfile shall be built, and this server has no container engine for that: let buildpacks build it "
-    "(builder:set selected buildpacks), or have the server use Docker (its settings backend and builder)."
-)
 
 
 class DockerfileBuilder:

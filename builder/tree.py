@@ -164,8 +164,11 @@ def read_small(root: Path, name: str, limit: int) -> bytes | None:
         opened = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        return None
     with os.fdopen(opened, "rb") as file:
-        return file.read(limit + 1) if stat.S_ISREG(os.fstat(opened).st_mode) else None
+        return file.read(limit + 1)
 
 
 def open_folder(path: Path, mode: int = 0o711) -> Path:
