@@ -345,9 +345,12 @@ async def test_image_whose_program_is_missing_says_so_in_its_log(
         return any("/no/such/program" in each for each in await texts(backend))
 
     await eventually(told)
-    found = await seen(backend, spec().id)
-    assert found is not None
-    assert found.detail.startswith("exited with status 127")
+
+    async def crashed() -> bool:
+        found = await seen(backend, spec().id)
+        return found is not None and found.detail.startswith("exited with status 127")
+
+    await eventually(crashed)
 
 
 async def test_runner_image_that_is_missing_says_how_to_get_it(rig: DockerRig) -> None:
