@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.tree import megabytes
 from builder.types import BuildOutput
 
 PLACES = ("/usr/bin/docker", "/usr/local/bin/docker", "/usr/libexec/docker/docker", "/snap/bin/docker")
 ASK_TIMEOUT = 10.0
 LAST_WITHIN = 22
 """The last major version of the docker command that speaks BuildKit without the plugin buildx."""
+KILLED = "137"
 IMAGE_ID, SECRETS = "image-id", "secrets"
 """In the build's folder: where the image's id is written, and where secrets lie."""
 _VERTEX = re.compile(r"#(\d+) (.*)")
@@ -44,6 +46,8 @@ class Wish:
     network: str
     """`default` or `none`."""
     cached: bool
+    host: str = ""
+    """A name that steps know, for themselves: it tells them from those of others."""
 
 
 def build_command(program: Program, wish: Wish, context: str) -> list[str]:
@@ -58,6 +62,8 @@ def build_command(program: Program, wish: Wish, context: str) -> list[str]:
         command += ["--build-arg", f"{name}={value}"]
     for name in wish.secrets:
         command += ["--secret", f"id={name},src={SECRETS}/{name}"]
+    if wish.host:
+        command += ["--add-host", f"{wish.host}:127.0.0.1"]
     if not wish.cached:
         command += ["--no-cache"]
     if program.buildx:
@@ -154,9 +160,14 @@ class BuildKitLog:
     def warn(self, text: str) -> None:
         self._out.warn(text)
 
-    def failure(self, status: int) -> str:
-        """Why it failed, in a sentence."""
+    def failure(self, status: int, *, memory: int = 0) -> str:
+        """Why it failed, in a sentence. `memory`: the limit that was kept, in bytes."""
         exited = _STATUS.search(self.error)
+        if exited and exited[1] == KILLED and memory:
+            return (
+                f"{self.failed_step!r} was killed: most likely it used more than {megabytes(memory)} of memory, the "
+                "limit of this server (build_memory)."
+            )
         if exited and self.failed_step:
             return f"{self.failed_step!r} ended with status {exited[1]}; its last lines above say why."
         return _tidied(self.error) or f"The build ended with status {status}; its last lines above say why."

@@ -14,6 +14,7 @@ from typing import Any
 
 from builder import buildkit, classic_build
 from builder.base import BuilderUnavailable, BuildFailed
+from builder.buildkit_guard import Guard
 from builder.images import ImageFacts, ImageStore
 from builder.packlist import find_wanted
 from builder.procfile import FILE, MAX_BYTES, parse_procfile
@@ -46,9 +47,9 @@ _MOUNT = re.compile(rb"^\s*RUN\s+(\\\s*\n\s*)?--(mount|network|security)=", re.I
 class DockerfileBuilder:
     """Implements Builder. One step of a Dockerfile runs as the root of a container of its own.
 
-    What the engine's own builder keeps of the limits: memory, processors and processes of each step, and any
-    network. BuildKit of an engine that is not of our making keeps none of these; time, disk and the size of
-    the image are ours to watch with both.
+    The engine's own builder keeps memory, processors and processes of each step, and any network. BuildKit keeps
+    none of these: a guard writes them to the steps' control groups, where this server is root and on the engine's
+    machine. Time, disk and the size of the image are ours to watch with both.
     """
 
     def __init__(
@@ -182,7 +183,10 @@ class DockerfileBuilder:
         cached: bool,
         out: BuildOutput,
     ) -> str:
+        guard = Guard(self._limits, f"mooring-{self._images.realm}")
+        guarded = self._engine.is_local and await asyncio.to_thread(lambda: guard.can_see)
         wish = buildkit.Wish(
+            host=guard.host if guarded else "",
             dockerfile=dockerfile,
             target=request.dockerfile.target,
             args={**self._env, **request.dockerfile.args},
@@ -194,6 +198,7 @@ class DockerfileBuilder:
         shown = buildkit.BuildKitLog(out)
         transcript = Transcript(shown)
         sandbox = await Sandbox.open()
+        watching = asyncio.create_task(guard.watch()) if guarded else None
         try:
             step = Step(
                 argv=tuple(buildkit.build_command(program, wish, "build")),
@@ -205,9 +210,11 @@ class DockerfileBuilder:
             status = await sandbox.run(step, transcript)
         finally:
             transcript.finish()
+            if watching is not None:
+                watching.cancel()
             await sandbox.close()
         if status != 0:
-            raise BuildFailed(shown.failure(status))
+            raise BuildFailed(shown.failure(status, memory=self._limits.memory if guarded else 0))
         return await asyncio.to_thread(lambda: (folder / buildkit.IMAGE_ID).read_text().strip())
 
     async def _by_engine(

@@ -95,8 +95,9 @@ class Settings:
     """Largest image that is built or deployed, in bytes, unpacked; 0: no limit."""
     dockerfile_builder: str = AUTO
     """What builds a Dockerfile: `buildkit`, through a docker command of this machine, or `classic`, the engine's own
-    builder. `auto`: BuildKit where such a command is there and `build_network` is no network by name. Only the classic
-    one keeps build_memory, build_cpu and build_pids, for each step; only BuildKit has secrets."""
+    builder. `auto`: BuildKit where such a command is there and `build_network` is no network by name. The classic one
+    keeps build_memory, build_cpu and build_pids for each step; with BuildKit they are kept where the server is root
+    and on the engine's machine. Only BuildKit has secrets."""
     build_timeout: float = 900.0
     """Seconds that a build may take."""
     build_memory: int = 2 * 1024**3
