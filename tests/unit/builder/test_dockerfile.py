@@ -8,6 +8,7 @@ import pytest
 
 from builder import buildkit, classic_build
 from builder.base import BuildFailed
+from builder.buildkit_guard import Guard
 from builder.dockerfile import find_dockerfile, secret_values, wants_dockerfile
 from builder.image_archive import choose, unnamed_archive
 from builder.transcript import Transcript
@@ -228,3 +229,35 @@ class TestArchive:
         assert b"redis" not in (tmp_path / "unnamed").read_bytes()
         with pytest.raises(BuildFailed, match="image_limit"):
             unnamed_archive(tmp_path / "saved", tmp_path / "again", "redis:7", limit=10, check=lambda: None)
+
+
+class TestGuard:
+    def step(self, tmp_path, name, hosts):
+        """A step's control groups, of a single process with this hosts file."""
+        for controller in ("memory", "pids"):
+            group = tmp_path / "cgroup" / controller / "docker/buildkit" / name
+            group.mkdir(parents=True)
+            (group / "cgroup.procs").write_text(f"{name}\n")
+        (tmp_path / "cgroup/memory/docker/buildkit" / name / "memory.limit_in_bytes").write_text("max")
+        (tmp_path / "cgroup/pids/docker/buildkit" / name / "pids.max").write_text("max")
+        place = tmp_path / "proc" / name / "root/etc"
+        place.mkdir(parents=True)
+        (place / "hosts").write_text(hosts)
+
+    def test_steps_of_ours_are_limited_and_no_others(self, tmp_path):
+        guard = Guard(
+            classic_build.Limits(memory=1024, pids=7),
+            "mooring-abc",
+            root=tmp_path / "cgroup",
+            processes=tmp_path / "proc",
+        )
+        self.step(tmp_path, "11", "127.0.0.1 localhost\n127.0.0.1 mooring-abc\n")
+        self.step(tmp_path, "12", "127.0.0.1 localhost\n127.0.0.1 mooring-abcd\n")
+        guard.look()
+        groups = tmp_path / "cgroup"
+        limits = [
+            (groups / f"memory/docker/buildkit/{name}/memory.limit_in_bytes").read_text()
+            for name in ("11", "12")
+        ]
+        assert limits == ["1024", "max"]
+        assert (groups / "pids/docker/buildkit/11/pids.max").read_text() == "7"
