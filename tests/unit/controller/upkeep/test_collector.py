@@ -2,16 +2,22 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from builder.images import ImageStore
+from builder.storage import DiskStorage
+from controller.engine import EngineUnreachable
 from controller.names import Address
 from controller.state import put
-from controller.types import Artifact, Build, BuildStatus, Run, RunKind
+from controller.types import Artifact, ArtifactKind, Build, BuildStatus, Run, RunKind
 from controller.upkeep.collector import Collector, Policy
+from controller.upkeep.storage import Removed
 from tests.factories import instance, slug
 from tests.unit.controller.world import ADMIN, FOO, World
 
@@ -300,3 +306,46 @@ async def test_very_many_versions_go_in_turns_of_bounded_size(world: World, monk
     assert (await collecting.collect_changed({("foo", "app")})).versions == 2
     assert (await collecting.collect_changed({("foo", "app")})).versions == 0
     assert numbers(world) == [6, 5]
+
+
+class Images:
+    """An engine with images, by what it was asked."""
+
+    def __init__(self, *references: str) -> None:
+        self.kept = set(references)
+        self.away = False
+
+    async def collect(self, is_held: Callable[[str], bool]) -> Removed:
+        if self.away:
+            raise EngineUnreachable("The container engine is away.")
+        gone = {each for each in self.kept if not is_held(each)}
+        self.kept -= gone
+        return Removed(len(gone), len(gone))
+
+
+def with_images(world: World, images: Images) -> Collector:
+    storage = DiskStorage(world.settings.folders, world.slugs, cast(ImageStore, images))
+    policy = Policy(keep_versions=1)
+    return Collector(world.state, world.runtime, storage, world.operations.builds, policy)
+
+
+def image(digit: str) -> Artifact:
+    return Artifact(kind=ArtifactKind.IMAGE, reference=f"sha256:{digit * 64}")
+
+
+async def test_image_stays_as_long_as_a_version_has_it(world: World):
+    await world.app()
+    for digit in "abc":
+        await serve(world, image(digit))
+    images = Images(*(image(digit).reference for digit in "abcd"))
+    collected = await with_images(world, images).collect()
+    assert images.kept == {image("b").reference, image("c").reference}, "a rollback goes back to b"
+    assert collected.images == 2
+
+
+async def test_engine_that_is_away_keeps_nothing_else_from_being_collected(world: World):
+    await history(world, 3)
+    images = Images()
+    images.away = True
+    collected = await with_images(world, images).collect()
+    assert (collected.slugs, collected.images) == (1, 0)
