@@ -3,16 +3,20 @@
 import io
 import json
 import tarfile
+from typing import cast
 
 import pytest
 
 from builder import buildkit, classic_build
 from builder.base import BuildFailed
 from builder.buildkit_guard import Guard
+from builder.chain import Chain, Shelf
 from builder.dockerfile import find_dockerfile, secret_values, wants_dockerfile
 from builder.image_archive import choose, unnamed_archive
+from builder.steps import Steps
 from builder.transcript import Transcript
 from builder.types import BuildRequest
+from builder.workspace import Workspace
 from controller.types import BuilderChoice, DockerfileBuild
 
 
@@ -81,6 +85,12 @@ class TestChoice:
         }
         with pytest.raises(BuildFailed, match="config:set TOKEN"):
             secret_values(request(tmp_path, dockerfile=wanted))
+
+    async def test_where_nothing_builds_dockerfiles_the_way_out_is_told(self, tmp_path):
+        wanted = request(tmp_path / "source", builder=BuilderChoice.DOCKERFILE)
+        chain = Chain(cast(Steps, None), Shelf(bundled=tmp_path), Workspace(tmp_path), wanted)
+        with pytest.raises(BuildFailed, match="builder:set selected buildpacks"):
+            await chain.detect(Printed())
 
 
 class TestBuildKit:
