@@ -55,9 +55,15 @@ def due_processes(service: Service, version: Version) -> Mapping[str, int]:
 def wanted_processes(service: Service, version: Version) -> Mapping[str, int]:
     """Every process type of `version` to how many instances it should have while the service is not stopped.
 
-    `web` and the unnamed type have one unless they were scaled, every other type has none.
+    `web` and the unnamed type have one unless they were scaled, every other type has none. Where one of the two came in
+    the other's place (an image for buildpacks, say), it has as many as that one.
     """
-    return {
-        kind: service.scale.get(kind, 1 if kind in ("web", UNNAMED) else 0)
-        for kind in process_commands(version)
-    }
+    commands = process_commands(version)
+    return {kind: _quantity(service, kind, commands) for kind in commands}
+
+
+def _quantity(service: Service, kind: str, commands: Mapping[str, str]) -> int:
+    other = {"web": UNNAMED, UNNAMED: "web"}.get(kind)
+    if kind in service.scale or other is None:
+        return service.scale.get(kind, 0)
+    return 1 if other in commands else service.scale.get(other, 1)
