@@ -1,0 +1,23 @@
+"""What the images are made from, as one hash: whoever has images of that hash need not make them."""
+
+import hashlib
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+VERSION = "1"
+RUN = f"mooring/stack:{VERSION}-run"
+BUILD = f"mooring/stack:{VERSION}-build"
+LABEL = "mooring.stack"
+INPUTS_LABEL = "mooring.stack.inputs"
+EPOCH = 1767225600
+"""Time of every file that a build makes (2026-01-01), unless SOURCE_DATE_EPOCH says another."""
+
+
+def inputs_hash() -> str:
+    """Of all files of this folder but its documentation."""
+    total = hashlib.sha256()
+    for path in sorted(FOLDER.rglob("*")):
+        if path.is_file() and path.suffix not in (".pyc", ".md"):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            total.update(f"{path.relative_to(FOLDER)} {content}\n".encode())
+    return total.hexdigest()[:16]
