@@ -23,6 +23,9 @@ from contrib.stack.inputs import BUILD, EPOCH, INPUTS_LABEL, RUN, VERSION, input
 from contrib.stack.transcript import fail, line, step
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+START_RUN = ('ENTRYPOINT ["/usr/lib/mooring/runner"]', "CMD []")
+START_BUILD = ("ENTRYPOINT []", 'CMD ["/bin/bash"]')
+"""What the builder makes of it has a start of its own."""
 
 
 def main() -> int:
@@ -59,11 +62,11 @@ def make(client: APIClient, options: argparse.Namespace, inputs: str) -> None:
         node = read_files(client, container, f"{INSIDE}/out")
     step(f"Making {RUN} from {base}")
     with timed(), ran(client, base, "run.sh", files={**files, **node}, network=options.network) as container:
-        commit(client, container, RUN, inputs)
+        commit(client, container, RUN, inputs, start=START_RUN)
     step(f"Making {BUILD} from {RUN}")
     files = {**files, "uv": Path(uv.find_uv_bin())}
     with timed(), ran(client, RUN, "build.sh", files=files, network=options.network) as container:
-        commit(client, container, BUILD, inputs)
+        commit(client, container, BUILD, inputs, start=START_BUILD)
     forget(client, former)
 
 

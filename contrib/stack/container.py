@@ -7,7 +7,7 @@ registries (proxies, logins, certificates) is nothing for an image. Here it lies
 import contextlib
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from docker import APIClient
@@ -22,6 +22,7 @@ ENV = {
     "LANG": "C.UTF-8",
     "STACK": f"mooring-{VERSION}",
 }
+LABELS = {LABEL: VERSION, KIND: "stack"}
 PATIENCE = 1800
 """Seconds that one script may take."""
 
@@ -37,11 +38,12 @@ def ran(
     container = client.create_container_from_config(
         {
             "Image": image,
-            "Entrypoint": ["/bin/sh", f"{INSIDE}/{script}"],
-            "Cmd": [],
+            # An entrypoint of its own would be taken over by the commit of an image that has none.
+            "Entrypoint": [""],
+            "Cmd": ["/bin/sh", f"{INSIDE}/{script}"],
             "User": "0",
             "WorkingDir": "/",
-            "Labels": {KIND: "stack"},
+            "Labels": {KIND: LABELS[KIND]},
             "HostConfig": {
                 "Init": True,
                 "NetworkMode": network,
@@ -61,21 +63,20 @@ def ran(
         client.remove_container(container, v=True, force=True)
 
 
-def commit(client: APIClient, container: str, image: str, inputs: str) -> None:
-    """`image` is what the container's own files are, and starts with the runner as an unprivileged user."""
+def commit(client: APIClient, container: str, image: str, inputs: str, *, start: Sequence[str]) -> None:
+    """`image` is what the container's own files are, and starts with `start` as an unprivileged user."""
     repository, _, tag = image.partition(":")
     client.commit(
         container,
         repository=repository,
         tag=tag,
-        conf={
-            "Env": [f"{name}={value}" for name, value in ENV.items()],
-            "Entrypoint": ["/usr/lib/mooring/runner"],
-            "Cmd": [],
-            "User": "1000:1000",
-            "WorkingDir": "/app",
-            "Labels": {LABEL: VERSION, INPUTS_LABEL: inputs, KIND: "stack"},
-        },
+        changes=[
+            *(f"ENV {name}={value}" for name, value in ENV.items()),
+            *(f"LABEL {name}={value}" for name, value in (*LABELS.items(), (INPUTS_LABEL, inputs))),
+            *start,
+            "USER 1000:1000",
+            "WORKDIR /app",
+        ],
     )
 
 
