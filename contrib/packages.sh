@@ -8,6 +8,11 @@ need() { # COMMAND PACKAGE [SERVICE that the package would start]
     missing="$missing $2"
     services="$services${3:+ $3}"
 }
+stack() { # an engine, and what makes the stack images where no registry is at hand
+    # Not `docker`: that command may be there without any engine.
+    need dockerd docker.io "docker.socket docker containerd"
+    need debootstrap debootstrap
+}
 need git git
 need ssh openssh-client
 need haproxy haproxy haproxy
@@ -25,8 +30,9 @@ case "${MOOR_PACKAGES:-}" in
         need php php-cli; need composer composer
         need apache2 libapache2-mod-php
         need git-lfs git-lfs
+        stack
         ;;
-    bench) need sshd openssh-server ssh; need wrk wrk; need zstd zstd ;;
+    bench) need sshd openssh-server ssh; need wrk wrk; need zstd zstd; stack ;;
 esac
 [ -n "$missing" ] || exit 0
 

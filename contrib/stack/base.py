@@ -52,7 +52,7 @@ def ensure_base(client: APIClient, host: Host, asked: str) -> str:
 
 def _is_there(client: APIClient, name: str) -> bool:
     try:
-        client.inspect_image(name)
+        client.inspect_image(name)  # type: ignore[no-untyped-call]
     except docker.errors.ImageNotFound:
         return False
     return True
@@ -62,7 +62,7 @@ def _can_pull(client: APIClient, name: str) -> bool:
     """Whether it is on the engine now. A pull itself has no limit: its registry has answered before."""
     brief = APIClient(base_url=engine_url(), version=client.api_version, timeout=SILENCE)
     try:
-        brief.inspect_distribution(name)
+        brief.inspect_distribution(name)  # type: ignore[no-untyped-call]
         repository, _, tag = name.partition(":")
         client.pull(repository, tag=tag or "latest")
         return _is_there(client, name)

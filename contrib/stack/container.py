@@ -35,7 +35,7 @@ def ran(
 
     `files` and this folder are at `INSIDE` there. Raises StackError with the last lines of what the script said.
     """
-    container = client.create_container_from_config(
+    container = client.create_container_from_config(  # type: ignore[no-untyped-call]
         {
             "Image": image,
             # An entrypoint of its own would be taken over by the commit of an image that has none.

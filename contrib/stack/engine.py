@@ -32,4 +32,4 @@ def image_ids(client: APIClient, names: Sequence[str]) -> Sequence[str]:
 
 def size(client: APIClient, image: str) -> int:
     """Bytes, with those of the images below it."""
-    return int(client.inspect_image(image)["Size"])
+    return int(client.inspect_image(image)["Size"])  # type: ignore[no-untyped-call]

@@ -20,6 +20,8 @@ leave_out_documents() {
 		path-exclude=/usr/share/info/*
 		path-exclude=/usr/share/lintian/*
 		path-exclude=/usr/share/locale/*
+		path-exclude=/usr/share/go-*/api/*
+		path-exclude=/usr/share/go-*/test/*
 	END
 }
 
