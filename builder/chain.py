@@ -37,6 +37,8 @@ class Shelf:
     """A folder of them, readable for the build's user."""
     folders: tuple[Path, ...] = ()
     """Those of the server below which a buildpack may lie."""
+    below: Path | None = None
+    """In a container, where copies of the buildpacks from such folders lie, by their whole path."""
 
 
 class Chain:
@@ -112,7 +114,7 @@ class Chain:
                     )
                     raise BuildFailed(f"This server has no buildpack {name!r}. It has {known}, and {INLINE}.")
             case Folder():
-                found = Buildpack(self._allowed(source), str(source))
+                found = Buildpack(self._located(source), str(source))
             case Repository():
                 path, commit = await ensure_clone(self._steps, source, self._request.cache)
                 out.line(f"Buildpack {source} at {commit[:7]}")
@@ -124,14 +126,10 @@ class Chain:
     def _inline(self) -> Buildpack:
         return Buildpack(self._folders.build, INLINE)
 
-    def _allowed(self, source: Folder) -> Path:
-        path = Path(source.path).resolve()
-        if not any(path.is_relative_to(folder.resolve()) for folder in self._shelf.folders):
-            raise BuildFailed(
-                f"The buildpack {source} lies in no folder that this server takes buildpacks from "
-                "(its setting buildpack_folders)."
-            )
-        return path
+    def _located(self, source: Folder) -> Path:
+        if self._shelf.below is not None:
+            return self._shelf.below / str(source.path).lstrip("/")
+        return allowed_folder(source, self._shelf.folders)
 
     async def _own_copy(self, buildpack: Buildpack, number: int) -> Buildpack:
         """What it writes beside its programs (`export`) is for this build alone. Copied by the build's user: a
@@ -151,3 +149,14 @@ class Chain:
         status, printed = await self._steps.command(command)
         if status != 0:
             raise BuilderUnavailable(f"The buildpack {name} could not be copied: {printed.strip()[-300:]}")
+
+
+def allowed_folder(source: Folder, folders: Sequence[Path]) -> Path:
+    """Where it lies on this machine. Raises BuildFailed where that is below none of these folders."""
+    path = Path(source.path).resolve()
+    if not any(path.is_relative_to(folder.resolve()) for folder in folders):
+        raise BuildFailed(
+            f"The buildpack {source} lies in no folder that this server takes buildpacks from "
+            "(its setting buildpack_folders)."
+        )
+    return path

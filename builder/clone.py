@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -84,46 +85,55 @@ def parse_refs(text: str, source: Repository) -> str:
 
 async def ensure_clone(steps: Steps, source: Repository, cache: Path) -> tuple[Path, str]:
     """The folder with the repository's files, and their commit. Raises BuildFailed, BuilderUnavailable."""
+    clone = _Clone(steps, source)
     try:
-        async with asyncio.timeout(FETCH_SECONDS):
-            commit = source.ref if _COMMIT.fullmatch(source.ref) else await _resolve(steps, source)
-            key = hashlib.sha256(str(source).encode()).hexdigest()[:16]
-            place = cache / FOLDER / key / commit
-            if not place.is_dir():
-                await _fetch(steps, source, commit, place)
-            return place, commit
+        commit = source.ref if _COMMIT.fullmatch(source.ref) else await clone.resolve()
+        key = hashlib.sha256(str(source).encode()).hexdigest()[:16]
+        place = cache / FOLDER / key / commit
+        if not place.is_dir():
+            await clone.fetch(commit, place)
     except TimeoutError as error:
         # The step still runs; the end of the build, which this is, takes it along.
         raise BuildFailed(
             f"Fetching the buildpack {source} took longer than {FETCH_SECONDS:.0f} seconds."
         ) from error
+    return place, commit
 
 
-async def _resolve(steps: Steps, source: Repository) -> str:
-    return parse_refs(await _run(steps, resolve_command(source), source), source)
+class _Clone:
+    """What it takes to get one, in a time that all of it shares."""
 
+    def __init__(self, steps: Steps, source: Repository) -> None:
+        self._steps = steps
+        self._source = source
+        self._end = time.monotonic() + FETCH_SECONDS
 
-async def _fetch(steps: Steps, source: Repository, commit: str, place: Path) -> None:
-    """Only one commit of each source is kept."""
-    half = place.with_name("half")
-    await _run(steps, ["rm", "-rf", str(place.parent)], source)
-    for command in fetch_commands(source, commit, half):
-        await _run(steps, command, source)
-    await asyncio.to_thread(_check_size, half, source)
-    await _run(steps, ["mv", "-T", str(half), str(place)], source)
+    async def resolve(self) -> str:
+        return parse_refs(await self._run(resolve_command(self._source)), self._source)
 
+    async def fetch(self, commit: str, place: Path) -> None:
+        """Only one commit of each source is kept."""
+        half = place.with_name("half")
+        await self._run(["rm", "-rf", str(place.parent)])
+        for command in fetch_commands(self._source, commit, half):
+            await self._run(command)
+        await asyncio.to_thread(_check_size, half, self._source)
+        await self._run(["mv", "-T", str(half), str(place)])
 
-async def _run(steps: Steps, command: Sequence[str], source: Repository) -> str:
-    status, printed = await steps.command(command, env=ENVIRONMENT, limits={"FSIZE": MAX_BYTES})
-    if status == 127:
-        raise BuilderUnavailable(
-            "Buildpacks from git need git on the server: install the Debian package git."
+    async def _run(self, command: Sequence[str]) -> str:
+        left = max(0.0, self._end - time.monotonic())
+        status, printed = await self._steps.command(
+            command, env=ENVIRONMENT, limits={"FSIZE": MAX_BYTES}, timeout=left
         )
-    if status != 0:
-        lines = [line for line in printed.strip().splitlines() if line.strip()]
-        why = f": {lines[-1][:300]}" if lines else "."
-        raise BuildFailed(f"The buildpack {source} could not be fetched{why}")
-    return printed
+        if status == 127:
+            raise BuilderUnavailable(
+                "Buildpacks from git need git where builds run: install the Debian package git there."
+            )
+        if status != 0:
+            lines = [line for line in printed.strip().splitlines() if line.strip()]
+            why = f": {lines[-1][:300]}" if lines else "."
+            raise BuildFailed(f"The buildpack {self._source} could not be fetched{why}")
+        return printed
 
 
 def _check_size(folder: Path, source: Repository) -> None:

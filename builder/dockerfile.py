@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +20,7 @@ from builder.packlist import find_wanted
 from builder.procfile import FILE, MAX_BYTES, parse_procfile
 from builder.sandbox import Sandbox
 from builder.steps import Step
-from builder.threads import completed, run_blocking
+from builder.threads import completed, run_blocking, time_limit
 from builder.transcript import Transcript
 from builder.tree import megabytes, open_folder, read_small, remove_tree
 from builder.types import BuildOutput, BuildRequest
@@ -110,7 +110,7 @@ class DockerfileBuilder:
         self._running.add(task)
         folder = workspace(self._builds, request.id).root
         try:
-            async with _time_limit(request.timeout):
+            async with time_limit(request.timeout):
                 return await self._watched(self._build(request, folder, out))
         except EngineError as error:
             raise BuilderUnavailable(str(error)) from error
@@ -374,18 +374,6 @@ class _Discreet:
         for each in self._secrets:
             text = text.replace(each, self.HIDDEN)
         return text
-
-
-@asynccontextmanager
-async def _time_limit(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise BuildFailed(
-            f"The build took longer than {seconds:.0f} seconds, the limit of this server (build_timeout), "
-            "and was ended."
-        ) from error
 
 
 def _verdict(request: BuildRequest) -> BuildpackVerdict:

@@ -9,28 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.base import BuilderUnavailable, BuildFailed
-from builder.buildpack import BUNDLED, Release
+from builder.buildpack import BUNDLED
+from builder.certificates import ca_environment
 from builder.chain import Chain, Shelf
 from builder.limits import BuildLimits, LimitedBuild, Limiter
 from builder.phases import Phases
-from builder.procfile import FILE, MAX_BYTES, parse_procfile
+from builder.processes import process_types
 from builder.sandbox import Sandbox
 from builder.slugs import SlugStore
 from builder.steps import Steps
-from builder.threads import completed
+from builder.threads import completed, time_limit
 from builder.tools import Tools, publish_tools, sweep_tools, system_path
-from builder.tree import megabytes, read_small, remove_tree
-from builder.types import BuildOutput, BuildRequest
+from builder.tree import megabytes, remove_tree
+from builder.types import BuildOutput, BuildRequest, Silent
 from builder.workspace import Workspace, sweep_workspaces, workspace
 from controller.types import Artifact, ArtifactKind
 from controller.views import BuildpackVerdict
 
 log = logging.getLogger(__name__)
 
-_CA_VARIABLES = (
-    *("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    *("NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE"),
-)
 _WATCH_INTERVAL = 0.5
 
 
@@ -69,7 +66,7 @@ class HostBuilder:
         self._tools_folder = tools
         self._slugs = slugs
         self._buildpacks_source = buildpacks
-        self._env = {**_ca_environment(ca_bundle), **(build_env or {})}
+        self._env = {**ca_environment(ca_bundle), **(build_env or {})}
         self._disk_reserve = disk_reserve
         self._buildpack_folders = tuple(buildpack_folders)
         self._limiter = Limiter(BuildLimits(memory=build_memory, pids=build_pids, cpu=build_cpu), builds)
@@ -89,8 +86,8 @@ class HostBuilder:
         """See Builder. Asked as in a build: by the service's own user, within its limits."""
         async with self._counted(request) as folders:
             tools = await self._published()
-            async with self._steps(request, folders, tools) as steps, _time_limit(request.timeout):
-                return await self._chain(steps, tools, folders, request).inspect(_Silent())
+            async with self._steps(request, folders, tools) as steps, time_limit(request.timeout):
+                return await self._chain(steps, tools, folders, request).inspect(Silent())
 
     async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
         """See Builder. Every process of the build has ended when this returns or raises."""
@@ -123,13 +120,13 @@ class HostBuilder:
     async def _build(self, request: BuildRequest, folders: Workspace, out: BuildOutput) -> Artifact:
         phases = Phases(out)
         tools = await self._published()
-        async with self._steps(request, folders, tools) as steps, _time_limit(request.timeout):
+        async with self._steps(request, folders, tools) as steps, time_limit(request.timeout):
             chain = self._chain(steps, tools, folders, request)
             chosen = await chain.detect(out)
             phases.begin("build")
             release = await chain.compile(chosen, phases)
             name = " + ".join(each.words for each in chosen)
-            types = _process_types(folders.build, release, name, out)
+            types = process_types(folders.build, release, name, out)
         phases.begin("slug")
         slug = await self._slugs.keep(
             folders.build,
@@ -229,54 +226,6 @@ class _Ending:
     """Why we ended a build, once we have."""
 
     reason: BuildFailed | BuilderUnavailable | None = None
-
-
-class _Silent:
-    """A BuildOutput that drops what it is told."""
-
-    def step(self, text: str) -> None: ...
-
-    def line(self, text: str) -> None: ...
-
-    def warn(self, text: str) -> None: ...
-
-
-@asynccontextmanager
-async def _time_limit(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise BuildFailed(
-            f"The build took longer than {seconds:.0f} seconds, the limit of this server (build_timeout), "
-            "and was ended."
-        ) from error
-
-
-def _process_types(build: Path, release: Release, name: str, out: BuildOutput) -> Mapping[str, str]:
-    """What can be started: the Procfile's types, and the buildpack's where the Procfile says nothing."""
-    out.step("Discovering process types")
-    content = read_small(build, FILE, MAX_BYTES)
-    declared = parse_procfile(content) if content is not None else {}
-    default = {key: value for key, value in release.process_types.items() if key not in declared}
-    if declared:
-        out.line(f"Procfile declares types -> {', '.join(declared)}")
-    if default:
-        out.line(f"Default types for {name} -> {', '.join(default)}")
-    if not declared and not default:
-        misspelt = sorted(each.name for each in build.iterdir() if each.name.lower().startswith("procfile"))
-        hint = f" (there is {misspelt[0]!a}; the name must be exactly Procfile)" if misspelt else ""
-        raise BuildFailed(
-            "Nothing says how to start this app. Add a file named Procfile with a line such as "
-            f"`web: python app.py`{hint}."
-        )
-    return {**declared, **default}
-
-
-def _ca_environment(bundle: Path | None) -> Mapping[str, str]:
-    if bundle is None or not bundle.is_file():
-        return {}
-    return dict.fromkeys(_CA_VARIABLES, str(bundle))
 
 
 async def _close_opened(opening: "asyncio.Task[Sandbox]") -> None:

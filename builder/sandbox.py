@@ -5,14 +5,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from builder import warden
 from builder.base import BuilderUnavailable
+from builder.steps import Step
 from builder.threads import completed
 from builder.transcript import Sink
 
@@ -21,24 +20,6 @@ _END_SECONDS = 30.0
 _CHUNK = 16 * 1024
 """Small: a piece full of empty lines must not hold the event loop."""
 _PIPE = 64 * 1024
-
-LIMITS: Mapping[str, int] = {"CORE": 0, "NOFILE": 65536, "NPROC": 2048, "FSIZE": 8 * 1024**3}
-"""Names as in `resource.RLIMIT_…`. NPROC counts all processes of the user id, instances included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One program to run."""
-
-    argv: tuple[str, ...]
-    """The program by its whole path, then its arguments."""
-    env: Mapping[str, str]
-    """Its whole environment."""
-    cwd: Path
-    uid: int | None
-    quiet: bool = False
-    """Drop what it prints on standard error."""
-    limits: Mapping[str, int] = field(default_factory=lambda: LIMITS)
 
 
 class Sandbox:
@@ -81,8 +62,8 @@ class Sandbox:
     async def run(self, step: Step, sink: Sink) -> int:
         """Run it to its end; its exit status, negative for a signal. All it printed is in `sink` then.
 
-        Raises BuilderUnavailable when it can't be started. The caller sets the time limit, and closes
-        the sandbox when that has passed.
+        Raises BuilderUnavailable when it can't be started, TimeoutError when the step's own time is up. The
+        caller closes the sandbox then, and when the time of the whole build has passed.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
@@ -91,7 +72,8 @@ class Sandbox:
         try:
             stdin.write(msgspec.json.encode({**_fields(step), "groups": self.groups}) + b"\n")
             await stdin.drain()
-            answer = await stdout.readline()
+            async with asyncio.timeout(step.timeout):
+                answer = await stdout.readline()
         except OSError as error:
             raise BuilderUnavailable("The process that watches the build has gone.") from error
         finally:

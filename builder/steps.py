@@ -4,13 +4,13 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
 from builder.base import BuildFailed
 from builder.buildpack import Buildpack, Release, parse_release
-from builder.sandbox import LIMITS, Step
 from builder.transcript import Capture, Sink, Transcript
 from builder.types import BuildOutput
 
@@ -19,11 +19,33 @@ _SOURCE = 'cd "$2" && . "$1" >&2 && exec env -0'
 """A shell line: nothing but fixed text and its two arguments."""
 
 
+LIMITS: Mapping[str, int] = {"CORE": 0, "NOFILE": 65536, "NPROC": 2048, "FSIZE": 8 * 1024**3}
+"""Names as in `resource.RLIMIT_…`. NPROC counts all processes of the user id, instances included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One program to run."""
+
+    argv: tuple[str, ...]
+    """The program by its whole path, then its arguments."""
+    env: Mapping[str, str]
+    """Its whole environment."""
+    cwd: Path
+    uid: int | None
+    quiet: bool = False
+    """Drop what it prints on standard error."""
+    limits: Mapping[str, int] = field(default_factory=lambda: LIMITS)
+    timeout: float | None = None
+    """Seconds; None: as long as the build."""
+
+
 class Runner(Protocol):
     """Where steps run: a warden of this machine, or a container."""
 
     async def run(self, step: Step, sink: Sink) -> int:
-        """Its exit status, negative for a signal. Raises BuilderUnavailable when it can't be started."""
+        """Its exit status, negative for a signal. Raises BuilderUnavailable when it can't be started, TimeoutError
+        when its own time is up; it may still run then, until the build ends."""
 
 
 class Steps:
@@ -96,9 +118,10 @@ class Steps:
         *,
         env: Mapping[str, str] = MappingProxyType({}),
         limits: Mapping[str, int] = MappingProxyType({}),
+        timeout: float | None = None,
     ) -> tuple[int, str]:
         """A program from PATH, with these beside the environment and the limits of all: its status (127: it
-        is not there) and what it printed, errors too."""
+        is not there) and what it printed, errors too. Raises TimeoutError."""
         program = shutil.which(argv[0], path=self._env["PATH"])
         if program is None:
             return 127, ""
@@ -109,6 +132,7 @@ class Steps:
             cwd=self._build,
             uid=self._uid,
             limits={**self._limits, **limits},
+            timeout=timeout,
         )
         return await self._runner.run(step, answer), answer.text
 

@@ -2,8 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
+
+from builder.base import BuildFailed
 
 T = TypeVar("T")
 
@@ -54,3 +57,16 @@ async def completed(work: Awaitable[T]) -> T:
         task.exception()
         raise cancelled
     return task.result()
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """Of a whole build: what is in the block is cancelled then. Raises BuildFailed."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise BuildFailed(
+            f"The build took longer than {seconds:.0f} seconds, the limit of this server (build_timeout), "
+            "and was ended."
+        ) from error

@@ -99,20 +99,5 @@ class _Half:
                 remove_tree(self._half)
 
 
-def closed_folder(path: Path, uid: int) -> Path | None:
-    """The outermost folder on the way to `path` that user and group `uid` can't pass; None: all open."""
-    for folder in (*reversed(path.parents), path):
-        info = folder.stat()
-        if info.st_uid == uid:
-            needed = 0o100
-        elif info.st_gid == uid:
-            needed = 0o010
-        else:
-            needed = 0o001
-        if not info.st_mode & needed:
-            return folder
-    return None
-
-
 def system_path(tools: Tools) -> str:
     return os.pathsep.join([str(tools.programs), "/usr/local/bin", "/usr/bin", "/bin"])

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.slugignore import ignore_files
-from builder.tools import closed_folder
 from builder.tree import hand_over, open_folder, remove_tree
 from builder.types import BuildRequest
 from controller.names import check_env_name
@@ -79,7 +78,7 @@ class Workspace:
             if request.uid is not None:
                 hand_over(folder, request.uid)
             folder.chmod(0o700)
-        _open_cache(request)
+        open_cache(request.cache, request.uid)
         if request.uid is not None:
             for folder in (self.build, request.cache):
                 _check_way(folder, request.uid)
@@ -121,9 +120,8 @@ def _check_way(folder: Path, uid: int) -> None:
         )
 
 
-def _open_cache(request: BuildRequest) -> None:
-    """The cache belongs to the build's user; one that was another user's is begun anew."""
-    cache, uid = request.cache, request.uid
+def open_cache(cache: Path, uid: int | None) -> None:
+    """Make the folder where it is missing. It is the build's user's; one that was another user's is begun anew."""
     if cache.exists() and uid is not None and cache.stat().st_uid != uid:
         remove_tree(cache)
     if not cache.exists():
@@ -134,3 +132,18 @@ def _open_cache(request: BuildRequest) -> None:
         if uid is not None:
             hand_over(cache, uid)
     os.utime(cache)  # those that were not used for the longest time are collected first
+
+
+def closed_folder(path: Path, uid: int) -> Path | None:
+    """The outermost folder on the way to `path` that user and group `uid` can't pass; None: all open."""
+    for folder in (*reversed(path.parents), path):
+        info = folder.stat()
+        if info.st_uid == uid:
+            needed = 0o100
+        elif info.st_gid == uid:
+            needed = 0o010
+        else:
+            needed = 0o001
+        if not info.st_mode & needed:
+            return folder
+    return None

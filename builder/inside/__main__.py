@@ -1,0 +1,96 @@
+"""`slugbuilder -` in a build container: source in, log on standard error, the built app out.
+
+Standard input is a tar whose first member is an order (see `order`), the others are the source. Standard output
+is one line of JSON, an `Outcome`, and where that says that there is a slug, a tar of the built app behind it. It
+runs as the build's user, whose processes could write there too: whoever reads it believes nothing of it.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from builder.base import BuilderUnavailable, BuildFailed
+from builder.chain import Chain, Shelf
+from builder.inside.guard import over_a_limit
+from builder.inside.order import Order, Outcome, write_outcome
+from builder.inside.printer import Printer
+from builder.inside.processes import Processes
+from builder.inside.reading import read_order
+from builder.steps import Steps
+from builder.types import BuildRequest
+from builder.workspace import Workspace
+
+HOME = Path("/usr/lib/mooring")
+FOLDERS = Workspace(Path("/tmp"))  # noqa: S108 - the container is the build's alone
+CACHE = Path("/tmp/cache")  # noqa: S108
+UNPACKED = Path("/tmp/folders")  # noqa: S108
+"""Buildpacks from folders of the server, below their own paths."""
+
+
+def main() -> int:
+    # Nothing but the outcome may get to where the slug goes.
+    slug = os.dup(1)
+    os.dup2(2, 1)
+    order = read_order(0, FOLDERS, UNPACKED)
+    if order is None:
+        Printer().warn("This program takes its order from a Mooring server, as the first member of a tar.")
+        return 64
+    outcome = asyncio.run(_guarded(order))
+    write_outcome(slug, outcome)
+    if outcome.built:
+        return subprocess.run(
+            ["tar", "-c", "-f", "-", "-C", str(FOLDERS.build), "."], stdout=slug, check=False
+        ).returncode
+    return 0
+
+
+async def _guarded(order: Order) -> Outcome:
+    """Ended when the container reaches a limit: what is left of a build that could not fork may wait for ever."""
+    work = asyncio.ensure_future(_perform(order))
+    watch = asyncio.ensure_future(over_a_limit())
+    await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+    if watch.done():
+        work.cancel()
+        return Outcome(limit=watch.result())
+    watch.cancel()
+    return work.result()
+
+
+async def _perform(order: Order) -> Outcome:
+    request = BuildRequest(
+        id=order.id,
+        deployment="",
+        service="",
+        source=FOLDERS.build,
+        commit=order.commit,
+        env=order.env,
+        buildpacks=order.buildpacks,
+        builder=order.builder,
+        cache=CACHE,
+    )
+    out = Printer()
+    steps = Steps(
+        Processes(),
+        {**os.environ, **FOLDERS.environment(request)},
+        cwd=FOLDERS.build,
+        uid=None,
+    )
+    shelf = Shelf(bundled=HOME / "buildpacks", below=UNPACKED)
+    chain = Chain(steps, shelf, FOLDERS, request)
+    try:
+        if order.inspect:
+            return Outcome(verdicts=tuple(await chain.inspect(out)))
+        chosen = await chain.detect(out)
+        release = await chain.compile(chosen, out)
+    except BuildFailed as error:
+        return Outcome(failed=str(error))
+    except BuilderUnavailable as error:
+        return Outcome(unavailable=str(error))
+    name = " + ".join(each.words for each in chosen)
+    return Outcome(built=name, process_types=release.process_types, env=release.env)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
