@@ -12,7 +12,7 @@ from builder.base import BuilderUnavailable, BuildFailed
 from builder.buildpack import BUNDLED
 from builder.certificates import ca_environment
 from builder.chain import Chain, Shelf
-from builder.limits import BuildLimits, LimitedBuild, Limiter
+from builder.limits import BuildLimits, LimitedBuild, Limiter, too_little_disk
 from builder.phases import Phases
 from builder.processes import process_types
 from builder.sandbox import Sandbox
@@ -171,7 +171,7 @@ class HostBuilder:
                     raise ending.reason from None
                 # A build may fill the disk, and fail of it, between two looks of the watcher.
                 if self._is_full():
-                    raise BuilderUnavailable(self._no_space()) from None
+                    raise BuilderUnavailable(too_little_disk(self._disk_reserve)) from None
                 if isinstance(error, BuilderUnavailable) and (cause := limited.cause_of_end()):
                     raise BuildFailed(cause) from None
                 raise
@@ -188,7 +188,7 @@ class HostBuilder:
             await asyncio.sleep(_WATCH_INTERVAL)
             try:
                 if self._is_full():
-                    ending.reason = BuilderUnavailable(self._no_space())
+                    ending.reason = BuilderUnavailable(too_little_disk(self._disk_reserve))
                 elif over := await asyncio.to_thread(lambda: limited.look(sandbox.members())):
                     ending.reason = BuildFailed(over)
             except OSError as error:  # a look that fails is no reason to stop looking
@@ -197,12 +197,6 @@ class HostBuilder:
 
     def _is_full(self) -> bool:
         return shutil.disk_usage(self._builds).free < self._disk_reserve
-
-    def _no_space(self) -> str:
-        return (
-            f"The build was ended because less than {megabytes(self._disk_reserve)} are free on the "
-            "server's disk. Make the build smaller, or have space made on the server."
-        )
 
     async def _published(self) -> Tools:
         async with self._publishing:

@@ -109,13 +109,31 @@ class LimitedBuild:
         return any(line.startswith("max ") and line != "max 0" for line in text.splitlines())
 
     def _too_much(self) -> str:
-        return (
-            f"The build was ended because it used more than {megabytes(self._limits.memory)} of memory, the limit "
-            "of this server (build_memory)."
-        )
+        return too_much_memory(self._limits.memory)
 
     def _too_many(self) -> str:
-        return (
-            f"The build was ended because it had more than {self._limits.pids} processes and threads at once, the "
-            "limit of this server (build_pids)."
-        )
+        return too_many_processes(self._limits.pids)
+
+
+def too_much_memory(limit: int) -> str:
+    """The sentence for people."""
+    return (
+        f"The build was ended because it used more than {megabytes(limit)} of memory, the limit "
+        "of this server (build_memory)."
+    )
+
+
+def too_many_processes(limit: int) -> str:
+    """The sentence for people."""
+    return (
+        f"The build was ended because it had more than {limit} processes and threads at once, the "
+        "limit of this server (build_pids)."
+    )
+
+
+def too_little_disk(reserve: int) -> str:
+    """The sentence for people."""
+    return (
+        f"The build was ended because less than {megabytes(reserve)} are free on the "
+        "server's disk. Make the build smaller, or have space made on the server."
+    )

@@ -66,6 +66,11 @@ class SlugStore:
         self._fresh: dict[str, float] = {}
         """Reference of an archive that a build wrote, to when: nobody may know of it yet but that build."""
 
+    @property
+    def largest_tree(self) -> int:
+        """Bytes that what is kept may take unpacked."""
+        return self._limit * _EXPANSION
+
     async def keep(
         self,
         tree: Path,

@@ -39,11 +39,32 @@ def main() -> int:
         return 64
     outcome = asyncio.run(_guarded(order))
     write_outcome(slug, outcome)
-    if outcome.built:
-        return subprocess.run(
-            ["tar", "-c", "-f", "-", "-C", str(FOLDERS.build), "."], stdout=slug, check=False
-        ).returncode
-    return 0
+    return pack(slug) if outcome.built else 0
+
+
+def pack(target: int) -> int:
+    """The built app as a tar; the status of what failed."""
+    build = str(FOLDERS.build)
+    # What is no file goes, what its own user made unreadable is opened: the server would do the same.
+    tidy = ["find", build, "(", "-type", "p", "-o", "-type", "s", ")", "-delete", "-o"]
+    subprocess.run(
+        [*tidy, "!", "-type", "l", "!", "-perm", "-u+r", "-exec", "chmod", "u+rwX", "{}", "+"], check=False
+    )
+    names = b"\0".join(os.fsencode(each.name) for each in sorted(FOLDERS.build.iterdir()))
+    command = [
+        "tar",
+        "-c",
+        "-f",
+        "-",
+        "--hard-dereference",
+        "-C",
+        build,
+        "--null",
+        "--verbatim-files-from",
+        "-T",
+        "-",
+    ]
+    return subprocess.run(command, input=names, stdout=target, check=False).returncode
 
 
 async def _guarded(order: Order) -> Outcome:

@@ -1,0 +1,94 @@
+"""Builds on a container engine: a Dockerfile where the source has one, else buildpacks in a container."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from builder.buildpack import BUNDLED
+from builder.container import ISOLATED
+from builder.dockerfile import AUTO, DockerfileBuilder
+from builder.slugbuilder import SlugBuilder
+from builder.slugs import SlugStore
+from builder.types import BuildOutput, BuildRequest
+from controller.engine import Engine
+from controller.types import Artifact
+from controller.views import BuildpackVerdict
+
+
+class DockerBuilder:
+    """Implements Builder, by one of two."""
+
+    def __init__(
+        self,
+        *,
+        builds: Path,
+        slugs: SlugStore,
+        engine: Engine,
+        realm: str,
+        builder_image: str,
+        buildpacks: Path = BUNDLED,
+        build_env: Mapping[str, str] | None = None,
+        ca_bundle: Path | None = None,
+        disk_reserve: int = 0,
+        buildpack_folders: Sequence[Path] = (),
+        build_memory: int = 0,
+        build_pids: int = 0,
+        build_cpu: float = 0.0,
+        build_disk: int = 0,
+        build_network: str = ISOLATED,
+        image_limit: int = 0,
+        dockerfile_builder: str = AUTO,
+        runs_images: bool = True,
+    ) -> None:
+        """As for SlugBuilder and DockerfileBuilder."""
+        self._engine = engine
+        self._slugs = SlugBuilder(
+            builds=builds,
+            slugs=slugs,
+            engine=engine,
+            realm=realm,
+            builder_image=builder_image,
+            buildpacks=buildpacks,
+            build_env=build_env,
+            ca_bundle=ca_bundle,
+            disk_reserve=disk_reserve,
+            buildpack_folders=buildpack_folders,
+            build_memory=build_memory,
+            build_pids=build_pids,
+            build_cpu=build_cpu,
+            build_disk=build_disk,
+            build_network=build_network,
+        )
+        self._images = DockerfileBuilder(
+            builds=builds,
+            engine=engine,
+            realm=realm,
+            build_env=build_env,
+            ca_bundle=ca_bundle,
+            disk_reserve=disk_reserve,
+            build_memory=build_memory,
+            build_pids=build_pids,
+            build_cpu=build_cpu,
+            build_network=build_network,
+            image_limit=image_limit,
+            dockerfile_builder=dockerfile_builder,
+            runs_images=runs_images,
+        )
+
+    async def sweep(self) -> None:
+        """Remove what a server that was killed left behind. Call it once, before the first build."""
+        await self._images.sweep()
+        await self._slugs.sweep()
+
+    async def inspect(self, request: BuildRequest) -> Sequence[BuildpackVerdict]:
+        return await (await self._chosen(request)).inspect(request)
+
+    async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
+        return await (await self._chosen(request)).build(request, out)
+
+    async def close(self) -> None:
+        await asyncio.gather(self._slugs.close(), self._images.close())
+        await self._engine.close()
+
+    async def _chosen(self, request: BuildRequest) -> DockerfileBuilder | SlugBuilder:
+        return self._images if await self._images.wants(request) else self._slugs

@@ -1,0 +1,378 @@
+"""Builds with buildpacks in a container: the source goes in as a tar, the log and the slug come out.
+
+The form is that of flynn/slugbuilder: told `-`, a container takes the source on its standard input, prints its log
+on standard error and the slug on standard output. An image of ours (see `builder.inside`) is given an order before
+the source, and says how it went before the slug.
+"""
+
+import asyncio
+import gzip
+import io
+import logging
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from builder import container
+from builder.base import BuilderUnavailable, BuildFailed
+from builder.builder_image import BuilderImage, ImageMaker
+from builder.buildpack import BUNDLED, Release, parse_release
+from builder.certificates import ca_environment
+from builder.container import Container, Wish
+from builder.inside.order import MAX_OUTCOME, MEMORY, PIDS, Outcome
+from builder.inside.parts import CERTIFICATES
+from builder.limits import too_little_disk, too_many_processes, too_much_memory
+from builder.ordering import order_of, plain_feed, with_order
+from builder.phases import Phases
+from builder.processes import process_types
+from builder.slugignore import ignore_files
+from builder.slugs import SlugStore
+from builder.source import MAX_FILES
+from builder.threads import completed, time_limit
+from builder.transcript import Transcript
+from builder.tree import megabytes, open_folder, read_small, remove_tree
+from builder.types import BuildOutput, BuildRequest, Silent
+from builder.unpack import TreeWriter, unpack_tar
+from builder.workspace import find_build_dir, open_cache, sweep_workspaces, workspace
+from controller.engine import Engine, EngineError
+from controller.types import Artifact, ArtifactKind
+from controller.views import BuildpackVerdict
+
+log = logging.getLogger(__name__)
+
+CACHE = "/tmp/cache"  # noqa: S108 - inside of a container
+CACHE_FOLDER = "container"
+"""Below a service's cache: what is built in containers is for another system than what is built on the host."""
+RELEASE_FILE = ".release"
+MAX_RELEASE = 256 * 1024
+WATCH_INTERVAL = 0.5
+SIZE_INTERVAL = 2.0
+SIZE_SHARE = 10
+"""Counting what a container has written may take a tenth of the time."""
+_GZIP = b"\x1f\x8b"
+_KILLED = 137
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What came out, but for the slug's own tree."""
+
+    outcome: Outcome | None
+    """None of a foreign image."""
+    has_slug: bool
+
+
+class SlugBuilder:
+    """Implements Builder: each build in a container of its own, as the service's own user."""
+
+    def __init__(
+        self,
+        *,
+        builds: Path,
+        slugs: SlugStore,
+        engine: Engine,
+        realm: str,
+        builder_image: str,
+        buildpacks: Path = BUNDLED,
+        build_env: Mapping[str, str] | None = None,
+        ca_bundle: Path | None = None,
+        disk_reserve: int = 0,
+        buildpack_folders: Sequence[Path] = (),
+        build_memory: int = 0,
+        build_pids: int = 0,
+        build_cpu: float = 0.0,
+        build_disk: int = 0,
+        build_network: str = container.ISOLATED,
+    ) -> None:
+        """`builds`: our folder for what is unpacked. The others as the settings of the same names, 0 for no limit."""
+        self._builds = builds
+        self._slugs = slugs
+        self._engine = engine
+        self._realm = realm
+        self._images = ImageMaker(engine, builder_image, buildpacks=buildpacks, ca_bundle=ca_bundle)
+        self._env = {**ca_environment(ca_bundle, PurePosixPath(CERTIFICATES)), **(build_env or {})}
+        self._disk_reserve = disk_reserve
+        self._folders = tuple(buildpack_folders)
+        self._memory = build_memory
+        self._pids = build_pids
+        self._cpu = build_cpu
+        self._disk = build_disk
+        self._network = build_network
+        self._engine_disk: Path | None = None
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def sweep(self) -> None:
+        """Remove what a server that was killed left behind. Call it once, before the first build."""
+        await asyncio.to_thread(sweep_workspaces, self._builds)
+        await self._slugs.sweep()
+        try:
+            await container.sweep(self._engine, self._realm)
+            await self._images.sweep()
+            await self._images.ensure()
+        except (EngineError, BuilderUnavailable) as error:
+            log.warning("builds in containers are not possible now: %s", error)
+
+    async def inspect(self, request: BuildRequest) -> Sequence[BuildpackVerdict]:
+        """See Builder. Asked as in a build."""
+        async with self._counted(request), time_limit(request.timeout):
+            image = await self._images.ensure()
+            if not image.ours:
+                raise BuildFailed(
+                    f"The builder image {image.reference} is not ours: what its buildpacks say shows a build."
+                )
+            built = await self._run(request, image, Silent(), inspect=True)
+            assert built.outcome is not None
+            return built.outcome.verdicts
+
+    async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
+        """See Builder. The container is gone when this returns or raises."""
+        async with self._counted(request):
+            phases = Phases(out)
+            async with time_limit(request.timeout):
+                image = await self._images.ensure()
+                built = await self._run(request, image, phases)
+                name, release = await asyncio.to_thread(self._released, self._tree(request), built)
+                types = process_types(self._tree(request), release, name, out)
+            phases.begin("slug")
+            slug = await self._slugs.keep(
+                self._tree(request),
+                deployment=request.deployment,
+                service=request.service,
+                uid=request.uid,
+                progress=lambda size, limit: out.line(
+                    f"Packing: {megabytes(size)} so far, at most {megabytes(limit)}"
+                ),
+            )
+            out.step(f"Compiled slug size is {megabytes(slug.size)} ({phases.text()})")
+            return Artifact(
+                kind=ArtifactKind.SLUG,
+                reference=slug.reference,
+                size=slug.size,
+                process_types=types,
+                env=release.env,
+                buildpack=name,
+            )
+
+    async def close(self) -> None:
+        """End what still runs."""
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _counted(self, request: BuildRequest) -> AsyncIterator[None]:
+        """Known as one that runs, so that `close` ends it; its folders go in any case."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            await asyncio.to_thread(self._open_folder, request)
+            yield
+        except EngineError as error:
+            raise BuilderUnavailable(str(error)) from error
+        finally:
+            try:
+                await completed(asyncio.to_thread(_remove_all, self._folder(request), request.source))
+            finally:
+                self._running.discard(task)
+
+    def _folder(self, request: BuildRequest) -> Path:
+        return workspace(self._builds, request.id).root
+
+    def _tree(self, request: BuildRequest) -> Path:
+        return self._folder(request) / "slug"
+
+    def _open_folder(self, request: BuildRequest) -> None:
+        open_folder(self._builds)
+        remove_tree(self._folder(request))
+        self._folder(request).mkdir(mode=0o700)
+
+    async def _run(
+        self, request: BuildRequest, image: BuilderImage, out: BuildOutput, *, inspect: bool = False
+    ) -> _Built:
+        """The container from its start to its end. Raises BuildFailed, BuilderUnavailable, EngineError."""
+        name = f"mooring-build-{self._realm}-{request.id}"
+        starting = asyncio.ensure_future(self._start(request, image, name))
+        watching: asyncio.Task[BuildFailed | BuilderUnavailable] | None = None
+        transcript = Transcript(out)
+        try:
+            source = await completed(asyncio.to_thread(self._prepared, request))
+            feed = (
+                with_order(order_of(request, source, self._folders, inspect=inspect), source)
+                if image.ours
+                else plain_feed(source)
+            )
+            running = await asyncio.shield(starting)
+            talking = asyncio.ensure_future(
+                running.converse(feed, lambda stream: self._receive(stream, request, image), transcript)
+            )
+            watching = asyncio.create_task(self._watch(running))
+            await _either(talking, watching)
+            if watching.done():
+                raise watching.result()
+            built = talking.result()
+            await self._judge(running, built, transcript)
+            return built
+        finally:
+            transcript.finish()
+            if watching is not None:
+                watching.cancel()
+            await completed(self._gone(starting, name))
+
+    async def _start(self, request: BuildRequest, image: BuilderImage, name: str) -> Container:
+        cache = await asyncio.to_thread(self._cache_of, request)
+        uid = os.getuid() if request.uid is None else request.uid
+        wish = Wish(
+            name=name,
+            image=image.reference,
+            user=f"{uid}:{uid}" if image.ours else "",
+            env={**self._env, **({} if image.ours else request.env)},
+            binds=(f"{cache}:{CACHE}",),
+            network=await container.ensure_network(self._engine, self._realm, self._network),
+            confined=image.ours,
+            memory=self._memory,
+            pids=self._pids,
+            cpu=self._cpu,
+        )
+        return await Container.start(self._engine, self._realm, wish)
+
+    def _cache_of(self, request: BuildRequest) -> str:
+        """The service's own folder; on an engine that does not see our files, a volume there."""
+        if not self._engine.is_local:
+            return f"mooring-cache-{self._realm}-{request.deployment}-{request.service}"
+        open_cache(request.cache, request.uid)
+        cache = request.cache / CACHE_FOLDER
+        open_cache(cache, request.uid)
+        return str(cache.absolute())
+
+    def _prepared(self, request: BuildRequest) -> Path:
+        source = request.source / find_build_dir(request.source, request.build_dir)
+        ignore_files(source)
+        return source
+
+    async def _gone(self, starting: "asyncio.Future[Container]", name: str) -> None:
+        await asyncio.wait({starting})
+        if not starting.cancelled():
+            starting.exception()
+        await container.remove(self._engine, name)
+
+    def _receive(self, stream: io.BufferedReader, request: BuildRequest, image: BuilderImage) -> _Built:
+        """Read what comes out, and unpack the slug. In a thread."""
+        outcome = _outcome(stream) if image.ours else None
+        if image.ours and (outcome is None or not outcome.built):
+            return _Built(outcome, has_slug=False)
+        first = stream.peek(2)[:2]
+        if not first:
+            return _Built(outcome, has_slug=False)
+        plain = cast(io.BufferedReader, gzip.GzipFile(fileobj=stream)) if first == _GZIP else stream
+        writer = TreeWriter(
+            self._tree(request),
+            max_files=10 * MAX_FILES,
+            max_bytes=self._slugs.largest_tree,
+            links_inside=False,
+        )
+        try:
+            unpack_tar(plain, writer, lambda: None, path_of=_from_dot)
+            while plain.read(65536):
+                pass
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            # Cut off, where the build was ended; how it ended says more.
+            log.info("slug not read build=%s error=%s", request.id, error)
+            return _Built(outcome, has_slug=False)
+        return _Built(outcome, has_slug=True)
+
+    async def _judge(self, running: Container, built: _Built, transcript: Transcript) -> None:
+        """Raise what the end of the container means."""
+        end = await running.end()
+        outcome = built.outcome
+        if outcome is not None and outcome.limit == PIDS:
+            raise BuildFailed(too_many_processes(self._pids))
+        if end.out_of_memory or (outcome is not None and outcome.limit == MEMORY):
+            raise BuildFailed(too_much_memory(self._memory))
+        if outcome is not None and outcome.failed:
+            raise BuildFailed(outcome.failed)
+        if outcome is not None and outcome.unavailable:
+            raise BuilderUnavailable(outcome.unavailable)
+        if outcome is not None and (outcome.verdicts or (built.has_slug and end.status == 0)):
+            return
+        if outcome is None and built.has_slug and end.status == 0:
+            return
+        raise BuildFailed(transcript.verdict or _failure(end.status))
+
+    async def _watch(self, running: Container) -> BuildFailed | BuilderUnavailable:
+        """Returns, once the build must end for its use of disks, why."""
+        places = [self._builds, *([disk] if (disk := await self._disk_of_engine()) else [])]
+        clock = asyncio.get_running_loop().time
+        next_size = clock() + SIZE_INTERVAL
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            try:
+                if any(shutil.disk_usage(each).free < self._disk_reserve for each in places):
+                    return BuilderUnavailable(too_little_disk(self._disk_reserve))
+                if self._disk and clock() >= next_size:
+                    begun = clock()
+                    if await running.written() > self._disk:
+                        return BuildFailed(
+                            f"The build was ended because it wrote more than {megabytes(self._disk)}, the limit of "
+                            "this server (build_disk)."
+                        )
+                    next_size = clock() + max(SIZE_INTERVAL, SIZE_SHARE * (clock() - begun))
+            except (OSError, EngineError) as error:  # a look that fails is no reason to stop looking
+                log.warning("build not looked at name=%s error=%s", running.name, error)
+
+    async def _disk_of_engine(self) -> Path | None:
+        if self._engine_disk is None and self._engine.is_local:
+            info = await self._engine.call(lambda client: client.info())
+            place = Path(info["DockerRootDir"])
+            self._engine_disk = place if place.is_dir() else self._builds
+        return self._engine_disk
+
+    def _released(self, tree: Path, built: _Built) -> tuple[str, Release]:
+        """What was detected, and what the buildpacks declare. Blocking."""
+        if built.outcome is not None:
+            return built.outcome.built, Release(
+                process_types=built.outcome.process_types, env=built.outcome.env
+            )
+        content = read_small(tree, RELEASE_FILE, MAX_RELEASE) or b""
+        return "Buildpack", parse_release(content.decode("utf-8", "replace"))
+
+
+def _outcome(stream: io.BufferedReader) -> Outcome | None:
+    """None where nothing came, or nothing that an honest container says."""
+    line = stream.readline(MAX_OUTCOME)
+    try:
+        return Outcome.parse(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+
+
+def _from_dot(name: str) -> str:
+    return "" if name == "." else name.removeprefix("./")
+
+
+def _failure(status: int) -> str:
+    if status == _KILLED:
+        return "The build was killed (SIGKILL): most likely the server ran out of memory."
+    return f"The build ended with status {status}; its last lines above say why."
+
+
+async def _either(*waiting: "asyncio.Future[Any]") -> None:
+    """Wait for one of them; the first is cancelled where we are, or where the other was the one."""
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not waiting[0].done():
+            waiting[0].cancel()
+            await completed(asyncio.wait({waiting[0]}))
+
+
+def _remove_all(folder: Path, source: Path) -> None:
+    remove_tree(folder)
+    remove_tree(source)
