@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import os
 import platform
 import sys
 import time
@@ -19,7 +18,7 @@ from contrib.stack.container import commit, ran, read_files
 from contrib.stack.engine import connect, image_ids, labels, size
 from contrib.stack.errors import StackError
 from contrib.stack.host import BUNDLE, INSIDE, Host, observe_host
-from contrib.stack.inputs import BUILD, EPOCH, INPUTS_LABEL, RUN, VERSION, inputs_hash
+from contrib.stack.inputs import BUILD, INPUTS_LABEL, RUN, VERSION, inputs_hash, source_date
 from contrib.stack.transcript import fail, line, step
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -79,11 +78,8 @@ def timed() -> Iterator[None]:
 
 def given(host: Host) -> Mapping[str, bytes | Path]:
     """What the scripts find beside their own files."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", str(EPOCH))
-    if not epoch.isdecimal():
-        raise StackError(f"SOURCE_DATE_EPOCH must be seconds since 1970, not {epoch!r}.")
     files = host.files()
-    return {**files, "env": files["env"] + f"export SOURCE_DATE_EPOCH={epoch}\n".encode()}
+    return {**files, "env": files["env"] + f"export SOURCE_DATE_EPOCH={source_date()}\n".encode()}
 
 
 def check_architecture(client: APIClient) -> None:

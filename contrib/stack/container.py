@@ -44,8 +44,8 @@ def ran(
             "User": "0",
             "WorkingDir": "/",
             "Labels": {KIND: LABELS[KIND]},
+            # Without an init: its program would be left in the image as an empty file.
             "HostConfig": {
-                "Init": True,
                 "NetworkMode": network,
                 "Mounts": [{"Type": "volume", "Target": INSIDE}],
             },

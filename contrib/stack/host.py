@@ -23,8 +23,8 @@ APT_OPTION_OF_FILES = re.compile(
     r"Proxy-Auto-Detect|ProxyAutoDetect|SslCert|SslKey|CAInfo|CAPath", re.IGNORECASE
 )
 """Those that name files of this machine."""
-INSIDE = "/stack"
-"""Folder of all this in the containers that build; a volume, so that no image has it."""
+INSIDE = "/mnt"
+"""Folder of all this in the containers that build: a volume, which no image has, on a folder that each has anyway."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,10 @@
 """What the images are made from, as one hash: whoever has images of that hash need not make them."""
 
 import hashlib
+import os
 from pathlib import Path
+
+from contrib.stack.errors import StackError
 
 FOLDER = Path(__file__).resolve().parent
 VERSION = "1"
@@ -21,3 +24,11 @@ def inputs_hash() -> str:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             total.update(f"{path.relative_to(FOLDER)} {content}\n".encode())
     return total.hexdigest()[:16]
+
+
+def source_date() -> int:
+    """Seconds since 1970: the time of what a build makes. Raises StackError."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", str(EPOCH))
+    if not given.isdecimal():
+        raise StackError(f"SOURCE_DATE_EPOCH must be seconds since 1970, not {given!r}.")
+    return int(given)

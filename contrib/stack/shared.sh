@@ -1,12 +1,12 @@
 # Sourced by what runs inside of the containers that become the images.
 set -eu
 umask 022
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 APT_CONFIG=/stack/apt.conf
-. /stack/env
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 APT_CONFIG=/mnt/apt.conf
+. /mnt/env
 
 quietly() { # COMMAND...; what it says is shown when it fails
-    "$@" >/stack/log 2>&1 || {
-        tail -n 30 /stack/log >&2
+    "$@" >/mnt/log 2>&1 || {
+        tail -n 30 /mnt/log >&2
         exit 1
     }
 }
@@ -40,18 +40,17 @@ install_packages() { # FILE
 
 install_node_package() { # NAME
     mkdir -p "/usr/local/lib/node_modules/$1"
-    tar -xzf "/stack/$1.tgz" -C "/usr/local/lib/node_modules/$1" --strip-components 1 --no-same-owner
+    tar -xzf "/mnt/$1.tgz" -C "/usr/local/lib/node_modules/$1" --strip-components 1 --no-same-owner
     rm -rf "/usr/local/lib/node_modules/$1/docs" "/usr/local/lib/node_modules/$1/man"
 }
 
 # What is of this build and not of its inputs goes, or gets the same time in every build.
 finish() {
-    apt-get clean
     find /var/lib/apt/lists /var/cache /var/log /var/tmp /tmp -xdev -type f -delete
-    rm -f /etc/*- /var/lib/dpkg/*-old /etc/machine-id
-    # What the engine mounts is not of the image. Python's check of its compiled files compares times: all of theirs
-    # come from the packages.
-    find / -xdev \( -path /dev -o -path /proc -o -path /sys -o -path /stack -o -path '/usr/lib/python3*' \
+    rm -f /var/lib/dpkg/*-old /etc/machine-id
+    # What the engine mounts is not of the image. Python takes its compiled files for outdated where the sources have
+    # other times than when they were compiled, which are those of the packages.
+    find / -xdev \( -path /dev -o -path /proc -o -path /sys -o -path /mnt -o -path '/usr/lib/python3*.py' \
         -o -path /etc/hostname -o -path /etc/hosts -o -path /etc/resolv.conf \) -prune -o \
         -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 }
