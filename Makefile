@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo setup test unit check lint docs bench clean packages
+.PHONY: help demo stack setup test unit check lint docs bench clean packages
 
 help:
 	@echo "make demo [KEEP=1]  a git push, seen from the outside, on a server of its own"
+	@echo "make stack          the images that apps are built and run in on a container engine (minutes, once)"
 	@echo "make test           everything: unit, contract, acceptance and packaging tests"
 	@echo "make unit           only the tests that need no server (seconds)"
 	@echo "make check          format, ruff, mypy, import contracts, wheel contents, generated documents"
@@ -37,6 +38,9 @@ setup: packages $(BIN)/moor $(VENV)/.dev
 demo: export MOOR_PACKAGES := demo
 demo: packages $(BIN)/moor
 	@$(BIN)/python -m contrib.demo $(if $(KEEP),--keep)
+
+stack: packages $(BIN)/moor
+	@contrib/stack/build
 
 test: export MOOR_PACKAGES := test
 test: setup
