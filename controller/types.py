@@ -100,7 +100,7 @@ class Artifact:
 
     kind: ArtifactKind
     reference: str
-    """Slug: hex SHA-256 of its content. Image: `sha256:…`, its id on the engine, or the name that its definition gives."""
+    """Slug: hex SHA-256 of its content. Image: `sha256:…`, its id on the engine, or the name in its definition."""
     size: int = 0
     process_types: Mapping[str, str] = field(default_factory=dict)
     """Process type to command line, from Procfile and buildpack."""
