@@ -3,9 +3,9 @@
 import argparse
 import contextlib
 import platform
+import signal
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import docker.errors
@@ -15,11 +15,11 @@ from docker import APIClient
 
 from contrib.stack.base import ensure_base
 from contrib.stack.container import commit, ran, read_files
-from contrib.stack.engine import connect, image_ids, labels, size
+from contrib.stack.engine import connect, has_name, image_ids, labels, size
 from contrib.stack.errors import StackError
 from contrib.stack.host import BUNDLE, INSIDE, Host, observe_host
 from contrib.stack.inputs import BUILD, INPUTS_LABEL, RUN, VERSION, inputs_hash, source_date
-from contrib.stack.transcript import fail, line, step
+from contrib.stack.transcript import fail, line, step, timed
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 START_RUN = ('ENTRYPOINT ["/usr/lib/mooring/runner"]', "CMD []")
@@ -29,6 +29,8 @@ START_BUILD = ("ENTRYPOINT []", 'CMD ["/bin/bash"]')
 
 def main() -> int:
     options = parse_options(sys.argv[1:])
+    # As Ctrl-C does: containers are removed on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         client = connect()
         inputs = inputs_hash()
@@ -41,6 +43,8 @@ def main() -> int:
         for each in (RUN, BUILD):
             line(f"{each}  {size(client, each) / 1e6:.0f} MB")
         return 0
+    except KeyboardInterrupt:
+        fail("Interrupted.")
     except StackError as error:
         fail(str(error))
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
@@ -54,8 +58,7 @@ def make(client: APIClient, options: argparse.Namespace, inputs: str) -> None:
     host = observe_host(env=dict(options.build_env), bundle=options.ca_bundle)
     files = given(host)
     former = image_ids(client, (RUN, BUILD))
-    with timed():
-        base = ensure_base(client, host, options.base)
+    base = ensure_base(client, host, options.base)
     step(f"Fetching npm and yarn, in a container of {base}")
     with timed(), ran(client, base, "node.sh", files=files, network=options.network) as container:
         node = read_files(client, container, f"{INSIDE}/out")
@@ -67,13 +70,6 @@ def make(client: APIClient, options: argparse.Namespace, inputs: str) -> None:
     with timed(), ran(client, RUN, "build.sh", files=files, network=options.network) as container:
         commit(client, container, BUILD, inputs, start=START_BUILD)
     forget(client, former)
-
-
-@contextlib.contextmanager
-def timed() -> Iterator[None]:
-    begun = time.monotonic()
-    yield
-    line(f"{time.monotonic() - begun:.0f} s")
 
 
 def given(host: Host) -> Mapping[str, bytes | Path]:
@@ -95,7 +91,8 @@ def forget(client: APIClient, former: Sequence[str]) -> None:
     """Images without a name now; those that something still uses stay, and are the engine's to prune."""
     for each in reversed(former):
         with contextlib.suppress(docker.errors.APIError):
-            client.remove_image(each, noprune=True)
+            if not has_name(client, each):
+                client.remove_image(each, noprune=True)
 
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:

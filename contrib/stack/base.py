@@ -9,7 +9,7 @@ from contrib.stack.engine import engine_url
 from contrib.stack.errors import StackError
 from contrib.stack.host import SUITE, Host
 from contrib.stack.inputs import VERSION
-from contrib.stack.transcript import line, step
+from contrib.stack.transcript import line, step, timed
 from controller.image_names import split_reference
 
 PUBLISHED = f"debian:{SUITE}-slim"
@@ -32,7 +32,8 @@ def ensure_base(client: APIClient, host: Host, asked: str) -> str:
         return PUBLISHED
     line("no registry answers")
     step(f"Making a base of Debian {SUITE} with debootstrap")
-    debootstrap.make_image(client, host, *MADE)
+    with timed():
+        debootstrap.make_image(client, host, *MADE)
     return made
 
 

@@ -3,7 +3,10 @@
 import os
 from collections.abc import Sequence
 
+import docker.errors
 from docker import APIClient
+
+from contrib.stack.errors import StackError
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
 ANSWER_TIMEOUT = 600
@@ -15,8 +18,13 @@ def engine_url() -> str:
 
 
 def connect() -> APIClient:
-    """Raises docker.errors.DockerException where no engine answers."""
-    return APIClient(base_url=engine_url(), version="auto", timeout=ANSWER_TIMEOUT)
+    """Raises StackError where no engine answers."""
+    try:
+        return APIClient(base_url=engine_url(), version="auto", timeout=ANSWER_TIMEOUT)
+    except docker.errors.DockerException as error:
+        raise StackError(
+            f"The container engine at {engine_url()} does not answer: start it, or set DOCKER_HOST."
+        ) from error
 
 
 def labels(client: APIClient, image: str) -> dict[str, str]:
@@ -28,6 +36,10 @@ def labels(client: APIClient, image: str) -> dict[str, str]:
 
 def image_ids(client: APIClient, names: Sequence[str]) -> Sequence[str]:
     return [found["Id"] for name in names for found in client.images(name=name)]
+
+
+def has_name(client: APIClient, image_id: str) -> bool:
+    return bool(client.inspect_image(image_id)["RepoTags"])  # type: ignore[no-untyped-call]
 
 
 def size(client: APIClient, image: str) -> int:

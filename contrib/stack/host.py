@@ -11,11 +11,13 @@ from pathlib import Path
 
 SUITE = "bookworm"
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-PASSED = re.compile(r"(https?|ftp|all|no)_proxy|(npm_config|uv|pip)_[a-z_]*", re.IGNORECASE)
+PASSED = re.compile(r"(https?|ftp|all|no)_proxy|npm_config_[a-z_]*", re.IGNORECASE)
 """Variables of this machine that say how registries are reached."""
 PATHS = re.compile(r"/|file:|\.")
 """Values that are places on this machine: nothing of it is inside of a build."""
-CERTIFICATES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE")
+CERTIFICATES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+NPM_OPTION = re.compile(r"(@[^=]*:)?registry\s*=|//[^=]*=|(https?-)?proxy\s*=|noproxy\s*=|strict-ssl\s*=")
+"""Lines of npm's own files that say how registries are reached, with their logins."""
 APT_OPTION = re.compile(
     r"Acquire::(https?|ftp|Retries|ForceIPv[46]|Check-Date|Check-Valid-Until)\b", re.IGNORECASE
 )
@@ -38,6 +40,8 @@ class Host:
     apt_sources: Sequence[str] = ()
     """One-line sources of the suite that the images are made of; empty: as the base has them."""
     apt_logins: bytes = b""
+    npm_options: Sequence[str] = ()
+    """Lines of an `.npmrc`."""
 
     def files(self) -> Mapping[str, bytes]:
         """By their names in `INSIDE`."""
@@ -46,12 +50,13 @@ class Host:
             "apt.conf": "\n".join(self._apt()).encode() + b"\n",
             "sources.list": "\n".join(self.apt_sources).encode() + b"\n",
             "logins": self.apt_logins,
+            "npmrc": "".join(f"{each}\n" for each in self.npm_options).encode(),
             **({"certificates.crt": self.certificates} if self.certificates else {}),
         }
 
     def _env(self) -> str:
         bundle = dict.fromkeys(CERTIFICATES, f"{INSIDE}/certificates.crt") if self.certificates else {}
-        env = {**bundle, **self.env}
+        env = {**bundle, "NPM_CONFIG_USERCONFIG": f"{INSIDE}/npmrc", **self.env}
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
 
     def _apt(self) -> Sequence[str]:
@@ -80,8 +85,9 @@ def observe_host(*, env: Mapping[str, str], bundle: Path | None) -> Host:
         env={**passed, **env},
         certificates=bundle.read_bytes() if bundle else b"",
         apt_options=_apt_options(),
-        apt_sources=_apt_sources(Path("/etc/apt")),
+        apt_sources=apt_sources(Path("/etc/apt")),
         apt_logins=b"\n".join(each.read_bytes() for each in _readable(Path("/etc/apt"), "auth.conf")),
+        npm_options=npm_options((Path("/etc/npmrc"), Path("/usr/etc/npmrc"), Path.home() / ".npmrc")),
     )
 
 
@@ -105,13 +111,24 @@ def _apt_options() -> Sequence[str]:
     ]
 
 
-def _apt_sources(folder: Path) -> Sequence[str]:
+def apt_sources(folder: Path) -> Sequence[str]:
     """Those of our suite: whatever else this machine installs from has no place in the images."""
     lines: list[str] = []
     for path in _readable(folder, "sources.list"):
         text = path.read_text(errors="replace")
         lines += _deb822(text) if path.suffix == ".sources" else _one_line(text)
     return [line for line in lines if _is_ours(line)]
+
+
+def npm_options(files: Sequence[Path]) -> Sequence[str]:
+    """What they say of registries; a later file's word comes first with npm, as the last line of one file does."""
+    lines = [
+        line.strip()
+        for each in files
+        if os.access(each, os.R_OK)
+        for line in each.read_text(errors="replace").splitlines()
+    ]
+    return [line for line in lines if NPM_OPTION.match(line)]
 
 
 def _readable(folder: Path, name: str) -> Sequence[Path]:

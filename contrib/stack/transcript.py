@@ -1,6 +1,9 @@
 """What the build says, in the form that a push has."""
 
+import contextlib
 import sys
+import time
+from collections.abc import Iterator
 
 
 def step(text: str) -> None:
@@ -9,6 +12,14 @@ def step(text: str) -> None:
 
 def line(text: str) -> None:
     print(f"       {text}", flush=True)
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[None]:
+    """Says how long the block took, once it has done its work."""
+    begun = time.monotonic()
+    yield
+    line(f"{time.monotonic() - begun:.0f} s")
 
 
 def fail(text: str) -> None:
