@@ -29,6 +29,7 @@ T = TypeVar("T")
 KIND = "mooring.kind"
 BUILD = "build"
 NETWORK_KIND = "builds"
+CACHE_KIND = "cache"
 ISOLATED, NONE = "isolated", "none"
 MAX_FILE = 8 * 1024**3
 """Bytes of one file that a build writes."""
@@ -149,6 +150,22 @@ async def sweep(engine: Engine, realm: str) -> None:
     found = await engine.call(lambda client: client.containers(all=True, filters={"label": labels}))
     for each in found:
         await remove(engine, each["Id"])
+
+
+async def ensure_volume(engine: Engine, realm: str, name: str, *, anew: bool) -> str:
+    """A volume that keeps what builds leave in it, for an engine that does not see our files; its name.
+
+    `anew`: without what it had.
+    """
+
+    def work(client: APIClient) -> None:
+        if anew:
+            with contextlib.suppress(NotThere):
+                client.remove_volume(name)
+        client.create_volume(name, labels={REALM: realm, KIND: CACHE_KIND})
+
+    await completed(engine.call(work))
+    return name
 
 
 async def ensure_network(engine: Engine, realm: str, wanted: str) -> str:

@@ -227,7 +227,7 @@ class SlugBuilder:
             await completed(self._gone(starting, name))
 
     async def _start(self, request: BuildRequest, image: BuilderImage, name: str) -> Container:
-        cache = await asyncio.to_thread(self._cache_of, request)
+        cache = await self._cache_of(request)
         uid = os.getuid() if request.uid is None else request.uid
         wish = Wish(
             name=name,
@@ -243,14 +243,17 @@ class SlugBuilder:
         )
         return await Container.start(self._engine, self._realm, wish)
 
-    def _cache_of(self, request: BuildRequest) -> str:
-        """The service's own folder; on an engine that does not see our files, a volume there."""
-        if not self._engine.is_local:
-            return f"mooring-cache-{self._realm}-{request.deployment}-{request.service}"
-        open_cache(request.cache, request.uid)
+    async def _cache_of(self, request: BuildRequest) -> str:
+        """The service's own folder; on an engine that does not see our files, a volume there, whose content counts
+        for as long as that folder is here: whoever purges the cache takes it away."""
         cache = request.cache / CACHE_FOLDER
-        open_cache(cache, request.uid)
-        return str(cache.absolute())
+        purged = not cache.exists()
+        await asyncio.to_thread(open_cache, request.cache, request.uid)
+        await asyncio.to_thread(open_cache, cache, request.uid)
+        if self._engine.is_local:
+            return str(cache.absolute())
+        name = f"mooring-cache-{self._realm}-{request.deployment}-{request.service}"
+        return await container.ensure_volume(self._engine, self._realm, name, anew=purged)
 
     def _prepared(self, request: BuildRequest) -> Path:
         source = request.source / find_build_dir(request.source, request.build_dir)

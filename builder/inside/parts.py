@@ -48,7 +48,8 @@ DOCKERFILE = """\
 FROM {base}
 USER root
 COPY mooring {place}
-RUN ["/usr/bin/python3", "-IS", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "{place}/python"]
+RUN mkdir -m 1777 /tmp/cache \\
+ && /usr/bin/python3 -IS -m compileall -q --invalidation-mode unchecked-hash {place}/python
 USER 1000
 WORKDIR /
 ENTRYPOINT ["/usr/bin/python3", "-IS", "{place}/slugbuilder"]
