@@ -77,19 +77,29 @@ def parse_release(text: str) -> Release:
             raise BuildFailed("The buildpack's bin/release must print a YAML mapping.")
         types = _texts(content, "default_process_types")
         env = _texts(content, "config_vars")
-        for name in types:
-            check_process_type(name)
-        for name in env:
-            check_env_name(name)
-    except (yaml.YAMLError, InvalidInput, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise BuildFailed(f"The buildpack's bin/release prints something invalid: {error}") from error
-    if len(types) > MAX_TYPES:
+    return checked_release(Release(process_types=types, env=env))
+
+
+def checked_release(release: Release) -> Release:
+    """Return it when its names are names, and not too many; raise BuildFailed otherwise."""
+    try:
+        for name in release.process_types:
+            check_process_type(name)
+        for name in release.env:
+            check_env_name(name)
+    except InvalidInput as error:
+        raise BuildFailed(f"The buildpack's bin/release prints something invalid: {error}") from error
+    if len(release.process_types) > MAX_TYPES:
         raise BuildFailed("The buildpack's bin/release declares too many process types.")
-    return Release(process_types=types, env=env)
+    return release
 
 
 def _texts(content: Mapping[object, object], key: str) -> Mapping[str, str]:
     found = content.get(key) or {}
     if not isinstance(found, dict):
         raise BuildFailed(f"The buildpack's bin/release must print a mapping under {key}.")
+    if not all(isinstance(each, str | int | float) for each in (*found, *found.values())):
+        raise BuildFailed(f"The buildpack's bin/release must print texts and numbers under {key}.")
     return {str(name): str(value) for name, value in found.items()}

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import docker.errors
 from docker import APIClient
 from docker.types import LogConfig, Ulimit
 
@@ -160,7 +161,7 @@ async def ensure_volume(engine: Engine, realm: str, name: str, *, anew: bool) ->
 
     def work(client: APIClient) -> None:
         if anew:
-            with contextlib.suppress(NotThere):
+            with contextlib.suppress(docker.errors.NotFound):
                 client.remove_volume(name)
         client.create_volume(name, labels={REALM: realm, KIND: CACHE_KIND})
 
@@ -177,17 +178,17 @@ async def ensure_network(engine: Engine, realm: str, wanted: str) -> str:
     def work(client: APIClient) -> None:
         if client.networks(names=[name]):
             return
-        with contextlib.suppress(Taken):
-            client.create_network(
-                name,
-                driver="bridge",
-                check_duplicate=True,
-                labels={REALM: realm, KIND: NETWORK_KIND},
-                # One build can't reach another, nor an app.
-                options={"com.docker.network.bridge.enable_icc": "false"},
-            )
+        client.create_network(
+            name,
+            driver="bridge",
+            check_duplicate=True,
+            labels={REALM: realm, KIND: NETWORK_KIND},
+            # One build can't reach another, nor an app.
+            options={"com.docker.network.bridge.enable_icc": "false"},
+        )
 
-    await completed(engine.call(work))
+    with contextlib.suppress(Taken):  # another build made it meanwhile
+        await completed(engine.call(work))
     return name
 
 
@@ -255,6 +256,8 @@ class _Stream:
         self.is_shut = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        if hasattr(self._socket, "shutdown_write"):
+            self._socket.close()  # a channel of SSH does not wake its reader otherwise
 
 
 class _Output(io.RawIOBase):
