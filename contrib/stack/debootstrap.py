@@ -62,6 +62,7 @@ def _find_program() -> str:
 
 def _needless_files(root: Path) -> Iterator[Path]:
     yield from (path for each in OF_THIS_MACHINE if (path := root / each).exists())
+    yield from (root / "var/lib/dpkg").glob("*-old")
     for each in NEEDLESS:
         for folder, _, names in os.walk(root / each):
             yield from (Path(folder) / name for name in names if name != "copyright")
