@@ -85,9 +85,12 @@ class Container:
         """It runs when this returns, and waits for its input. `remove` takes away what a cancel leaves."""
         return await engine.call(lambda client: cls(engine, wish.name, _start(client, realm, wish)))
 
-    async def converse(self, feed: Iterable[bytes], receive: Receive[T], sink: Sink) -> T:
+    async def converse(
+        self, feed: Iterable[bytes], receive: Receive[T], sink: Sink, *, keep_open: bool = False
+    ) -> T:
         """Send all of `feed`, and read its output with `receive`; `sink` gets what it prints on standard error.
 
+        `keep_open`: its input ends only with us, so that it can tell that we have gone.
         What `receive` raises is raised. A caller that is cancelled must remove the container, which ends the thread.
         """
         loop = asyncio.get_running_loop()
@@ -100,7 +103,7 @@ class Container:
                 asyncio.run_coroutine_threadsafe(show(data[start : start + _PIECE]), loop).result()
 
         def work() -> T:
-            sender = threading.Thread(target=_send, args=(self._stream, feed), daemon=True)
+            sender = threading.Thread(target=_send, args=(self._stream, feed, keep_open), daemon=True)
             sender.start()
             output = _Output(self._stream, take)
             result = receive(io.BufferedReader(output, 256 * 1024))
@@ -312,11 +315,12 @@ class _Output(io.RawIOBase):
         return True
 
 
-def _send(stream: _Stream, feed: Iterable[bytes]) -> None:
+def _send(stream: _Stream, feed: Iterable[bytes], keep_open: bool) -> None:
     try:
         for piece in feed:
             stream.sendall(piece)
-        stream.close_input()
+        if not keep_open:
+            stream.close_input()
     except Exception:
         # It has ended already, or was ended: how is found out where its output is read. Or the source can't be
         # read: then the container must not wait for the rest of it.

@@ -6,6 +6,7 @@ the source, and says how it went before the slug.
 """
 
 import asyncio
+import errno
 import gzip
 import io
 import logging
@@ -16,13 +17,14 @@ import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from builder import container
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.builder_image import BuilderImage, ImageMaker
-from builder.buildpack import BUNDLED, Release, parse_release
+from builder.buildpack import BUNDLED, Release, checked_release, parse_release
 from builder.certificates import ca_environment
 from builder.container import Container, Wish
 from builder.inside.order import MAX_OUTCOME, MEMORY, PIDS, Outcome
@@ -34,7 +36,8 @@ from builder.processes import process_types
 from builder.slugignore import ignore_files
 from builder.slugs import SlugStore
 from builder.source import MAX_FILES
-from builder.threads import completed, time_limit
+from builder.storage import measure
+from builder.threads import completed, run_blocking, time_limit
 from builder.transcript import Transcript
 from builder.tree import megabytes, open_folder, read_small, remove_tree
 from builder.types import BuildOutput, BuildRequest, Silent
@@ -47,8 +50,6 @@ from controller.views import BuildpackVerdict
 log = logging.getLogger(__name__)
 
 CACHE = "/tmp/cache"  # noqa: S108 - inside of a container
-CACHE_FOLDER = "container"
-"""Below a service's cache: what is built in containers is for another system than what is built on the host."""
 RELEASE_FILE = ".release"
 MAX_RELEASE = 256 * 1024
 WATCH_INTERVAL = 0.5
@@ -96,7 +97,8 @@ class SlugBuilder:
         self._engine = engine
         self._realm = realm
         self._images = ImageMaker(engine, builder_image, buildpacks=buildpacks, ca_bundle=ca_bundle)
-        self._env = {**ca_environment(ca_bundle, PurePosixPath(CERTIFICATES)), **(build_env or {})}
+        self._certificates = ca_environment(ca_bundle, PurePosixPath(CERTIFICATES))
+        self._env = dict(build_env or {})
         self._disk_reserve = disk_reserve
         self._folders = tuple(buildpack_folders)
         self._memory = build_memory
@@ -177,6 +179,12 @@ class SlugBuilder:
             yield
         except EngineError as error:
             raise BuilderUnavailable(str(error)) from error
+        except OSError as error:
+            if shutil.disk_usage(self._builds).free < self._disk_reserve or error.errno == errno.ENOSPC:
+                raise BuilderUnavailable(too_little_disk(self._disk_reserve)) from error
+            raise BuilderUnavailable(
+                f"What was built could not be taken: {error.strerror or error}."
+            ) from error
         finally:
             try:
                 await completed(asyncio.to_thread(_remove_all, self._folder(request), request.source))
@@ -204,16 +212,25 @@ class SlugBuilder:
         transcript = Transcript(out)
         try:
             source = await completed(asyncio.to_thread(self._prepared, request))
-            feed = (
-                with_order(order_of(request, source, self._folders, inspect=inspect), source)
-                if image.ours
-                else plain_feed(source)
-            )
+            if image.ours:
+                order = await asyncio.to_thread(order_of, request, source, self._folders, inspect=inspect)
+                feed = with_order(order, source)
+            else:
+                feed = plain_feed(source)
+                if request.buildpacks:
+                    out.warn(
+                        f"The builder image {image.reference} chooses buildpacks itself: those set are not used."
+                    )
             running = await asyncio.shield(starting)
             talking = asyncio.ensure_future(
-                running.converse(feed, lambda stream: self._receive(stream, request, image), transcript)
+                running.converse(
+                    feed,
+                    lambda stream: self._receive(stream, request, image),
+                    transcript,
+                    keep_open=image.ours,
+                )
             )
-            watching = asyncio.create_task(self._watch(running))
+            watching = asyncio.create_task(self._watch(running, request.cache))
             await _either(talking, watching)
             if watching.done():
                 raise watching.result()
@@ -233,7 +250,8 @@ class SlugBuilder:
             name=name,
             image=image.reference,
             user=f"{uid}:{uid}" if image.ours else "",
-            env={**self._env, **({} if image.ours else request.env)},
+            # A foreign image has no certificates of ours, and no other way to get config.
+            env={**(self._certificates if image.ours else request.env), **self._env},
             binds=(f"{cache}:{CACHE}",),
             network=await container.ensure_network(self._engine, self._realm, self._network),
             confined=image.ours,
@@ -246,12 +264,11 @@ class SlugBuilder:
     async def _cache_of(self, request: BuildRequest) -> str:
         """The service's own folder; on an engine that does not see our files, a volume there, whose content counts
         for as long as that folder is here: whoever purges the cache takes it away."""
-        cache = request.cache / CACHE_FOLDER
-        purged = not cache.exists()
+        purged = not request.cache.exists()
         await asyncio.to_thread(open_cache, request.cache, request.uid)
-        await asyncio.to_thread(open_cache, cache, request.uid)
         if self._engine.is_local:
-            return str(cache.absolute())
+            # Itself and nothing below it: the service's user could put a link in the place of what is below.
+            return str(request.cache.absolute())
         name = f"mooring-cache-{self._realm}-{request.deployment}-{request.service}"
         return await container.ensure_volume(self._engine, self._realm, name, anew=purged)
 
@@ -282,7 +299,7 @@ class SlugBuilder:
             links_inside=False,
         )
         try:
-            unpack_tar(plain, writer, lambda: None, path_of=_from_dot)
+            unpack_tar(plain, writer, lambda: None, path_of=_from_dot, hard_links=True)
             while plain.read(65536):
                 pass
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -307,13 +324,17 @@ class SlugBuilder:
             return
         if outcome is None and built.has_slug and end.status == 0:
             return
+        if end.status == 0:
+            raise BuilderUnavailable("The connection to the build's container broke, or it gave no slug.")
         raise BuildFailed(transcript.verdict or _failure(end.status))
 
-    async def _watch(self, running: Container) -> BuildFailed | BuilderUnavailable:
+    async def _watch(self, running: Container, cache: Path) -> BuildFailed | BuilderUnavailable:
         """Returns, once the build must end for its use of disks, why."""
         places = [self._builds, *([disk] if (disk := await self._disk_of_engine()) else [])]
         clock = asyncio.get_running_loop().time
+        before: int | None = None
         next_size = clock() + SIZE_INTERVAL
+        told = False
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
             try:
@@ -321,14 +342,19 @@ class SlugBuilder:
                     return BuilderUnavailable(too_little_disk(self._disk_reserve))
                 if self._disk and clock() >= next_size:
                     begun = clock()
-                    if await running.written() > self._disk:
+                    kept = await run_blocking(partial(measure, cache))
+                    before = kept if before is None else before
+                    if await running.written() + max(0, kept - before) > self._disk or kept > self._disk:
                         return BuildFailed(
                             f"The build was ended because it wrote more than {megabytes(self._disk)}, the limit of "
                             "this server (build_disk)."
                         )
                     next_size = clock() + max(SIZE_INTERVAL, SIZE_SHARE * (clock() - begun))
+                told = False
             except (OSError, EngineError) as error:  # a look that fails is no reason to stop looking
-                log.warning("build not looked at name=%s error=%s", running.name, error)
+                if not told:
+                    log.warning("build not looked at name=%s error=%s", running.name, error)
+                told = True
 
     async def _disk_of_engine(self) -> Path | None:
         if self._engine_disk is None and self._engine.is_local:
@@ -340,8 +366,8 @@ class SlugBuilder:
     def _released(self, tree: Path, built: _Built) -> tuple[str, Release]:
         """What was detected, and what the buildpacks declare. Blocking."""
         if built.outcome is not None:
-            return built.outcome.built, Release(
-                process_types=built.outcome.process_types, env=built.outcome.env
+            return built.outcome.built, checked_release(
+                Release(process_types=built.outcome.process_types, env=built.outcome.env)
             )
         content = read_small(tree, RELEASE_FILE, MAX_RELEASE) or b""
         return "Buildpack", parse_release(content.decode("utf-8", "replace"))

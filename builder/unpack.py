@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -96,6 +97,27 @@ class TreeWriter:
         self._create(path, lambda full: Path(full).symlink_to(target))
         self._links.append(path)
 
+    def copy(self, path: str, origin: str) -> None:
+        """A file with the content of one that is there: what an archive calls a hard link."""
+        parent, _, name = self._checked(origin).rpartition("/")
+        if parent not in self._directories or not name:
+            raise BuildFailed(
+                f"The hard link {shown(path)} is to {shown(origin)}, which is no file of the app."
+            )
+        try:
+            opened = os.open(
+                f"{self._root}/{origin}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except OSError as error:
+            raise BuildFailed(
+                f"The hard link {shown(path)} is to {shown(origin)}, which is no file."
+            ) from error
+        with os.fdopen(opened, "rb") as file:
+            mode = os.fstat(opened).st_mode
+            if not stat.S_ISREG(mode):
+                raise BuildFailed(f"The hard link {shown(path)} is to {shown(origin)}, which is no file.")
+            self.file(path, executable=bool(mode & 0o100), chunks=iter(lambda: file.read(_CHUNK), b""))
+
     def finish(self, *, top: str = "") -> None:
         """Check what can be known only when everything is there: where chains of links lead.
 
@@ -147,9 +169,15 @@ class Readable(Protocol):
 
 
 def unpack_tar(
-    stream: Readable, writer: TreeWriter, check: Check, *, path_of: Callable[[str], str] = str
+    stream: Readable,
+    writer: TreeWriter,
+    check: Check,
+    *,
+    path_of: Callable[[str], str] = str,
+    hard_links: bool = False,
 ) -> None:
     """Unpack an uncompressed tar. Only files, folders and symbolic links; `path_of` makes paths of their names.
+    `hard_links`: they are taken too, as copies.
 
     Raises BuildFailed for anything else in it, tarfile.TarError when it is damaged.
     """
@@ -173,6 +201,8 @@ def unpack_tar(
                 content = archive.extractfile(member)
                 assert content is not None
                 writer.file(path, executable=bool(member.mode & 0o100), chunks=chunks_of(content, check))
+            elif hard_links and member.islnk():
+                writer.copy(path, path_of(member.linkname))
             else:
                 raise neither(member.name)
     writer.finish()

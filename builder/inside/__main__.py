@@ -24,7 +24,7 @@ from builder.workspace import Workspace
 
 HOME = Path("/usr/lib/mooring")
 FOLDERS = Workspace(Path("/tmp"))  # noqa: S108 - the container is the build's alone
-CACHE = Path("/tmp/cache")  # noqa: S108
+CACHES = Path("/tmp/cache")  # noqa: S108
 UNPACKED = Path("/tmp/folders")  # noqa: S108
 """Buildpacks from folders of the server, below their own paths."""
 
@@ -71,6 +71,7 @@ async def _guarded(order: Order) -> Outcome:
     """Ended when the container reaches a limit: what is left of a build that could not fork may wait for ever."""
     work = asyncio.ensure_future(_perform(order))
     watch = asyncio.ensure_future(over_a_limit())
+    asyncio.get_running_loop().add_reader(0, _look_for_the_end)
     await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
     if watch.done():
         work.cancel()
@@ -79,7 +80,15 @@ async def _guarded(order: Order) -> Outcome:
     return work.result()
 
 
+def _look_for_the_end() -> None:
+    """The server keeps our input open: where it ends, the server has gone, and nobody wants what is built."""
+    if not os.read(0, 65536):
+        os._exit(70)
+
+
 async def _perform(order: Order) -> Outcome:
+    # By the stack: what was compiled on another one, or on the host, is of no use here.
+    cache = CACHES / os.environ.get("STACK", "stack")
     request = BuildRequest(
         id=order.id,
         deployment="",
@@ -89,9 +98,10 @@ async def _perform(order: Order) -> Outcome:
         env=order.env,
         buildpacks=order.buildpacks,
         builder=order.builder,
-        cache=CACHE,
+        cache=cache,
     )
     out = Printer()
+    cache.mkdir(exist_ok=True)
     steps = Steps(
         Processes(),
         {**os.environ, **FOLDERS.environment(request)},
