@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 CACHE = "/tmp/cache"  # noqa: S108 - inside of a container
 RELEASE_FILE = ".release"
 MAX_RELEASE = 256 * 1024
+MAX_NAME = 200
+"""Characters of what was detected."""
 WATCH_INTERVAL = 0.5
 SIZE_INTERVAL = 2.0
 SIZE_SHARE = 10
@@ -366,7 +368,8 @@ class SlugBuilder:
     def _released(self, tree: Path, built: _Built) -> tuple[str, Release]:
         """What was detected, and what the buildpacks declare. Blocking."""
         if built.outcome is not None:
-            return built.outcome.built, checked_release(
+            name = "".join(filter(str.isprintable, built.outcome.built))[:MAX_NAME]
+            return name, checked_release(
                 Release(process_types=built.outcome.process_types, env=built.outcome.env)
             )
         content = read_small(tree, RELEASE_FILE, MAX_RELEASE) or b""

@@ -121,3 +121,37 @@ def test_odd_names_are_kept_as_they_are(tmp_path):
 def test_a_name_longer_than_the_system_takes_is_refused(tmp_path):
     with pytest.raises(BuildFailed, match="can't be made"):
         unpack(tmp_path / "out", member("x" * 300, b"x"))
+
+
+def hard_linked(*members):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name, target in members:
+            member = tarfile.TarInfo(name)
+            if target is None:
+                member.size, member.mode = 4, 0o755
+                archive.addfile(member, io.BytesIO(b"text"))
+            else:
+                member.type, member.linkname = tarfile.LNKTYPE, target
+                archive.addfile(member)
+    data.seek(0)
+    return data
+
+
+def test_a_hard_link_becomes_a_file_of_its_own_where_it_is_taken(tmp_path):
+    writer = TreeWriter(tmp_path / "tree", max_files=10, max_bytes=1000, links_inside=False)
+    unpack_tar(hard_linked(("bin/a", None), ("b", "bin/a")), writer, lambda: None, hard_links=True)
+    first, second = (tmp_path / "tree/bin/a").stat(), (tmp_path / "tree/b").stat()
+    assert (tmp_path / "tree/b").read_bytes() == b"text"
+    assert first.st_ino != second.st_ino and second.st_mode & 0o100
+
+
+@pytest.mark.parametrize(
+    "target", ["../../etc/passwd", "/etc/passwd", "missing", "link/passwd", "link", "bin"]
+)
+def test_a_hard_link_to_anything_but_a_file_of_the_tree_is_refused(tmp_path, target):
+    writer = TreeWriter(tmp_path / "tree", max_files=10, max_bytes=1000, links_inside=False)
+    writer.directory("bin")
+    writer.link("link", "/etc")
+    with pytest.raises(BuildFailed):
+        unpack_tar(hard_linked(("b", target)), writer, lambda: None, hard_links=True)
