@@ -112,11 +112,14 @@ class TreeWriter:
             raise BuildFailed(
                 f"The hard link {shown(path)} is to {shown(origin)}, which is no file."
             ) from error
-        with os.fdopen(opened, "rb") as file:
+        try:
             mode = os.fstat(opened).st_mode
             if not stat.S_ISREG(mode):
                 raise BuildFailed(f"The hard link {shown(path)} is to {shown(origin)}, which is no file.")
-            self.file(path, executable=bool(mode & 0o100), chunks=iter(lambda: file.read(_CHUNK), b""))
+            pieces = iter(lambda: os.read(opened, _CHUNK), b"")
+            self.file(path, executable=bool(mode & 0o100), chunks=pieces)
+        finally:
+            os.close(opened)
 
     def finish(self, *, top: str = "") -> None:
         """Check what can be known only when everything is there: where chains of links lead.
