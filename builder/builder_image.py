@@ -49,7 +49,7 @@ class ImageMaker:
     async def ensure(self) -> BuilderImage:
         async with self._making:
             base = await self._look()
-            if STACK_LABEL not in (base["Config"].get("Labels") or {}):
+            if not (base["Config"].get("Labels") or {}).get(STACK_LABEL):
                 return BuilderImage(self._base, ours=False)
             known = self._made.get(base["Id"])
             if known is None or not await self._is_there(known.reference):

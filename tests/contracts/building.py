@@ -2,16 +2,20 @@
 
 import asyncio
 import os
+import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from builder.base import Builder
+from builder.docker import DockerBuilder
 from builder.host import HostBuilder
 from builder.memory import MemoryBuilder
 from builder.slugs import SlugStore
 from builder.types import BuildRequest
+from controller.engine import Engine
+from tests.contracts.engine import builder_image, engine_url
 from tests.unit.builder.printed import Printed
 
 SAMPLES = Path(__file__).parents[2] / "contrib/samples"
@@ -94,3 +98,16 @@ async def run(tree: Path, command: str, **env) -> str:
     )
     output, _ = await asyncio.wait_for(process.communicate(), 30)
     return output.decode()
+
+
+def docker_builder(place, **changes):
+    """Builds in containers, under a realm of its own."""
+    url = engine_url()
+    values = {
+        "builds": place.folder / "builds",
+        "slugs": place.slugs,
+        "engine": Engine(url),
+        "realm": f"test{secrets.token_hex(4)}",
+        "builder_image": builder_image(url),
+    }
+    return DockerBuilder(**{**values, **changes})

@@ -16,15 +16,17 @@ import pytest
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.memory import MemoryBuilder
 from builder.slugs import SlugStore
-from tests.contracts.building import MARK, UID, Place, host_builder, run
+from tests.contracts.building import MARK, UID, Place, docker_builder, host_builder, run
 from tests.unit.builder.printed import Printed
 
 
-@pytest.fixture(params=["memory", pytest.param("host", marks=pytest.mark.real)])
+@pytest.fixture(
+    params=["memory", *(pytest.param(name, marks=pytest.mark.real) for name in ("host", "docker"))]
+)
 async def place(request, folder):
     place = Place(folder)
-    if request.param == "host":
-        place.builder = host_builder(place)
+    if request.param != "memory":
+        place.builder = {"host": host_builder, "docker": docker_builder}[request.param](place)
     yield place
     await place.builder.close()
 
