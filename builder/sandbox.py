@@ -74,6 +74,8 @@ class Sandbox:
             await stdin.drain()
             async with asyncio.timeout(step.timeout):
                 answer = await stdout.readline()
+        except TimeoutError:  # which is an OSError too
+            raise
         except OSError as error:
             raise BuilderUnavailable("The process that watches the build has gone.") from error
         finally:
