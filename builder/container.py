@@ -107,7 +107,7 @@ class Container:
             sender.start()
             output = _Output(self._stream, take)
             result = receive(io.BufferedReader(output, 256 * 1024))
-            output.finish()
+            output.finish()  # the last of the log may come behind the last of the slug
             return result
 
         pool = ThreadPoolExecutor(1, thread_name_prefix="build")

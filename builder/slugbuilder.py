@@ -70,6 +70,20 @@ class _Built:
     """None of a foreign image."""
     has_slug: bool
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for has come, but for how the container ends."""
+        return self.outcome is not None and (self.has_slug or bool(self.outcome.verdicts))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A build whose container has said all that it has to say."""
+
+    built: _Built
+    ending: "asyncio.Future[None]"
+    """Raises what the container's end means, if that is no good one."""
+
 
 class SlugBuilder:
     """Implements Builder: each build in a container of its own, as the service's own user."""
@@ -130,9 +144,10 @@ class SlugBuilder:
                 raise BuildFailed(
                     f"The builder image {image.reference} is not ours: what its buildpacks say shows a build."
                 )
-            built = await self._run(request, image, Silent(), inspect=True)
-            assert built.outcome is not None
-            return built.outcome.verdicts
+            run = await self._run(request, image, Silent(), inspect=True)
+            await run.ending
+            assert run.built.outcome is not None
+            return run.built.outcome.verdicts
 
     async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
         """See Builder. The container is gone when this returns or raises."""
@@ -140,8 +155,8 @@ class SlugBuilder:
             phases = Phases(out)
             async with time_limit(request.timeout):
                 image = await self._images.ensure()
-                built = await self._run(request, image, phases)
-                name, release = await asyncio.to_thread(self._released, self._tree(request), built)
+                run = await self._run(request, image, phases)
+                name, release = await asyncio.to_thread(self._released, self._tree(request), run.built)
                 types = process_types(self._tree(request), release, name, out)
             phases.begin("slug")
             slug = await self._slugs.keep(
@@ -153,6 +168,7 @@ class SlugBuilder:
                     f"Packing: {megabytes(size)} so far, at most {megabytes(limit)}"
                 ),
             )
+            await run.ending
             out.step(f"Compiled slug size is {megabytes(slug.size)} ({phases.text()})")
             return Artifact(
                 kind=ArtifactKind.SLUG,
@@ -189,9 +205,24 @@ class SlugBuilder:
             ) from error
         finally:
             try:
-                await completed(asyncio.to_thread(_remove_all, self._folder(request), request.source))
+                # The container goes while nobody waits for it any more but us: its slug is kept by now.
+                await completed(self._remove(request))
             finally:
                 self._running.discard(task)
+
+    async def _remove(self, request: BuildRequest) -> None:
+        files = asyncio.to_thread(_remove_all, self._folder(request), request.source)
+        gone = await asyncio.gather(
+            container.remove(self._engine, self._name(request)), files, return_exceptions=True
+        )
+        for error in gone:
+            if isinstance(error, EngineError):
+                log.warning("build container not removed, the next start sweeps it: %s", error)
+            elif isinstance(error, BaseException):
+                raise error
+
+    def _name(self, request: BuildRequest) -> str:
+        return f"mooring-build-{self._realm}-{request.id}"
 
     def _folder(self, request: BuildRequest) -> Path:
         return workspace(self._builds, request.id).root
@@ -206,10 +237,9 @@ class SlugBuilder:
 
     async def _run(
         self, request: BuildRequest, image: BuilderImage, out: BuildOutput, *, inspect: bool = False
-    ) -> _Built:
-        """The container from its start to its end. Raises BuildFailed, BuilderUnavailable, EngineError."""
-        name = f"mooring-build-{self._realm}-{request.id}"
-        starting = asyncio.ensure_future(self._start(request, image, name))
+    ) -> _Run:
+        """The container from its start to its last word. Raises BuildFailed, BuilderUnavailable, EngineError."""
+        starting = asyncio.ensure_future(self._start(request, image))
         watching: asyncio.Task[BuildFailed | BuilderUnavailable] | None = None
         transcript = Transcript(out)
         try:
@@ -237,19 +267,24 @@ class SlugBuilder:
             if watching.done():
                 raise watching.result()
             built = talking.result()
-            await self._judge(running, built, transcript)
-            return built
+            # It takes a moment to end, in which its slug can be kept.
+            ending = asyncio.ensure_future(self._judge(running, built, transcript))
+            ending.add_done_callback(_noticed)  # also where nobody gets to ask it any more
+            if not built.complete:
+                await ending
+            return _Run(built, ending)
         finally:
             transcript.finish()
             if watching is not None:
                 watching.cancel()
-            await completed(self._gone(starting, name))
+            # What is still being made must not come up after it was taken away.
+            await completed(_settled(starting))
 
-    async def _start(self, request: BuildRequest, image: BuilderImage, name: str) -> Container:
+    async def _start(self, request: BuildRequest, image: BuilderImage) -> Container:
         cache = await self._cache_of(request)
         uid = os.getuid() if request.uid is None else request.uid
         wish = Wish(
-            name=name,
+            name=self._name(request),
             image=image.reference,
             user=f"{uid}:{uid}" if image.ours else "",
             # A foreign image has no certificates of ours, and no other way to get config.
@@ -279,12 +314,6 @@ class SlugBuilder:
         ignore_files(source)
         return source
 
-    async def _gone(self, starting: "asyncio.Future[Container]", name: str) -> None:
-        await asyncio.wait({starting})
-        if not starting.cancelled():
-            starting.exception()
-        await container.remove(self._engine, name)
-
     def _receive(self, stream: io.BufferedReader, request: BuildRequest, image: BuilderImage) -> _Built:
         """Read what comes out, and unpack the slug. In a thread."""
         outcome = _outcome(stream) if image.ours else None
@@ -302,8 +331,8 @@ class SlugBuilder:
         )
         try:
             unpack_tar(plain, writer, lambda: None, path_of=_from_dot, hard_links=True)
-            while plain.read(65536):
-                pass
+            while not image.ours and plain.read(65536):
+                pass  # the end of what is compressed is checked too
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             # Cut off, where the build was ended; how it ended says more.
             log.info("slug not read build=%s error=%s", request.id, error)
@@ -322,9 +351,7 @@ class SlugBuilder:
             raise BuildFailed(outcome.failed)
         if outcome is not None and outcome.unavailable:
             raise BuilderUnavailable(outcome.unavailable)
-        if outcome is not None and (outcome.verdicts or (built.has_slug and end.status == 0)):
-            return
-        if outcome is None and built.has_slug and end.status == 0:
+        if end.status == 0 and (built.complete or (outcome is None and built.has_slug)):
             return
         if end.status == 0:
             raise BuilderUnavailable("The connection to the build's container broke, or it gave no slug.")
@@ -403,6 +430,16 @@ async def _either(*waiting: "asyncio.Future[Any]") -> None:
         if not waiting[0].done():
             waiting[0].cancel()
             await completed(asyncio.wait({waiting[0]}))
+
+
+async def _settled(work: "asyncio.Future[Any]") -> None:
+    await asyncio.wait({work})
+    _noticed(work)
+
+
+def _noticed(work: "asyncio.Future[Any]") -> None:
+    if not work.cancelled():
+        work.exception()
 
 
 def _remove_all(folder: Path, source: Path) -> None:

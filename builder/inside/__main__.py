@@ -124,4 +124,6 @@ async def _perform(order: Order) -> Outcome:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # tidying up would take longer than the rest of it

@@ -1,7 +1,6 @@
 """Images: built from a pushed Dockerfile, taken from the engine, loaded from what `docker save` wrote."""
 
 import asyncio
-import os
 import secrets
 import subprocess
 
@@ -10,6 +9,7 @@ import pytest
 from contrib.installation import Installation
 from controller.engine import REALM, Engine
 from tests.acceptance.conftest import missing_commands
+from tests.contracts.engine import builder_image, debian_image, engine_url, missing, runner_image
 
 pytestmark = [pytest.mark.real, pytest.mark.acceptance]
 
@@ -20,7 +20,7 @@ def asked(work):
     """What the engine answers to `work(client)`."""
 
     async def ask():
-        engine = Engine()
+        engine = Engine(engine_url())
         try:
             return await engine.call(work)
         finally:
@@ -29,22 +29,14 @@ def asked(work):
     return asyncio.run(ask())
 
 
-def engine_answers():
-    try:
-        return bool(asked(lambda client: client.ping()))
-    except Exception:
-        return False
-
-
 @pytest.fixture(scope="module")
 def here():
-    missing = missing_commands() or ([] if engine_answers() else ["a container engine"])
-    if missing:
-        text = f"not there: {', '.join(missing)}"
-        if os.environ.get("MOOR_TEST_REAL"):
-            pytest.fail(text)
-        pytest.skip(text)
-    here = Installation(settings=SETTINGS)
+    if absent := missing_commands():
+        missing(f"not there: {', '.join(absent)}")
+    url = engine_url()
+    debian_image(url)
+    images = {"runner-image": runner_image(url), "builder-image": builder_image(url)}
+    here = Installation(settings={**SETTINGS, "docker-host": url, **images})
     try:
         here.start()
         here.add_key()

@@ -12,7 +12,7 @@ import pytest
 from docker import APIClient
 
 from contrib.installation import ROOT, Installation
-from tests.contracts.engine import engine_url, missing
+from tests.contracts.engine import debian_image, engine_url
 
 pytestmark = [pytest.mark.real, pytest.mark.acceptance]
 
@@ -62,8 +62,7 @@ def containers() -> Iterator[Installation]:
     """A server whose instances are containers, and the images of the page."""
     url = engine_url()
     client = APIClient(base_url=url, version="auto", timeout=120)
-    if not client.images(name=BASE):
-        missing(f"the image {BASE} is not on the engine")
+    debian_image(url)
     build_image(client)
     here = Installation(
         settings={"backend": "docker", "builder": "memory", "docker-host": url, "stop-grace": "5"}

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import os
 import secrets
 import tarfile
 from datetime import timedelta
@@ -21,6 +20,7 @@ from builder.images import ImageStore
 from builder.types import BuildRequest
 from controller.engine import REALM, Engine
 from controller.types import ArtifactKind, DockerfileBuild
+from tests.contracts.engine import debian_image, engine_url
 
 pytestmark = [pytest.mark.real]
 
@@ -48,12 +48,9 @@ class Printed:
 
 @pytest.fixture
 async def engine():
-    engine = Engine()
-    if not await engine.answers():
-        text = f"no container engine answers at {engine.url}"
-        if os.environ.get("MOOR_TEST_REAL"):
-            pytest.fail(text)
-        pytest.skip(text)
+    url = engine_url()
+    debian_image(url)
+    engine = Engine(url)
     yield engine
     await engine.close()
 
