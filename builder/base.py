@@ -1,9 +1,9 @@
 """The contract of a builder, and its errors: BuildFailed is the user's, BuilderUnavailable ours."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from builder.types import BuildOutput, BuildRequest
+from builder.types import BuildOutput, BuildRequest, Expected
 from controller.types import Artifact
 from controller.views import BuildpackVerdict
 
@@ -37,3 +37,11 @@ class Builder(Protocol):
 
     async def close(self) -> None:
         """End what still runs."""
+
+
+@runtime_checkable
+class SupportsExpecting(Protocol):
+    """A builder that can make something ready before the source is there."""
+
+    def expect(self, expected: Expected) -> None:
+        """Somebody was let in to push. Returns at once; what is made ready goes by itself where no build comes."""

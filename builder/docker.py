@@ -9,9 +9,9 @@ from builder.container import ISOLATED
 from builder.dockerfile import AUTO, DockerfileBuilder
 from builder.slugbuilder import SlugBuilder
 from builder.slugs import SlugStore
-from builder.types import BuildOutput, BuildRequest
+from builder.types import BuildOutput, BuildRequest, Expected
 from controller.engine import Engine
-from controller.types import Artifact
+from controller.types import Artifact, BuilderChoice
 from controller.views import BuildpackVerdict
 
 
@@ -42,6 +42,8 @@ class DockerBuilder:
     ) -> None:
         """As for SlugBuilder and DockerfileBuilder."""
         self._engine = engine
+        self._by_dockerfile = set[tuple[str, str]]()
+        """Services whose last source had one."""
         self._slugs = SlugBuilder(
             builds=builds,
             slugs=slugs,
@@ -80,6 +82,12 @@ class DockerBuilder:
         await self._images.sweep()
         await self._slugs.sweep()
 
+    def expect(self, expected: Expected) -> None:
+        """See SupportsExpecting. A Dockerfile needs nothing ahead; whether there is one, the last source told."""
+        key = (expected.deployment, expected.service)
+        if expected.builder is not BuilderChoice.DOCKERFILE and key not in self._by_dockerfile:
+            self._slugs.expect(expected)
+
     async def inspect(self, request: BuildRequest) -> Sequence[BuildpackVerdict]:
         return await (await self._chosen(request)).inspect(request)
 
@@ -91,4 +99,9 @@ class DockerBuilder:
         await self._engine.close()
 
     async def _chosen(self, request: BuildRequest) -> DockerfileBuilder | SlugBuilder:
-        return self._images if await self._images.wants(request) else self._slugs
+        key = (request.deployment, request.service)
+        if await self._images.wants(request):
+            self._by_dockerfile.add(key)
+            return self._images
+        self._by_dockerfile.discard(key)
+        return self._slugs

@@ -27,6 +27,7 @@ from builder.builder_image import BuilderImage, ImageMaker
 from builder.buildpack import BUNDLED, Release, checked_release, parse_release
 from builder.certificates import ca_environment
 from builder.container import Container, Wish
+from builder.early import Early, EarlyContainers, Ready, identity
 from builder.inside.order import MAX_OUTCOME, MEMORY, PIDS, Outcome
 from builder.inside.parts import CERTIFICATES
 from builder.limits import too_little_disk, too_many_processes, too_much_memory
@@ -40,7 +41,7 @@ from builder.storage import measure
 from builder.threads import completed, run_blocking, time_limit
 from builder.transcript import Transcript
 from builder.tree import megabytes, open_folder, read_small, remove_tree
-from builder.types import BuildOutput, BuildRequest, Silent
+from builder.types import BuildOutput, BuildRequest, Expected, Silent
 from builder.unpack import TreeWriter, unpack_tar
 from builder.workspace import find_build_dir, open_cache, sweep_workspaces, workspace
 from controller.engine import Engine, EngineError
@@ -124,6 +125,13 @@ class SlugBuilder:
         self._network = build_network
         self._engine_disk: Path | None = None
         self._running: set[asyncio.Task[object]] = set()
+        self._early = EarlyContainers(
+            self._start_early, lambda name: container.remove(engine, self._name(name))
+        )
+
+    def expect(self, expected: Expected) -> None:
+        """See SupportsExpecting. A container waits for the source."""
+        self._early.expect(expected)
 
     async def sweep(self) -> None:
         """Remove what a server that was killed left behind. Call it once, before the first build."""
@@ -138,24 +146,24 @@ class SlugBuilder:
 
     async def inspect(self, request: BuildRequest) -> Sequence[BuildpackVerdict]:
         """See Builder. Asked as in a build."""
-        async with self._counted(request), time_limit(request.timeout):
+        async with self._counted(request) as early, time_limit(request.timeout):
             image = await self._images.ensure()
             if not image.ours:
                 raise BuildFailed(
                     f"The builder image {image.reference} is not ours: what its buildpacks say shows a build."
                 )
-            run = await self._run(request, image, Silent(), inspect=True)
+            run = await self._run(request, image, early, Silent(), inspect=True)
             await run.ending
             assert run.built.outcome is not None
             return run.built.outcome.verdicts
 
     async def build(self, request: BuildRequest, out: BuildOutput) -> Artifact:
         """See Builder. The container is gone when this returns or raises."""
-        async with self._counted(request):
+        async with self._counted(request) as early:
             phases = Phases(out)
             async with time_limit(request.timeout):
                 image = await self._images.ensure()
-                run = await self._run(request, image, phases)
+                run = await self._run(request, image, early, phases)
                 name, release = await asyncio.to_thread(self._released, self._tree(request), run.built)
                 types = process_types(self._tree(request), release, name, out)
             phases.begin("slug")
@@ -184,17 +192,18 @@ class SlugBuilder:
         running = list(self._running)
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(self._early.close(), *running, return_exceptions=True)
 
     @asynccontextmanager
-    async def _counted(self, request: BuildRequest) -> AsyncIterator[None]:
-        """Known as one that runs, so that `close` ends it; its folders go in any case."""
+    async def _counted(self, request: BuildRequest) -> AsyncIterator[Early | None]:
+        """Known as one that runs, so that `close` ends it; its folders and its container go in any case."""
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
+        early = self._early.take(request.deployment, request.service)
         try:
             await asyncio.to_thread(self._open_folder, request)
-            yield
+            yield early
         except EngineError as error:
             raise BuilderUnavailable(str(error)) from error
         except OSError as error:
@@ -206,14 +215,19 @@ class SlugBuilder:
         finally:
             try:
                 # The container goes while nobody waits for it any more but us: its slug is kept by now.
-                await completed(self._remove(request))
+                await completed(self._remove(request, early))
             finally:
                 self._running.discard(task)
 
-    async def _remove(self, request: BuildRequest) -> None:
+    async def _remove(self, request: BuildRequest, early: Early | None) -> None:
         files = asyncio.to_thread(_remove_all, self._folder(request), request.source)
+        if early is not None:
+            await _settled(early.ready)  # one that is still being made must not come up afterwards
+        names = [request.id, *([early.name] if early else [])]
         gone = await asyncio.gather(
-            container.remove(self._engine, self._name(request)), files, return_exceptions=True
+            *(container.remove(self._engine, self._name(each)) for each in names),
+            files,
+            return_exceptions=True,
         )
         for error in gone:
             if isinstance(error, EngineError):
@@ -221,8 +235,8 @@ class SlugBuilder:
             elif isinstance(error, BaseException):
                 raise error
 
-    def _name(self, request: BuildRequest) -> str:
-        return f"mooring-build-{self._realm}-{request.id}"
+    def _name(self, build: str) -> str:
+        return f"mooring-build-{self._realm}-{build}"
 
     def _folder(self, request: BuildRequest) -> Path:
         return workspace(self._builds, request.id).root
@@ -236,10 +250,16 @@ class SlugBuilder:
         self._folder(request).mkdir(mode=0o700)
 
     async def _run(
-        self, request: BuildRequest, image: BuilderImage, out: BuildOutput, *, inspect: bool = False
+        self,
+        request: BuildRequest,
+        image: BuilderImage,
+        early: Early | None,
+        out: BuildOutput,
+        *,
+        inspect: bool = False,
     ) -> _Run:
         """The container from its start to its last word. Raises BuildFailed, BuilderUnavailable, EngineError."""
-        starting = asyncio.ensure_future(self._start(request, image))
+        starting = asyncio.ensure_future(self._started(request, image, early))
         watching: asyncio.Task[BuildFailed | BuilderUnavailable] | None = None
         transcript = Transcript(out)
         try:
@@ -280,15 +300,37 @@ class SlugBuilder:
             # What is still being made must not come up after it was taken away.
             await completed(_settled(starting))
 
-    async def _start(self, request: BuildRequest, image: BuilderImage) -> Container:
-        cache = await self._cache_of(request)
-        uid = os.getuid() if request.uid is None else request.uid
+    async def _started(self, request: BuildRequest, image: BuilderImage, early: Early | None) -> Container:
+        """The one that waits, where it is as one made now would be; else one made now."""
+        if early is not None:
+            try:
+                ready = await asyncio.shield(early.ready)
+                if ready.fits(image.reference, request.uid, request.cache):
+                    return ready.container
+            except (EngineError, BuilderUnavailable, OSError) as error:
+                log.info("no container ahead of the build build=%s error=%s", request.id, error)
+        # A foreign image has no other way to get config.
+        env = {} if image.ours else request.env
+        return await self._start(request.id, request.expected, image, env)
+
+    async def _start_early(self, name: str, expected: Expected) -> Ready:
+        image = await self._images.ensure()
+        if not image.ours:
+            raise BuilderUnavailable(f"The builder image {image.reference} is told config at its start.")
+        running = await self._start(name, expected, image, {})
+        return Ready(running, image.reference, expected.uid, identity(expected.cache))
+
+    async def _start(
+        self, name: str, service: Expected, image: BuilderImage, env: Mapping[str, str]
+    ) -> Container:
+        cache = await self._cache_of(service)
+        uid = os.getuid() if service.uid is None else service.uid
         wish = Wish(
-            name=self._name(request),
+            name=self._name(name),
             image=image.reference,
             user=f"{uid}:{uid}" if image.ours else "",
-            # A foreign image has no certificates of ours, and no other way to get config.
-            env={**(self._certificates if image.ours else request.env), **self._env},
+            # A foreign image has no certificates of ours.
+            env={**(self._certificates if image.ours else env), **self._env},
             binds=(f"{cache}:{CACHE}",),
             network=await container.ensure_network(self._engine, self._realm, self._network),
             confined=image.ours,
@@ -298,15 +340,15 @@ class SlugBuilder:
         )
         return await Container.start(self._engine, self._realm, wish)
 
-    async def _cache_of(self, request: BuildRequest) -> str:
+    async def _cache_of(self, service: Expected) -> str:
         """The service's own folder; on an engine that does not see our files, a volume there, whose content counts
         for as long as that folder is here: whoever purges the cache takes it away."""
-        purged = not request.cache.exists()
-        await asyncio.to_thread(open_cache, request.cache, request.uid)
+        purged = not service.cache.exists()
+        await asyncio.to_thread(open_cache, service.cache, service.uid)
         if self._engine.is_local:
             # Itself and nothing below it: the service's user could put a link in the place of what is below.
-            return str(request.cache.absolute())
-        name = f"mooring-cache-{self._realm}-{request.deployment}-{request.service}"
+            return str(service.cache.absolute())
+        name = f"mooring-cache-{self._realm}-{service.deployment}-{service.service}"
         return await container.ensure_volume(self._engine, self._realm, name, anew=purged)
 
     def _prepared(self, request: BuildRequest) -> Path:

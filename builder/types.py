@@ -32,6 +32,17 @@ class Silent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Expected:
+    """A service of which a build is likely to come within seconds. Fields as in BuildRequest."""
+
+    deployment: str
+    service: str
+    cache: Path
+    uid: int | None = None
+    builder: BuilderChoice = BuilderChoice.AUTO
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """One build."""
 
@@ -59,3 +70,14 @@ class BuildRequest:
     """User and group id to run as; None: as the server does."""
     timeout: float = 900.0
     """Seconds; then the build is killed and BuildFailed says so."""
+
+    @property
+    def expected(self) -> Expected:
+        """What could be known of it before."""
+        return Expected(
+            deployment=self.deployment,
+            service=self.service,
+            cache=self.cache,
+            uid=self.uid,
+            builder=self.builder,
+        )

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from builder.base import Builder, BuilderUnavailable, BuildFailed
-from builder.types import BuildRequest
+from builder.base import Builder, BuilderUnavailable, BuildFailed, SupportsExpecting
+from builder.types import BuildRequest, Expected
 from controller.client import Change, Client, ServiceInfo
 from controller.config import Settings
 from controller.errors import MooringError
 from controller.names import Address
-from controller.types import Artifact, Version, VersionStatus
+from controller.types import Artifact, Service, Version, VersionStatus
 from controller.views import VariableSource
 from gitreceive.quarantine import Quarantine
 from gitreceive.record import BuildCanceled, BuildRecord, Refusal, build_record
@@ -144,6 +144,25 @@ async def deploy(push: Push, workshop: Workshop) -> None:
         await announce(push)
 
 
+def expect_build(service: Service, workshop: Workshop) -> None:
+    """Somebody was let in to push: what the builder can make ready before the source has come, it may make now."""
+    if service.created_at is None or not isinstance(workshop.builder, SupportsExpecting):
+        return  # it is the first push that makes the service, and its user
+    workshop.builder.expect(
+        Expected(
+            deployment=service.deployment,
+            service=service.name,
+            cache=_cache(service.deployment, service.name, workshop.settings),
+            uid=service.uid,
+            builder=service.builder,
+        )
+    )
+
+
+def _cache(deployment: str, service: str, settings: Settings) -> Path:
+    return settings.folders.caches / deployment / service
+
+
 async def say_when_history_changes(push: Push) -> None:
     before = await push.branch.check()
     if before and before != push.commit and not await push.quarantine.contains(before, push.commit):
@@ -248,7 +267,7 @@ async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: Buil
             build_dir=info.service.build_dir,
             builder=info.service.builder,
             dockerfile=info.service.dockerfile,
-            cache=folders.caches / push.address.deployment / push.address.service,
+            cache=_cache(push.address.deployment, push.address.service, workshop.settings),
             uid=info.service.uid,
             timeout=workshop.settings.build_timeout,
         )

@@ -34,7 +34,7 @@ from gitreceive.large import LargeFiles
 from gitreceive.large_transfer import Packets, Transfer
 from gitreceive.places import Places
 from gitreceive.progress import Progress, harmless
-from gitreceive.push import Workshop
+from gitreceive.push import Workshop, expect_build
 from gitreceive.receive import ReceiveHandler, Reception
 from gitreceive.repos import BareRepository, Repositories
 from gitreceive.rules import Rules
@@ -176,6 +176,7 @@ class Session:
             self._context.push_places.take(self.user, self._say_waiting),
             self._context.repositories.use(address) as path,
         ):
+            expect_build(service, self._context.workshop)
             with BareRepository(str(path)) as repository:
                 await self._receive(self._reception(address, service, client, path, repository))
             self._context.repositories.maintain(path)

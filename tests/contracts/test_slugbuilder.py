@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import shutil
 import tarfile
 import time
 
@@ -14,6 +15,7 @@ from builder.docker import DockerBuilder
 from controller.engine import REALM, Engine
 from tests.contracts.building import UID, Place, docker_builder
 from tests.contracts.engine import engine_url, runner_image
+from tests.unit.builder.printed import Printed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
@@ -292,3 +294,46 @@ async def test_an_image_in_the_form_of_flynn_drops_in(make, foreign):
         await place.build(place.source(broken="x"))
     with pytest.raises(BuildFailed, match="not ours"):
         await place.inspect(place.source(code="x"))
+
+
+async def test_a_build_that_was_expected_finds_its_container_started(make):
+    place = make()
+    builder = place.builder
+    await scripted(place, "echo first > $2/mark")
+    request = place.request(place.source(build_sh='cat "$2/mark"; hostname', Procfile="web: x"))
+    builder.expect(request.expected)
+    early = await until_one_runs(builder)
+    out = Printed()
+    await builder.build(request, out)
+    assert "first" in out.text and early[:12] in out.text
+    assert await containers(builder._engine, builder._slugs._realm) == []
+
+
+async def test_a_cache_that_was_purged_meanwhile_is_not_brought_back(make):
+    place = make()
+    builder = place.builder
+    await scripted(place, "echo old > $2/mark")
+    request = place.request(place.source(build_sh='echo "has $(cat "$2/mark")"; hostname', Procfile="web: x"))
+    builder.expect(request.expected)
+    early = await until_one_runs(builder)
+    shutil.rmtree(request.cache)
+    out = Printed()
+    await builder.build(request, out)
+    assert "has \n" in out.text and early[:12] not in out.text
+    assert await containers(builder._engine, builder._slugs._realm) == []
+
+
+async def until_one_runs(builder) -> str:
+    """Its id."""
+    async with asyncio.timeout(30):
+        while not (found := await running(builder)):
+            await asyncio.sleep(0.05)
+    return found[0]
+
+
+async def running(builder) -> list[str]:
+    labels = [f"{REALM}={builder._slugs._realm}", f"{KIND}={BUILD}"]
+    found = await builder._engine.call(
+        lambda client: client.containers(filters={"label": labels, "status": "running"})
+    )
+    return [each["Id"] for each in found]
