@@ -72,8 +72,8 @@ class Settings:
     """Image in which the builder `docker` runs buildpacks. Another one must take a tar of the source on its standard
     input and, told `-`, give the slug as a tar on its standard output, as flynn/slugbuilder does."""
     runner_image: str = "mooring/stack:1-run"
-    """Image in which the backend `docker` runs slugs. Another one must run the slug in its `/app`, told
-    `start TYPE` or a command, as flynn/slugrunner does."""
+    """Image in which the backend `docker` runs slugs. Another one must run the slug in its `/app`, given
+    a command line, as flynn/slugrunner does."""
     build_network: str = "isolated"
     """What builds in containers may reach: `isolated` (the internet, no other container), `none`, or the name of a
     network of the engine."""

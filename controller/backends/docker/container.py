@@ -81,7 +81,7 @@ def instance_config(
 ) -> dict[str, Any]:
     """The body of the request that creates it. `folder`: the unpacked slug; None for an image."""
     port = port_of(spec, image)
-    command = _command(spec, image)
+    command = _command(spec)
     if command.arguments == [spec.command]:
         command = _Command(command.entrypoint, [patient(spec.command)])
     config = _config(spec, image, place, folder=folder, command=command, port=port)
@@ -118,7 +118,7 @@ def attached_config(
     owned_by: str,
 ) -> dict[str, Any]:
     """The same for a command that somebody is attached to. The engine removes it when it ends."""
-    command = _command(spec, image)
+    command = _command(spec)
     if terminal is not None and command.arguments:
         command = _Command(
             command.entrypoint, [*command.arguments[:-1], sized(command.arguments[-1], terminal)]
@@ -205,12 +205,10 @@ class _Command:
     arguments: list[str] | None
 
 
-def _command(spec: InstanceSpec, image: Image) -> _Command:
+def _command(spec: InstanceSpec) -> _Command:
     if spec.artifact.kind is ArtifactKind.IMAGE:
         return _Command(["/bin/sh", "-c"], [spec.command]) if spec.command else _Command(None, None)
-    if not image.is_ours and spec.artifact.process_types.get(spec.process_type) == spec.command:
-        # A runner that is not ours knows the slug's process types itself, and may prepare each in its own way.
-        return _Command(None, ["start", spec.process_type])
+    # Not `start TYPE`: a runner that is not ours does not know what the buildpack says, which is no file of the slug.
     return _Command(None, [spec.command])
 
 

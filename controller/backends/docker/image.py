@@ -12,8 +12,6 @@ from controller.backends.base import BackendError
 from controller.engine import Engine, EngineError, EngineUnreachable, NotThere
 from controller.image_names import split_reference, whole_reference
 
-STACK = "mooring.stack"
-"""Label of the images that `contrib/stack` makes."""
 PULL_TIMEOUT = 45.0
 """Seconds that a start waits for an image; the engine goes on with it, so that a later start finds it."""
 
@@ -26,8 +24,6 @@ class Image:
     env: Mapping[str, str] = field(default_factory=dict)
     ports: Sequence[int] = ()
     """TCP ports that it exposes."""
-    is_ours: bool = False
-    """Its runner takes one argument as a shell line, whatever user it runs as."""
 
 
 async def ensure_image(engine: Engine, reference: str) -> Image:
@@ -74,7 +70,6 @@ def parse(reference: str, data: Mapping[str, Any]) -> Image:
         ports=tuple(
             sorted(int(port) for port, _, kind in exposed if port.isdecimal() and kind in ("", "tcp"))
         ),
-        is_ours=STACK in (config.get("Labels") or {}),
     )
 
 

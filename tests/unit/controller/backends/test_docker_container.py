@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from controller.backends.docker.container import (
 from controller.backends.docker.image import Image, parse
 from controller.types import Artifact, ArtifactKind, Limits
 
-OURS = Image(reference="mooring/stack:1-run", is_ours=True)
+OURS = Image(reference="mooring/stack:1-run")
 PLACE = Place(network="mooring-ab", address="10.201.0.7")
 IMAGE = Artifact(kind=ArtifactKind.IMAGE, reference="registry/app:1")
 
@@ -75,10 +74,8 @@ def test_what_is_started_once_is_not_started_again() -> None:
     assert config(once=True)["HostConfig"]["RestartPolicy"] == {"Name": "no"}
 
 
-def test_foreign_runner_is_told_the_process_type_where_it_knows_the_command() -> None:
-    foreign = Image(reference="flynn/slugrunner")
-    assert config(foreign)["Cmd"] == ["start", "web"]
-    assert config(foreign, command="python other.py")["Cmd"] == ["python other.py"]
+def test_runner_is_given_the_command_line() -> None:
+    assert config(command="python other.py")["Cmd"] == ["python other.py"]
 
 
 def test_image_runs_its_own_command_unless_it_is_given_one() -> None:
@@ -194,10 +191,8 @@ def test_what_an_engine_tells_of_an_image_is_understood() -> None:
             "Config": {
                 "Env": ["PATH=/bin", "PORT=1=2"],
                 "ExposedPorts": {"9001/tcp": {}, "53/udp": {}, "80/tcp": {}},
-                "Labels": {"mooring.stack": "1"},
             }
         },
     )
-    assert (found.ports, found.env["PORT"], found.is_ours) == ((80, 9001), "1=2", True)
+    assert (found.ports, found.env["PORT"]) == ((80, 9001), "1=2")
     assert parse("x:1", {"Config": {}}) == Image(reference="x:1")
-    assert replace(found, is_ours=False) != found
