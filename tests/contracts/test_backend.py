@@ -213,6 +213,7 @@ class DockerRig:
         self.slug = self.root / "slug"
         self.slug.mkdir()
         self.slug.chmod(0o755)
+        self.file("Procfile", "web: x\n")  # the runner fills an empty folder from its input
         self.client = APIClient(base_url=self.url, version="auto")
         self.made: list[DockerBackend] = []
 
