@@ -61,13 +61,23 @@ class Folder:
             raise InvalidInput("folder", done.stderr.strip() or f"git remote {verb} failed.")
 
     def commit(self) -> str:
-        """The commit that is checked out, by the first of its digits; raises InvalidInput where there is none."""
-        found = self._git("rev-parse", "--short=10", "HEAD")
+        """The commit that is checked out; raises InvalidInput where there is none."""
+        found = self._git("rev-parse", "HEAD")
         if found is None or found.returncode:
             raise InvalidInput(
                 "git", f"{self.path} is no git repository with a commit in it: commit something there first."
             )
         return found.stdout.strip()
+
+    def tree(self, commit: str, subfolder: str = "") -> str | None:
+        """What is in that folder of the commit, by its id; None where one of them is not there."""
+        found = self._git("rev-parse", "--verify", "--quiet", f"{commit}:{subfolder}")
+        return found.stdout.strip() if found and found.returncode == 0 else None
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether `newer` has all that `older` has; not where one of them is not there."""
+        found = self._git("merge-base", "--is-ancestor", older, newer)
+        return found is not None and found.returncode == 0
 
     def archive(self, subfolder: str = "") -> Iterator[bytes]:
         """What is committed in the folder, or below it, as a tar; raises InvalidInput."""

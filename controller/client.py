@@ -296,10 +296,11 @@ class Client:
     # Source by other ways than a push. Closing the stream before the release ends the deploy.
 
     async def deploy_archive(
-        self, address: Address, content: AsyncIterator[bytes], *, name: str = ""
+        self, address: Address, content: AsyncIterator[bytes], *, name: str = "", origin: str = ""
     ) -> AsyncIterator[DeliveryStep]:
-        """How the deploy of that archive goes; `name`: what it is called in records."""
-        url = f"{_service(address)}/archive?{_query({'name': name[:200] or None})}"
+        """How the deploy of that archive goes; `name`: what it is called in records; `origin`: see Version."""
+        said = _query({"name": name[:200] or None, "origin": origin or None})
+        url = f"{_service(address)}/archive?{said}"
         async for step in self._streamed(DeliveryStep, "POST", url, content=content):
             yield step
 
@@ -385,10 +386,17 @@ class Client:
         return await self._get(VersionDiff, path, to=other, reveal=str(reveal).lower())
 
     async def release(
-        self, address: Address, artifact: Artifact, *, commit: str | None, build: str | None, reason: str
+        self,
+        address: Address,
+        artifact: Artifact,
+        *,
+        commit: str | None,
+        origin: str = "",
+        build: str | None,
+        reason: str,
     ) -> Change:
         """A version from new code."""
-        body = {"artifact": artifact, "commit": commit, "build": build, "reason": reason}
+        body = {"artifact": artifact, "commit": commit, "origin": origin, "build": build, "reason": reason}
         return await self._send(Change, "POST", f"{_service(address)}/versions", body)
 
     async def rollback(self, address: Address, number: int | None = None) -> Version:

@@ -326,6 +326,9 @@ class Version:
     artifact: Artifact | None = None
     commit: str | None = None
     """Full git commit id, for a version that came from source."""
+    origin: str = ""
+    """The sender's own commit that an archive of its code was made of, as `COMMIT` or `COMMIT:FOLDER`; empty: the
+    commit itself is the sender's, or it is not known."""
     build: str | None = None
     actor: str = ""
     reason: str = ""

@@ -25,6 +25,8 @@ class Archive:
     """In a folder of its own, which what is unpacked goes to too."""
     origin: str
     """Where it came from, in words: part of the commit's message."""
+    commit: str = ""
+    """The sender's own commit that it was made of, as in `Version.origin`."""
 
 
 async def land_archive(
@@ -35,11 +37,11 @@ async def land_archive(
         delivery.step(f"Unpacking {archive.origin}")
         folder = archive.file.with_name("tree")
         root = await run_blocking(lambda check: unpack_archive(archive.file, folder, check))
-        commit = await _land(here, root, archive.origin)
+        commit = await _land(here, root, archive)
     return DeliveryStep(mark=Mark.DONE, text="", commit=commit, deployed=True)
 
 
-async def _land(here: Ground, root: Path, origin: str) -> str:
+async def _land(here: Ground, root: Path, archive: Archive) -> str:
     """The commit that was deployed."""
     tree: Path | str = root
     branch = await here.branch()
@@ -49,14 +51,15 @@ async def _land(here: Ground, root: Path, origin: str) -> str:
             tree=tree,
             parent=head,
             author=author_of(here.user, here.context.settings.domain),
-            message=f"Source from {origin}\n",
+            message=f"Source from {archive.origin}\n",
         )
         commit = await make_commit(here.git, here.place, made)
         tree = await tree_of(here.git, here.place, commit)
         if head is not None and await tree_of(here.git, here.place, head) == tree:
             commit = head
         try:
-            await deploy(here.push("archive", commit, branch, upon=head), here.context.workshop)
+            push = here.push("archive", commit, branch, upon=head, origin=archive.commit)
+            await deploy(push, here.context.workshop)
         except Moved:
             if attempt + 1 == ATTEMPTS:
                 raise

@@ -25,6 +25,7 @@ from controller.api.streams import MEDIA_TYPE, NdjsonStream, stream_place
 from controller.deliveries import DeliveryStep, HostKey, SyncBuild
 from controller.errors import InvalidInput, Throttled
 from controller.names import Address
+from controller.operations.artifacts import check_origin
 from controller.problem import problem
 from controller.types import Right
 from gitreceive.archive import Archive, land_archive
@@ -98,15 +99,14 @@ class Doors:
             await self._done_with(user, folder)
             raise
 
-    def archive(self, user: str, address: Address, file: Path, origin: str) -> AsyncIterator[DeliveryStep]:
+    def archive(self, user: str, address: Address, archive: Archive) -> AsyncIterator[DeliveryStep]:
         """Deploy the archive that has arrived; its folder goes with it."""
 
         async def work(delivery: Delivery) -> DeliveryStep:
             try:
-                arrived = Archive(file=file, origin=origin)
-                return await land_archive(self._context, user, address, arrived, delivery)
+                return await land_archive(self._context, user, address, archive, delivery)
             finally:
-                await self._done_with(user, file.parent)
+                await self._done_with(user, archive.file.parent)
 
         return self._deliveries.told(work)
 
@@ -164,18 +164,26 @@ def routes(doors: Doors, *, keep_alive: float) -> APIRouter:
         at: At,
         request: Request,
         name: Annotated[str, Query(description="What it is called, for the record.", max_length=200)] = "",
+        origin: Annotated[
+            str,
+            Query(
+                description="The commit of yours that it was made of, as COMMIT or COMMIT:FOLDER.",
+                max_length=600,
+            ),
+        ] = "",
     ) -> Response:
         """The body is a tar (also compressed by gzip or zstd) or a zip of the source; where all of it is in one
         folder, that is the source. It becomes a commit on the deploy branch. Nothing is answered before all of it
         has arrived; then a stream tells how the deploy goes, as `deploys` and `builds` do too. Whoever closes the
         stream before the release ends the deploy."""
         asker.require(at.deployment, Right.DEPLOY)
+        check_origin(origin)
         with stream_place(request):  # better told before all of it was sent
             pass
         try:
             async with doors.arrived(asker.name, request) as file:
-                origin = f"the archive {name}" if name else "an archive"
-                steps = doors.archive(asker.name, at, file, origin)
+                what = f"the archive {name}" if name else "an archive"
+                steps = doors.archive(asker.name, at, Archive(file=file, origin=what, commit=origin))
                 return NdjsonStream(steps, keep_alive=keep_alive)
         except TooLarge as error:
             await drained(request)

@@ -56,7 +56,14 @@ class Ground:
         return found.decode() if found else None
 
     def push(
-        self, kind: str, commit: str, branch: str, *, upon: str | None, overwrites: bool = False
+        self,
+        kind: str,
+        commit: str,
+        branch: str,
+        *,
+        upon: str | None,
+        overwrites: bool = False,
+        origin: str = "",
     ) -> Push:
         """What is deployed, as a push of this commit to that branch.
 
@@ -73,6 +80,7 @@ class Ground:
             out=self.delivery,
             finish=self.delivery.finish,
             kind=kind,
+            origin=origin,
         )
 
     async def keep(self, ref: str, commit: str) -> None:

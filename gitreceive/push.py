@@ -92,6 +92,8 @@ class Push:
     """To be called when the push must be done to its end, also for a client that has gone."""
     kind: str = "push"
     """What it is to people: a push, an archive, a sync."""
+    origin: str = ""
+    """As in Version."""
 
     @property
     def short(self) -> str:
@@ -281,6 +283,7 @@ async def release(push: Push, artifact: Artifact, build: str) -> Change:
         push.address,
         artifact,
         commit=push.commit,
+        origin=push.origin,
         build=build,
         reason=push.what,
     )

@@ -1,18 +1,17 @@
 """Service files: checking one, showing what it changes, deploying it; and uploading code."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cli.commands.apps import push_url
-from cli.commands.git import follow_delivery
 from cli.context import CommandFailed, Context
-from cli.folder import DEFAULT_REMOTE, Folder
+from cli.folder import Folder
 from cli.grammar import app_command, command, only_deployment
 from cli.output import SEED_MARK
 from cli.rollout import detach_option, follow
+from cli.uploading import News, Source, bring_code, find_news, send_code
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.names import Address, check_name
 from controller.types import VersionStatus
@@ -76,14 +75,16 @@ async def deploy(
     outcome = await ask(deployment, body, name=name, prune=prune, force=force)
     for note in outcome.notes:
         context.output.note(note)
-    if not outcome.changes and not outcome.globals:
+    sources = _sources(body, file)
+    news = await _find_news(context, outcome, sources)
+    if not outcome.changes and not outcome.globals and not news:
         context.output.line("No changes.")
         context.output.data({"outcome": outcome, "failures": ()})
     elif plan:
-        _print_plan(context, outcome)
+        _print_plan(context, outcome, news)
         context.output.data({"outcome": outcome, "failures": ()})
     else:
-        await _finish(context, outcome, _sources(body, file), detach=detach)
+        await _finish(context, outcome, sources, news, detach=detach)
 
 
 @command(example="moor validate Servicefile\nmoor validate --schema > servicefile.schema.json")
@@ -134,57 +135,7 @@ async def upload(context: Context, *, address: Address, service: str, place: str
             "upload works on your own machine only: over SSH, push, or send an archive to git:from-archive."
         )
     context.output.step("Deploying a new version", SEED_MARK)
-    await send_code(context, target, place)
-
-
-async def send_code(
-    context: Context, address: Address, place: str, *, base: Path = Path(), is_answer: bool = True
-) -> None:
-    """Deploy what is committed at `FOLDER[:SUBFOLDER]`, relative to `base`. Raises InvalidInput, CommandFailed."""
-    folder, subfolder = _repository(context, place, base)
-    commit = folder.commit()
-    named = f"git archive of {commit}{f':{subfolder}' if subfolder else ''}"
-
-    async def content() -> AsyncIterator[bytes]:
-        for piece in folder.archive(subfolder):
-            yield piece
-
-    await follow_delivery(
-        context, context.client.deploy_archive(address, content(), name=named), is_answer=is_answer
-    )
-
-
-async def add_remote(context: Context, address: Address, place: str, *, base: Path = Path()) -> None:
-    """Let `git push deploy` work there; a remote of that name stays as it is."""
-    folder, _ = _repository(context, place, base)
-    if folder.remote_url(DEFAULT_REMOTE) is None:
-        context.output.step(
-            f"Adding remote {DEFAULT_REMOTE} to repository '{place.partition(':')[0]}'", SEED_MARK
-        )
-        folder.set_remote(DEFAULT_REMOTE, await push_url(context, address))
-
-
-async def bring_code(context: Context, address: Address, place: str, *, base: Path = Path()) -> None:
-    """What becomes of a service that is held for its code, where its repository is known: the code is sent."""
-    try:
-        _repository(context, place, base)[0].commit()
-    except InvalidInput as error:
-        context.output.note(
-            f"{error} Then: moor -D {address.deployment} upload {address.service} --git {place}"
-        )
-        return
-    await add_remote(context, address, place, base=base)
-    context.output.step("Uploading", SEED_MARK)
-    await send_code(context, address, place, base=base, is_answer=False)
-
-
-def _repository(context: Context, place: str, base: Path) -> tuple[Folder, str]:
-    assert context.folder is not None
-    path, _, subfolder = place.partition(":")
-    whole = context.folder.path / base / Path(path).expanduser()
-    if not whole.is_dir():
-        raise InvalidInput("git", f"There is no folder {path}.")
-    return Folder(whole, context.folder.environ), subfolder
+    await send_code(context, target, Source(place=place))
 
 
 async def _create(context: Context, deployment: str) -> None:
@@ -254,22 +205,36 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _sources(body: Mapping[str, Mapping[str, Any]], file: str) -> Callable[[str], tuple[str, Path] | None]:
-    """Service to where its repository is, as the file says it, and the folder that this is relative to."""
+def _sources(body: Mapping[str, Mapping[str, Any]], file: str) -> Mapping[str, Source]:
+    """Service to where its repository is, as the file says it."""
+    base = Path() if file == STANDARD_INPUT else Path(file).expanduser().parent
+    return {
+        name: Source(place=keys["git"], base=base)
+        for name, keys in body["services"].items()
+        if isinstance(keys.get("git"), str)
+    }
 
-    def source(service: str) -> tuple[str, Path] | None:
-        keys = body["services"].get(service)
-        place = keys.get("git") if isinstance(keys, Mapping) else None
-        base = Path() if file == STANDARD_INPUT else Path(file).expanduser().parent
-        return (place, base) if isinstance(place, str) else None
 
-    return source
+async def _find_news(
+    context: Context, outcome: FileOutcome, sources: Mapping[str, Source]
+) -> Mapping[Address, News]:
+    """Of services that are there and have code: what is committed and not deployed yet."""
+    if not context.local:
+        return {}
+    made = {each.service for each in outcome.changes if each.kind is FileChangeKind.CREATE}
+    found = dict[Address, News]()
+    for name in (each for each in sources if each not in made):
+        address = Address(outcome.deployment, name)
+        if (news := await find_news(context, address, sources[name])) is not None:
+            found[address] = news
+    return found
 
 
 async def _finish(
     context: Context,
     outcome: FileOutcome,
-    source: Callable[[str], tuple[str, Path] | None],
+    sources: Mapping[str, Source],
+    news: Mapping[Address, News],
     *,
     detach: bool,
 ) -> None:
@@ -284,10 +249,18 @@ async def _finish(
             output.detail(line)
         if change.held is not None:
             output.step(f"Held: {change.held}", SEED_MARK)
-            if context.local and not detach and (found := source(change.service)):
-                await bring_code(context, address, found[0], base=found[1])
+            if context.local and not detach and (source := sources.get(change.service)):
+                await bring_code(context, address, source)
         elif change.version is not None and not detach:
             failed += await _follow(context, address, change.version)
+    for address, newer in news.items():
+        if detach:
+            output.note(f"{address}: what is committed is not sent with --detach. `upload` sends it.")
+            continue
+        output.step(f"{address.service}: newer code", SEED_MARK)
+        output.detail(str(newer))
+        output.step("Uploading", SEED_MARK)
+        await send_code(context, address, sources[address.service], is_answer=False)
     output.data({"outcome": outcome, "failures": failed})
     if failed:
         raise CommandFailed(" ".join(failed), hint="What served before serves on.")
@@ -312,7 +285,7 @@ async def tell_instances(context: Context, address: Address, number: int) -> Non
             context.output.step(f"New instance id {each.id}", SEED_MARK)
 
 
-def _print_plan(context: Context, outcome: FileOutcome) -> None:
+def _print_plan(context: Context, outcome: FileOutcome, news: Mapping[Address, News]) -> None:
     output = context.output
     output.title(f"Plan for {outcome.deployment}: nothing is changed by it")
     for each in outcome.globals:
@@ -321,6 +294,9 @@ def _print_plan(context: Context, outcome: FileOutcome) -> None:
         output.line(f"{SIGNS[change.kind]} {_change_text(change, outcome.deployment)}")
         for line in _detail_lines(change):
             output.line(f"    {line}")
+    for address, found in news.items():
+        output.line(f"~ {address.service}: newer code is uploaded")
+        output.line(f"    {found}")
     if outcome.unchanged:
         output.line(f"{outcome.unchanged} of the file as before.")
 

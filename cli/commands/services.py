@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
-from cli.commands.servicefiles import bring_code, tell_instances
+from cli.commands.servicefiles import tell_instances
 from cli.context import Context
 from cli.grammar import app_command, command, only_deployment
 from cli.output import SEED_MARK
 from cli.rollout import ChangeResult, detach_option, finish_version
+from cli.uploading import Source, bring_code
 from controller.errors import InvalidInput
 from controller.names import Address, check_name
 
@@ -54,7 +55,7 @@ async def set_service(
         if change.held is None:
             output.line("No changes.")
         elif context.local and not detach and isinstance(place := wanted.get("git"), str):
-            await bring_code(context, target, place)
+            await bring_code(context, target, Source(place=place))
         output.data(ChangeResult(changed=change.held is not None, version=None, held=change.held))
         return
     await finish_version(context, target, change.version, detach=detach)

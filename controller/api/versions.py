@@ -19,6 +19,7 @@ from controller.views import Change, RolloutStep, VersionDiff
 class Release(Body):
     artifact: Artifact
     commit: str | None = Field(None, description="Full git commit id.")
+    origin: str = Field("", description="Of an archive: the sender's own commit, as COMMIT or COMMIT:FOLDER.")
     build: str | None = Field(None, description="Id of the build that made the artifact.")
     reason: str = Field(description="In words.", examples=["push of 1a2b3c4 to main"])
 
@@ -45,7 +46,13 @@ def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_ali
     async def release(asker: Asker, at: At, body: Release) -> Response:
         """Makes no version when code and config are those of the wanted one."""
         change = await versions.release(
-            asker, at, body.artifact, commit=body.commit, build=body.build, reason=body.reason
+            asker,
+            at,
+            body.artifact,
+            commit=body.commit,
+            origin=body.origin,
+            build=body.build,
+            reason=body.reason,
         )
         return respond(change)
 

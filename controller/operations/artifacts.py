@@ -14,6 +14,9 @@ MAX_VALUE = 64 * 1024
 MAX_ENV = 256 * 1024
 """Bytes of all variables together."""
 
+MAX_FOLDER = 500
+"""Characters of the folder that an archive was made of."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _OURS = re.compile(r"mooring-[0-9a-z]+/[^/]+/[^/]+")
@@ -62,3 +65,13 @@ def check_commit(commit: str | None) -> str | None:
     if commit is not None and not _COMMIT.fullmatch(commit):
         raise InvalidInput("commit", f"{commit[:80]!a} is no commit id: use its hex digits.")
     return commit
+
+
+def check_origin(origin: str) -> str:
+    """Return it when it is empty, a commit id, or one with `:FOLDER`; raise InvalidInput otherwise."""
+    commit, _, folder = origin.partition(":")
+    if origin and (not _COMMIT.fullmatch(commit) or len(folder) > MAX_FOLDER or not folder.isprintable()):
+        raise InvalidInput(
+            "origin", f"{origin[:80]!a} is no commit of an archive: write COMMIT or COMMIT:FOLDER."
+        )
+    return origin

@@ -32,6 +32,7 @@ class Content:
     globals: Mapping[str, Any]
     artifact: Artifact
     commit: str | None = None
+    origin: str = ""
     build: str | None = None
 
     def is_that_of(self, version: Version) -> bool:
@@ -84,6 +85,7 @@ def content_with(deployment: Deployment, definition: Definition, code: Version |
         globals=deployment.globals,
         artifact=code.artifact,
         commit=code.commit,
+        origin=code.origin,
         build=code.build,
     )
 
@@ -107,6 +109,7 @@ def new_version(
         globals=content.globals,
         artifact=content.artifact,
         commit=content.commit,
+        origin=content.origin,
         build=content.build,
         actor=cause.actor,
         reason=cause.reason,

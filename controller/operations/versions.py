@@ -8,7 +8,7 @@ from controller.difference import differences, masked
 from controller.errors import NotFound, Refused
 from controller.names import Address
 from controller.operations.access import Actor, shown_version
-from controller.operations.artifacts import check_artifact, check_commit
+from controller.operations.artifacts import check_artifact, check_commit, check_origin
 from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
@@ -63,6 +63,7 @@ class VersionOperations:
         artifact: Artifact,
         *,
         commit: str | None = None,
+        origin: str = "",
         build: str | None = None,
         reason: str,
     ) -> Change:
@@ -71,6 +72,7 @@ class VersionOperations:
         cause = Cause(actor=asker.name, now=self._clock(), reason=one_line(reason, MAX_REASON))
         check_artifact(artifact)
         check_commit(commit)
+        check_origin(origin)
 
         def decide() -> Iterator[Put | EventDraft]:
             made.clear()
@@ -82,6 +84,7 @@ class VersionOperations:
                 globals=deployment.globals,
                 artifact=artifact,
                 commit=commit,
+                origin=origin,
                 build=self._build_of(service, build),
             )
             wanted = find_wanted(self._state, service)
@@ -115,6 +118,7 @@ class VersionOperations:
                 globals=older.globals,
                 artifact=older.artifact,
                 commit=older.commit,
+                origin=older.origin,
                 build=older.build,
             )
             reason = f"rollback to v{older.number}"

@@ -275,11 +275,12 @@ class FakeClient:
     async def plan_file(
         self, deployment: str, body: Mapping[str, Any], *, name: str, prune: bool = False, force: bool = False
     ) -> FileOutcome:
-        """By the plan that a server makes, of services that all have code."""
+        """By the plan that a server makes."""
         if deployment not in self.deployments_:
             raise NotFound(f"There is no app {deployment}.")
         services = {name: each for (of, name), each in self.services_.items() if of == deployment}
-        versions = {name: self.versions_[deployment, name][-1] for name in services}
+        kept = {name: self.versions_.get((deployment, name)) for name in services}
+        versions = {name: each[-1] for name, each in kept.items() if each}
         found = Found(
             deployment=self.deployments_[deployment], services=services, wanted=versions, code=versions
         )
@@ -305,8 +306,8 @@ class FakeClient:
         changes = list[FileChange]()
         for each in outcome.changes:
             address = Address(deployment, each.service)
+            key = (deployment, each.service)
             if each.makes_version:
-                key = (deployment, each.service)
                 before = self.services_.setdefault(key, factories.service(*key))
                 definition = merged_definition(before.definition, body["services"].get(each.service, {}), ())
                 code = factories.slug()
@@ -319,6 +320,12 @@ class FakeClient:
                 ]
                 changes.append(replace(each, version=made.number))
             else:
+                new = factories.service(*key)
+                keys = body["services"].get(each.service, {})
+                before = self.services_.setdefault(key, new)
+                self.services_[key] = replace(
+                    before, definition=merged_definition(before.definition, keys, ())
+                )
                 changes.append(each)
         return replace(outcome, applied=True, changes=tuple(changes))
 
@@ -467,7 +474,7 @@ class FakeClient:
         ]
 
     async def deploy_archive(
-        self, address: Address, content: AsyncIterator[bytes], *, name: str = ""
+        self, address: Address, content: AsyncIterator[bytes], *, name: str = "", origin: str = ""
     ) -> AsyncIterator[DeliveryStep]:
         size = sum([len(piece) async for piece in content])
         yield DeliveryStep(mark=Mark.STEP, text=f"Unpacking {size} bytes of {name or 'an archive'}")

@@ -25,10 +25,11 @@ class Uploads(FakeClient):
         self.uploads = list[tuple[Address, str, int]]()
 
     async def deploy_archive(
-        self, address: Address, content: AsyncIterator[bytes], *, name: str = ""
+        self, address: Address, content: AsyncIterator[bytes], *, name: str = "", origin: str = ""
     ) -> AsyncIterator[DeliveryStep]:
         size = sum([len(each) async for each in content])
         self.uploads.append((address, name, size))
+        self._version(address, commit="5e" * 20, origin=origin, definition=self._get(address).definition)
         yield DeliveryStep(mark=Mark.LINE, text="Python app detected")
         yield DeliveryStep(mark=Mark.DONE, text="")
 
@@ -146,6 +147,7 @@ async def test_the_schema_is_printed() -> None:
 
 async def test_upload_sends_what_is_committed(repository: Path) -> None:
     client = Uploads()
+    await client.ensure_service(Address("foo", "website"))
     done = await here(repository, client)("-D", "foo", "upload", "website", "--git", ".")
     assert done.out == "----> Deploying a new version\n       Python app detected\n"
     ((address, name, size),) = client.uploads
@@ -197,3 +199,76 @@ async def test_a_file_brings_its_code_along(repository: Path) -> None:
     result = await door("-D", "bare", "deploy", "code/Servicefile")
     assert result.out.splitlines()[:2] == ["----> website: a new service, held", "       + git: ."]
     assert [str(each) for each, _, _ in client.uploads] == ["bare/website"]
+
+
+def committed(repository: Path, name: str = "app.py", text: str = "print('news')\n") -> None:
+    (repository / name).write_text(text)
+    subprocess.run(["git", "add", "-f", name], cwd=repository, check=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *who, "commit", "-qm", "news"], cwd=repository, check=True)
+
+
+async def deployed(client: Uploads, repository: Path, git: str = ".") -> Door:
+    """The repository's code is deployed by a service file."""
+    (repository / "Servicefile").write_text(f"website: {{git: '{git}'}}\n")
+    door = here(repository, client)
+    await door("-D", "bare", "deploy")
+    assert len(client.uploads) == 1
+    return door
+
+
+async def test_a_file_brings_newer_commits_along_and_only_those(repository: Path) -> None:
+    client = Uploads()
+    door = await deployed(client, repository)
+    assert (await door("-D", "bare", "deploy")).out == "No changes.\n"
+    committed(repository)
+    plan = await door("-D", "bare", "deploy", "--plan")
+    assert "    ~ code: " in plan.out
+    assert "~ website: newer code is uploaded" in plan.out
+    assert len(client.uploads) == 1
+    lines = (await door("-D", "bare", "deploy")).out.splitlines()
+    assert (lines[0], lines[2]) == ("----> website: newer code", "----> Uploading")
+    assert len(client.uploads) == 2
+    assert (await door("-D", "bare", "deploy")).out == "No changes.\n"
+
+
+async def test_a_commit_that_was_pushed_is_no_news(repository: Path) -> None:
+    client = Uploads()
+    door = await deployed(client, repository)
+    committed(repository)
+    head = Folder(repository, {"PATH": "/usr/bin:/bin"}).commit()
+    address = Address("bare", "website")
+    client._version(address, commit=head, definition=client._get(address).definition)
+    assert (await door("-D", "bare", "deploy")).out == "No changes.\n"
+    assert len(client.uploads) == 1
+
+
+async def test_what_is_outside_of_the_folder_is_no_news(repository: Path) -> None:
+    client = Uploads()
+    door = await deployed(client, repository, ".:sub")
+    committed(repository)
+    assert (await door("-D", "bare", "deploy")).out == "No changes.\n"
+    committed(repository, "sub/more.py")
+    await door("-D", "bare", "deploy")
+    assert client.uploads[1][1].endswith(":sub")
+
+
+async def test_an_older_commit_does_not_go_over_what_is_deployed(repository: Path) -> None:
+    client = Uploads()
+    committed(repository)
+    door = await deployed(client, repository)
+    subprocess.run(["git", "reset", "-q", "--hard", "HEAD~1"], cwd=repository, check=True)
+    (repository / "Servicefile").write_text("website: {git: .}\n")
+    result = await door("-D", "bare", "deploy")
+    assert result.out == "No changes.\n"
+    assert "is ahead of what is committed in ." in result.err
+    assert len(client.uploads) == 1
+
+
+async def test_with_detach_newer_code_is_told_and_not_sent(repository: Path) -> None:
+    client = Uploads()
+    door = await deployed(client, repository)
+    committed(repository)
+    result = await door("-D", "bare", "deploy", "--detach")
+    assert "what is committed is not sent with --detach" in result.err
+    assert len(client.uploads) == 1
