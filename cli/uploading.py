@@ -71,10 +71,11 @@ class News:
     """What is committed and not deployed yet."""
 
     commit: str
-    deployed: str
+    deployed: str | None
+    """None: no commit, as where an image was deployed in its place."""
 
     def __str__(self) -> str:
-        return f"~ code: {self.deployed[:7]} -> {self.commit[:7]}"
+        return f"~ code: {self.deployed[:7] if self.deployed else 'an image'} -> {self.commit[:7]}"
 
 
 async def find_news(context: Context, address: Address, source: Source) -> News | None:
@@ -95,7 +96,7 @@ async def find_news(context: Context, address: Address, source: Source) -> News 
         return None
     match = _COMMIT.fullmatch(deployed)
     if match is None:
-        return News(commit=commit, deployed="an image" if version.commit is None else deployed)
+        return News(commit=commit, deployed=None)
     if folder.tree(match["commit"], match["folder"] or "") == folder.tree(commit, subfolder):
         return None
     if folder.is_ancestor(commit, match["commit"]):

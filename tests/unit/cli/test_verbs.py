@@ -121,7 +121,7 @@ SERVICEFILE = """\
 Env:
     BRANDING: Company Ltd.
 app:
-    git: .
+    git: shop
     env: {COLOR: red}
 redis:
     image: company/redis
