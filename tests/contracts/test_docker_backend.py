@@ -318,7 +318,9 @@ async def test_command_takes_the_place_of_an_images_entrypoint_and_gets_its_port
 async def test_image_keeps_only_the_rights_that_images_need(
     rig: DockerRig, images: Callable[..., Artifact]
 ) -> None:
-    artifact = images('CMD ["sh", "-c", "grep CapEff /proc/self/status; id -u; exec sleep 1000"]')
+    artifact = images(
+        "USER root", 'CMD ["sh", "-c", "grep CapEff /proc/self/status; id -u; exec sleep 1000"]'
+    )
     backend = rig.backend()
     await backend.start(spec(artifact=artifact, command=""))
     rights = int((await printed(backend, 2))[0].split()[1], 16)
