@@ -394,9 +394,20 @@ class Client:
         origin: str = "",
         build: str | None,
         reason: str,
+        variables: Mapping[str, str] | None = None,
+        formation: Mapping[str, int] | None = None,
     ) -> Change:
-        """A version from new code."""
-        body = {"artifact": artifact, "commit": commit, "origin": origin, "build": build, "reason": reason}
+        """A version from new code. `variables` are set where nobody has set them; `formation`: how many of each
+        process type there are with the first version."""
+        body = {
+            "artifact": artifact,
+            "commit": commit,
+            "origin": origin,
+            "build": build,
+            "reason": reason,
+            "variables": variables or {},
+            "formation": formation or {},
+        }
         return await self._send(Change, "POST", f"{_service(address)}/versions", body)
 
     async def rollback(self, address: Address, number: int | None = None) -> Version:

@@ -77,6 +77,7 @@ def _of_artifact(artifact: Artifact | None) -> Mapping[str, Any]:
         "artifact": artifact.reference,
         "buildpack": artifact.buildpack or None,
         "size": artifact.size or None,
+        **{f"app.json {name}": value for name, value in _flat(to_json(artifact.manifest)) if value},
     }
 
 

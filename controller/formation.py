@@ -7,6 +7,8 @@ from controller.types import ArtifactKind, RunKind, Service, Version
 
 UNNAMED = ""
 """The process type of a service without a Procfile."""
+MAX_INSTANCES = 100
+"""Of one process type."""
 ONE_OFFS = frozenset(RunKind)
 """What one-offs go by. A Procfile may give such a name a command (`release:` is one that is run for each
 version); it is no process of which instances run, but `run` takes it by its name."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from controller.names import instance_id
-from controller.types import Run, RunKind, Service, Version
+from controller.types import Manifest, Run, RunKind, Service, Version
 
 KEPT = 20
 """Ended ones kept for each service: so many that people asked for, and so many that versions did."""
@@ -17,9 +17,21 @@ BEFORE_SWITCH = (RunKind.PREDEPLOY, RunKind.RELEASE)
 
 def commands_before_switch(version: Version) -> Mapping[RunKind, str]:
     """What is to be run before the version is switched to; often nothing."""
-    release = version.artifact.process_types.get(RunKind.RELEASE) if version.artifact else None
-    found = {RunKind.PREDEPLOY: version.definition.predeploy, RunKind.RELEASE: release}
+    code = version.artifact
+    found = {
+        RunKind.PREDEPLOY: version.definition.predeploy or (code.manifest.predeploy if code else None),
+        RunKind.RELEASE: code.process_types.get(RunKind.RELEASE) if code else None,
+    }
     return {kind: command for kind in BEFORE_SWITCH if (command := found[kind])}
+
+
+def command_after_switch(version: Version) -> str | None:
+    """What is to be run once the version is live; None: nothing."""
+    asked = version.artifact.manifest if version.artifact else Manifest()
+    command = version.definition.postdeploy or asked.postdeploy
+    if asked.first_postdeploy is None or version.before is not None:
+        return command
+    return f"{{\n{asked.first_postdeploy}\n}} && {{\n{command}\n}}" if command else asked.first_postdeploy
 
 
 def run_of_version(version: Version, kind: RunKind, command: str, *, ttl: float, now: datetime) -> Run:

@@ -95,6 +95,30 @@ class ArtifactKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CronJob:
+    """A command that is to run again and again."""
+
+    schedule: str
+    """Five fields, as cron has them."""
+    command: str
+    """A shell line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What the code itself asks for, in its app.json. What people set for the service goes before it."""
+
+    predeploy: str | None = None
+    postdeploy: str | None = None
+    first_postdeploy: str | None = None
+    """Runs once the first version of the service is live."""
+    checks: Mapping[str, "HealthCheck"] = field(default_factory=dict)
+    """By process type."""
+    cron: tuple[CronJob, ...] = ()
+    """Nothing runs these yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Artifact:
     """What a build made; content-addressed, never changed."""
 
@@ -108,6 +132,7 @@ class Artifact:
     """Defaults that the buildpack wants set (its config vars); the service's own env wins."""
     buildpack: str = ""
     """What built it, as shown to people ("Python"); of an image that was not built here, its name."""
+    manifest: Manifest = field(default_factory=Manifest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from controller.config import Settings
 from controller.errors import MooringError
 from controller.names import Address
 from controller.types import Artifact, Service, Version, VersionStatus
-from controller.views import VariableSource
+from gitreceive.manifest import Setup, read_manifest, set_up, set_variables
 from gitreceive.quarantine import Quarantine
 from gitreceive.record import BuildCanceled, BuildRecord, Refusal, build_record
 from gitreceive.sources import Sources
@@ -138,9 +138,10 @@ async def deploy(push: Push, workshop: Workshop) -> None:
                 push.finish()
                 await rejoin(push, version)
             else:
-                artifact = await make_artifact(push, info, workshop, record)
+                setup = await prepare(push, info)
+                artifact = await make_artifact(push, info, setup, workshop, record)
                 push.finish()
-                change = await release(push, artifact, record.id)
+                change = await release(push, artifact, setup, record.id)
                 await follow(push, change)
         await push.branch.move(push.commit)
         await announce(push)
@@ -239,14 +240,32 @@ def refused_in_words(push: Landing) -> Iterator[None]:
         ) from error
 
 
-async def make_artifact(push: Push, info: ServiceInfo, workshop: Workshop, record: BuildRecord) -> Artifact:
+async def prepare(push: Push, info: ServiceInfo) -> Setup:
+    """What the code wants set. Raises PushRefused where it requires what nobody has set."""
+    app = await read_manifest(push.quarantine, push.commit, info.service.build_dir)
+    try:
+        setup = await set_up(push.client, push.address, app)
+    except Refusal as error:
+        raise PushRefused("config is missing", str(error)) from error
+    if setup.variables:
+        push.out.step(f"Setting {', '.join(setup.variables)}, as app.json says")
+    for note in app.notes:
+        push.out.line(f"{note}")
+    return setup
+
+
+async def make_artifact(
+    push: Push, info: ServiceInfo, setup: Setup, workshop: Workshop, record: BuildRecord
+) -> Artifact:
     """Build, once there is a place for it."""
     with workshop.places.join(str(push.address)) as turn:
         await record.wait(turn, lambda: for_a_place(turn, workshop.places.places))
-        return await record.run(lambda: _build(push, info, workshop, record))
+        return await record.run(lambda: _build(push, info, setup, workshop, record))
 
 
-async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: BuildRecord) -> Artifact:
+async def _build(
+    push: Push, info: ServiceInfo, setup: Setup, workshop: Workshop, record: BuildRecord
+) -> Artifact:
     folders = workshop.settings.folders
     source = folders.builds / f"{record.id}{SOURCE_SUFFIX}"
     try:
@@ -260,11 +279,7 @@ async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: Buil
             service=push.address.service,
             source=source,
             commit=push.commit,
-            env={
-                each.name: each.value
-                for each in await push.client.environment(push.address)
-                if each.source is not VariableSource.BUILDPACK
-            },
+            env={**setup.variables, **await set_variables(push.client, push.address)},
             buildpacks=info.service.buildpacks,
             build_dir=info.service.build_dir,
             builder=info.service.builder,
@@ -273,12 +288,12 @@ async def _build(push: Push, info: ServiceInfo, workshop: Workshop, record: Buil
             uid=info.service.uid,
             timeout=workshop.settings.build_timeout,
         )
-        return await workshop.builder.build(request, record)
+        return setup.of(await workshop.builder.build(request, record))
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, source, ignore_errors=True))
 
 
-async def release(push: Push, artifact: Artifact, build: str) -> Change:
+async def release(push: Push, artifact: Artifact, setup: Setup, build: str) -> Change:
     return await push.client.release(
         push.address,
         artifact,
@@ -286,6 +301,8 @@ async def release(push: Push, artifact: Artifact, build: str) -> Change:
         origin=push.origin,
         build=build,
         reason=push.what,
+        variables=setup.variables,
+        formation=setup.app.formation,
     )
 
 

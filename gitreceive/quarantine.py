@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -15,8 +16,8 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
-from dulwich.errors import HangupException
-from dulwich.object_store import DiskObjectStore
+from dulwich.errors import HangupException, NotTreeError
+from dulwich.object_store import DiskObjectStore, tree_lookup_path
 from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tag, Tree
 
 from gitreceive.bridge import MID_PACK_TIMEOUT, Bridge
@@ -97,6 +98,34 @@ class Quarantine:
                     raise PackRefused(f"The push lacks {error.args[0]!r} itself.") from error
 
         return await asyncio.to_thread(look)
+
+    async def file(self, commit: str, path: str, limit: int) -> bytes | None:
+        """The content of a regular file, of which at most so many bytes and one are read; None when it is none."""
+
+        def look() -> bytes | None:
+            with closing(self._store()) as store:
+                tree = store[ObjectID(commit.encode())]
+                assert isinstance(tree, Commit)
+                try:
+                    mode, found = tree_lookup_path(store.__getitem__, tree.tree, path.encode())
+                except (KeyError, NotTreeError):
+                    return None
+                return bytes(store[found].as_raw_string()[: limit + 1]) if stat.S_ISREG(mode) else None
+
+        if self._git is None:
+            return await asyncio.to_thread(look)
+        return await self._file_with_git(self._git, commit, path, limit)
+
+    async def _file_with_git(self, git: Git, commit: str, path: str, limit: int) -> bytes | None:
+        listed = ("ls-tree", "-l", "-z", "--full-tree", commit, "--", path)
+        _, entries, _ = await git.ask(self.repository, *listed, env=self.environment)
+        mode, kind, found, size = [*entries.partition(b"\t")[0].decode().split(), "", "", "", ""][:4]
+        if kind != "blob" or not stat.S_ISREG(int(mode, 8)):
+            return None
+        if int(size) > limit:
+            return b" " * (limit + 1)  # never held in memory: a pack may hold a file of any size
+        status, content, _ = await git.ask(self.repository, "cat-file", "blob", found, env=self.environment)
+        return content if status == 0 else None
 
     async def contains(self, old: str, new: str) -> bool:
         """Whether the history of `new` has `old` in it."""

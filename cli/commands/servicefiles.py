@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from cli.beside import check_beside
 from cli.context import CommandFailed, Context
 from cli.folder import Folder
 from cli.grammar import app_command, command, only_deployment
@@ -177,9 +178,11 @@ async def _read(
         allowed=allowed,
         **({"load": load} if load else {}),
     )
-    for each in reading.warnings:
+    body = {"services": reading.file.services, "globals": reading.file.globals}
+    beside = check_beside(folder, _sources(body, file).values()) if folder else ()
+    for each in (*reading.warnings, *beside):
         context.output.note(str(each))
-    return {"services": reading.file.services, "globals": reading.file.globals}
+    return body
 
 
 def _loader(folder: Folder, name: str, allowed: Sequence[str]) -> Callable[[str], str]:

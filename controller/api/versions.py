@@ -10,6 +10,7 @@ from controller.api.bodies import Body
 from controller.api.pages import InWindow, paged
 from controller.api.paths import SERVICE, At
 from controller.api.streams import MEDIA_TYPE, NdjsonStream
+from controller.operations.beginning import Beginning
 from controller.operations.rollouts import RolloutOperations
 from controller.operations.versions import VersionOperations
 from controller.types import Artifact, Version
@@ -22,6 +23,12 @@ class Release(Body):
     origin: str = Field("", description="Of an archive: the sender's own commit, as COMMIT or COMMIT:FOLDER.")
     build: str | None = Field(None, description="Id of the build that made the artifact.")
     reason: str = Field(description="In words.", examples=["push of 1a2b3c4 to main"])
+    variables: dict[str, str] = Field(
+        default_factory=dict, description="What the code wants set, where nobody has set it: its app.json."
+    )
+    formation: dict[str, StrictInt] = Field(
+        default_factory=dict, description="Process type to how many there are with the first version."
+    )
 
 
 class Rollback(Body):
@@ -53,6 +60,7 @@ def routes(versions: VersionOperations, rollouts: RolloutOperations, *, keep_ali
             origin=body.origin,
             build=body.build,
             reason=body.reason,
+            beginning=Beginning(variables=body.variables, formation=body.formation),
         )
         return respond(change)
 

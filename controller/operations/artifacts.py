@@ -6,7 +6,7 @@ from controller.errors import InvalidInput
 from controller.image_names import ID
 from controller.names import check_env_name, check_process_type
 from controller.operations.text import is_passable
-from controller.types import Artifact, ArtifactKind
+from controller.types import Artifact, ArtifactKind, Manifest
 
 MAX_COMMAND = 16 * 1024
 MAX_VALUE = 64 * 1024
@@ -16,6 +16,9 @@ MAX_ENV = 256 * 1024
 
 MAX_FOLDER = 500
 """Characters of the folder that an archive was made of."""
+
+MAX_JOBS = 100
+"""Of each kind in an app.json."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
@@ -57,7 +60,21 @@ def check_artifact(artifact: Artifact) -> Artifact:
             raise InvalidInput("artifact", f"The value of {name} can't be given to a process.")
     if sum(map(len, (*artifact.env, *artifact.env.values()))) > MAX_ENV:
         raise InvalidInput("artifact", f"Its variables are larger than {MAX_ENV // 1024} KiB together.")
+    _check_manifest(artifact.manifest)
     return artifact
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    commands = (manifest.predeploy, manifest.postdeploy, manifest.first_postdeploy)
+    jobs = [each.command for each in manifest.cron]
+    checked = [each.command for each in manifest.checks.values()]
+    for command in filter(None, (*commands, *jobs, *checked)):
+        if not command.strip() or not is_passable(command) or len(command) > MAX_COMMAND:
+            raise InvalidInput("artifact", "A command of its app.json is no command line.")
+    for kind in manifest.checks:
+        check_process_type(kind)
+    if len(manifest.cron) > MAX_JOBS or len(manifest.checks) > MAX_JOBS:
+        raise InvalidInput("artifact", f"Its app.json has more than {MAX_JOBS} jobs or checks.")
 
 
 def check_commit(commit: str | None) -> str | None:

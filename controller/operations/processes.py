@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.errors import InvalidInput, NotFound, Refused
-from controller.formation import UNNAMED, process_commands, wanted_processes, withdrawn_of
+from controller.formation import MAX_INSTANCES, UNNAMED, process_commands, wanted_processes, withdrawn_of
 from controller.names import Address, check_process_type
 from controller.operations.access import Actor, shown_version
 from controller.operations.lookup import address_of, find_wanted, get_service
@@ -17,9 +17,6 @@ from controller.state import EventDraft, Put, State, put
 from controller.types import Instance, InstanceState, Raise, Right, Service, Version
 from router.diff import normal_page
 from router.types import MAX_PAGE
-
-MAX_INSTANCES = 100
-"""Of one process type."""
 
 
 def scaled(service: Service, wanted: Version | None, changes: Mapping[str, str]) -> Mapping[str, int]:

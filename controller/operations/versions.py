@@ -9,6 +9,7 @@ from controller.errors import NotFound, Refused
 from controller.names import Address
 from controller.operations.access import Actor, shown_version
 from controller.operations.artifacts import check_artifact, check_commit, check_origin
+from controller.operations.beginning import NOTHING, Beginning, begun, check_beginning, with_variables
 from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
@@ -66,6 +67,7 @@ class VersionOperations:
         origin: str = "",
         build: str | None = None,
         reason: str,
+        beginning: Beginning = NOTHING,
     ) -> Change:
         """A version from new code; none when the wanted version has the same code and the same config."""
         made: list[Version] = []
@@ -73,14 +75,16 @@ class VersionOperations:
         check_artifact(artifact)
         check_commit(commit)
         check_origin(origin)
+        check_beginning(beginning)
 
         def decide() -> Iterator[Put | EventDraft]:
             made.clear()
             deployment = get_deployment(self._state, asker, address.deployment, Right.DEPLOY)
             service = get_service(self._state, asker, address, Right.DEPLOY)
             check_takes_code(service)
+            service = begun(service, beginning)
             content = Content(
-                definition=service.definition,
+                definition=with_variables(service.definition, deployment, beginning),
                 globals=deployment.globals,
                 artifact=artifact,
                 commit=commit,

@@ -9,7 +9,7 @@ from controller.backends.base import Backend, BackendError
 from controller.reconcile.actions import NoteRun, StartRun
 from controller.reconcile.desired import Key
 from controller.run_record import begun, ended
-from controller.runs import run_of_version
+from controller.runs import command_after_switch, run_of_version
 from controller.state import EventDraft, Put, State, put
 from controller.types import Run, RunKind, RunStatus, Version
 
@@ -81,7 +81,7 @@ class RunActor:
 
     def promoted(self, version: Version) -> Iterator[Put | EventDraft]:
         """What is written when a version becomes live: its postdeploy command is to run, once."""
-        command = version.definition.postdeploy
+        command = command_after_switch(version)
         if not command:
             return
         run = run_of_version(

@@ -43,7 +43,7 @@ class Release:
 
     def check(self, process_type: str) -> HealthCheck:
         """What an instance of that type has to pass."""
-        return check_of(self.version.definition, process_type)
+        return check_of(self.version, process_type)
 
 
 @dataclass(frozen=True, kw_only=True)

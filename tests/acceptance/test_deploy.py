@@ -1,5 +1,6 @@
 """From a push to a served page, and everything that people do with an app afterwards."""
 
+import json
 import re
 import subprocess
 import time
@@ -172,6 +173,37 @@ def test_requirements_are_installed_and_the_cache_makes_the_second_build_shorter
     assert system.get("deps")[0] == 200
     system.commit(folder, "again")
     assert system.push(folder).returncode == 0
+
+
+def test_an_app_json_sets_up_what_nobody_has_set(system):
+    system.moor("create", "manifest")
+    folder = system.checkout("manifest")
+    manifest = {
+        "env": {"GREETING": "Hi", "KEY": {"generator": "secret"}, "MAIL": {"description": "its host"}},
+        "formation": {"web": {"quantity": 2}},
+        "scripts": {"dokku": {"predeploy": "echo $GREETING before"}, "postdeploy": "echo once"},
+        "healthchecks": {"web": [{"type": "startup", "path": "/up"}]},
+    }
+    system.commit(folder, "with an app.json", app__json=json.dumps(manifest))
+    refused = system.push(folder)
+    assert "MAIL is required, and nobody has set it (its host)." in refused.stdout
+    assert "config:set -a manifest MAIL=" in refused.stdout
+    system.moor("config:set", "-a", "manifest", "MAIL=mail.example.org")
+    pushed = system.push(folder)
+    assert pushed.returncode == 0, pushed.stdout
+    assert "Setting GREETING, KEY, as app.json says" in pushed.stdout
+    assert system.get("manifest")[1].startswith("Hi\n")
+    assert (
+        "web=2" in system.moor("ps", "-a", "manifest")
+        or system.moor("ps", "-a", "manifest").count("web.") >= 2
+    )
+    secret = system.moor("config:get", "-a", "manifest", "KEY")
+    output = system.moor("releases:output", "-a", "manifest", "v1")
+    assert ("Hi before" in output, "once" in output) == (True, True)
+    system.commit(folder, "again", VERSION="version 2\n")
+    assert system.push(folder).returncode == 0
+    assert system.moor("config:get", "-a", "manifest", "KEY") == secret
+    assert "once" not in system.moor("releases:output", "-a", "manifest", "v2")
 
 
 def test_worker_only_app_runs_without_a_route(system):

@@ -272,3 +272,21 @@ async def test_with_detach_newer_code_is_told_and_not_sent(repository: Path) -> 
     result = await door("-D", "bare", "deploy", "--detach")
     assert "what is committed is not sent with --detach" in result.err
     assert len(client.uploads) == 1
+
+
+async def test_what_lies_beside_a_file_is_read_before_anything_is_sent(repository: Path) -> None:
+    client = Uploads()
+    (repository / "Servicefile").write_text("website: {git: '.:sub'}\n")
+    door = here(repository, client)
+    (repository / "sub" / "app.json").write_text('{\n"formation": {"web": {"quantity": "two"}}}')
+    for verb in (["-D", "bare", "deploy"], ["validate"]):
+        result = await door(*verb)
+        told = " !     sub/app.json:2:23: formation.web.quantity must be a whole number from 0 to 100.\n"
+        assert (result.status, result.err) == (1, told)
+    (repository / "sub" / "app.json").write_text('{"cron": [{"command": "x", "schedule": "0 3 * * *"}]}')
+    (repository / "sub" / "Procfile").write_text("web python app.py\n")
+    assert "sub/Procfile: Procfile line 1: " in (await door("validate")).err
+    (repository / "sub" / "Procfile").write_text("web: python app.py\n")
+    result = await door("validate")
+    assert (result.status, "app.json:1:2: cron is kept" in result.err) == (0, True)
+    assert client.services_.get(("bare", "website")) is None

@@ -10,6 +10,7 @@ from dulwich.repo import Repo
 
 from gitreceive.commits import Made, author_of, make_commit, tree_of
 from gitreceive.git import Git, find_git
+from gitreceive.ground import object_folder
 from gitreceive.quarantine import Quarantine, quarantine
 
 ODD = ["two\nlines", 'quo"te', "back\\slash", "\udcff\udcfe", "a b", "-rf", "\u00e4"]
@@ -100,3 +101,19 @@ async def make_commit_later(tmp_path: Path, git: Git, before: Quarantine, first:
 )
 def test_a_user_is_an_author(user: str, author: str) -> None:
     assert author_of(user, "example.org") == author
+
+
+@pytest.mark.parametrize("program", [True, False])
+async def test_one_file_of_a_commit_is_read(
+    tmp_path: Path, git: Git, place: Quarantine, program: bool
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub/app.json").write_bytes(b"{}")
+    (tree / "link").symlink_to("sub/app.json")
+    commit = await make_commit(git, place, made(tree))
+    reader = place if program else Quarantine(place.repository, object_folder(place), None)
+    assert await reader.file(commit, "sub/app.json", 10) == b"{}"
+    assert len(await reader.file(commit, "sub/app.json", 1) or b"") == 2
+    for missing in ("app.json", "link", "sub", "sub/app.json/x", "link/app.json"):
+        assert await reader.file(commit, missing, 10) is None
