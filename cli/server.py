@@ -244,6 +244,7 @@ async def _running(
         await storage.sweep()
         await operations.removal.sweep(await storage.services())
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
+        await stack.enter_async_context(_task(operations.releaser.run(), "held services"))
         await stack.enter_async_context(_task(_keep_tidy(operations), "tidy"))
         if isinstance(router, SupportsAccessLogs):
             recorder = AccessRecorder(router, folders.logs, partial(requests_wanted, state))

@@ -202,7 +202,7 @@ class Mirror:
 
     def __init__(self) -> None:
         self._deployments = _Table(Deployment)
-        self._services = _Table(Service, lambda each: [(each.deployment,)])
+        self._services = _Table(Service, lambda each: [(each.deployment,)], _reference_of_code)
         self._versions = _Table(Version, lambda each: [(each.deployment, each.service)], _reference_of)
         self._runs = _Table(Run, lambda each: [(each.deployment, each.service)])
         self._builds = _Table(Build, _groups_of_build)
@@ -255,8 +255,8 @@ class Mirror:
         return self._versions.size(deployment, service)
 
     def count_holders(self, reference: str) -> int:
-        """How many versions, of all services, have the artifact of this reference."""
-        return self._versions.tallied(reference)
+        """How many versions, and held services, have the artifact of this reference."""
+        return self._versions.tallied(reference) + self._services.tallied(reference)
 
     def build(self, build: str) -> Build | None:
         return self._builds.get(f"builds/{build}")
@@ -398,6 +398,10 @@ def _groups_of_build(build: Build) -> Sequence[tuple[str, ...]]:
 
 def _reference_of(version: Version) -> str | None:
     return version.artifact.reference if version.artifact else None
+
+
+def _reference_of_code(service: Service) -> str | None:
+    return service.code.artifact.reference if service.code else None
 
 
 def _opened(build: Build) -> tuple[datetime, str]:

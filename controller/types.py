@@ -260,6 +260,17 @@ class Deployment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Code:
+    """Code that was brought, by a push or an upload."""
+
+    artifact: Artifact
+    commit: str | None = None
+    origin: str = ""
+    """As in a version."""
+    build: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Raise:
     """Somebody asked for more instances of a process type."""
 
@@ -318,6 +329,10 @@ class Service:
     """Somebody holds the rollout that is under way: no further step of it is taken."""
     promoted: tuple[int, ...] = ()
     """Version and generation of the canary that was promoted last; empty: none was."""
+    holds: Mapping[str, str] = field(default_factory=dict)
+    """Before the first version: name of a plugin to why it keeps the service from having one."""
+    code: Code | None = None
+    """What was brought while it was held; its first version has it."""
     uid: int | None = None
     """User id that its builds and instances run as; None when the server itself is unprivileged."""
     filed: tuple[str, ...] = ()

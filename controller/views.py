@@ -39,6 +39,8 @@ class Change:
     version: Version | None
     """The new version; None when nothing was made: no changes, or the service is held (see `held`)."""
     held: str | None = None
+    needs_code: bool = False
+    """Whether it has none yet: that is among what holds it."""
     staged: tuple[str, ...] = ()
     """Where staging was asked for: names of the variables that wait for a version now."""
 
@@ -247,6 +249,8 @@ class FileChange:
     removed_domains: tuple[str, ...] = ()
     held: str | None = None
     """Why it can't start yet; None when nothing holds it."""
+    needs_code: bool = False
+    """Whether it has none yet: that is among what holds it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -310,7 +310,7 @@ async def follow(push: Landing, change: Change) -> None:
     """See the release through, whatever it came to. Raises PushRefused when it does not come to serve."""
     if change.version is None:
         if change.held:
-            push.out.warn(f"{push.address} is held: {change.held} It starts once that is there.")
+            push.out.warn(f"{push.address} is held: {change.held.rstrip('.')}. It starts once that is there.")
         else:
             push.out.step("No changes")
         return

@@ -139,6 +139,7 @@ async def info(context: Context, *, address: Address) -> None:
         (
             ("app", address_of(found)),
             ("state", state_of(found)),
+            ("held", found.held),
             ("version", version_text(found)),
             ("rollout", found.rollout),
             ("strategy", strategy_text(service.definition.rollout)),
@@ -202,7 +203,7 @@ def _print_instances(context: Context, info: ServiceInfo, instances: Sequence[In
     rows = [
         ("yes" if each.state is InstanceState.RUNNING else each.state.value, each.id, f"v{each.version}")
         for each in instances
-    ] or [("no", "", state_of(info))]
+    ] or [("no", "", state_of(info) if info.held is None else f"held: {info.held}")]
     width = max((len(row[1]) for row in rows), default=0)
     if context.output.headers:
         context.output.line(f"        {'running':8} {'instance':{width}} version".rstrip())

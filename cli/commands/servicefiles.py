@@ -10,6 +10,7 @@ from cli.beside import check_beside
 from cli.context import CommandFailed, Context
 from cli.folder import Folder
 from cli.grammar import app_command, command, only_deployment
+from cli.held import released
 from cli.output import SEED_MARK
 from cli.rollout import detach_option, follow
 from cli.uploading import News, Source, bring_code, find_news, send_code
@@ -242,7 +243,7 @@ async def _finish(
     detach: bool,
 ) -> None:
     """Say what was done, and follow what it brings about; raises CommandFailed where a version was given up."""
-    output, failed = context.output, list[str]()
+    output, failed, held = context.output, list[str](), list[Address]()
     for each in outcome.globals:
         output.step(_difference_text(each), SEED_MARK)
     for change in outcome.changes:
@@ -252,8 +253,11 @@ async def _finish(
             output.detail(line)
         if change.held is not None:
             output.step(f"Held: {change.held}", SEED_MARK)
-            if context.local and not detach and (source := sources.get(change.service)):
+            if not change.needs_code:
+                held.append(address)
+            elif context.local and not detach and (source := sources.get(change.service)):
                 await bring_code(context, address, source)
+                held += [address] if (await context.client.service(address)).held else []
         elif change.version is not None and not detach:
             failed += await _follow(context, address, change.version)
     for address, newer in news.items():
@@ -264,6 +268,8 @@ async def _finish(
         output.detail(str(newer))
         output.step("Uploading", SEED_MARK)
         await send_code(context, address, sources[address.service], is_answer=False)
+    async for address, number in released(context, [] if detach else held):
+        failed += await _follow(context, address, number)
     output.data({"outcome": outcome, "failures": failed})
     if failed:
         raise CommandFailed(" ".join(failed), hint="What served before serves on.")

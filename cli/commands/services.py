@@ -7,8 +7,9 @@ import click
 from cli.commands.servicefiles import tell_instances
 from cli.context import Context
 from cli.grammar import app_command, command, only_deployment
+from cli.held import released
 from cli.output import SEED_MARK
-from cli.rollout import ChangeResult, detach_option, finish_version
+from cli.rollout import ChangeResult, detach_option, finish_version, follow
 from cli.uploading import Source, bring_code
 from controller.errors import InvalidInput
 from controller.names import Address, check_name
@@ -54,8 +55,13 @@ async def set_service(
     if change.version is None:
         if change.held is None:
             output.line("No changes.")
-        elif context.local and not detach and isinstance(place := wanted.get("git"), str):
-            await bring_code(context, target, Source(place=place))
+        elif change.needs_code:
+            if context.local and not detach and isinstance(place := wanted.get("git"), str):
+                await bring_code(context, target, Source(place=place))
+        elif not detach:
+            async for each, number in released(context, [target]):
+                await follow(context, each, number)
+                await tell_instances(context, each, number)
         output.data(ChangeResult(changed=change.held is not None, version=None, held=change.held))
         return
     await finish_version(context, target, change.version, detach=detach)

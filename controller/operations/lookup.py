@@ -4,7 +4,7 @@ from controller.errors import NotFound
 from controller.names import Address
 from controller.operations.access import Actor, unknown_deployment
 from controller.state import State
-from controller.types import Deployment, Right, Service, Version
+from controller.types import Code, Deployment, Right, Service, Version
 
 
 def get_deployment(state: State, asker: Actor, name: str, right: Right) -> Deployment:
@@ -39,15 +39,19 @@ def find_wanted(state: State, service: Service) -> Version | None:
     return None if number is None else state.version(service.deployment, service.name, number)
 
 
-def find_code(state: State, service: Service) -> Version | None:
-    """The version whose code a change of config goes on with: the wanted one.
+def find_code(state: State, service: Service) -> Code | None:
+    """The code that a change of config goes on with: the wanted version's. None: that has an image.
 
-    Where there is none, because no version came up yet, the newest: its config may be what was wrong.
+    Where there is none, because no version came up yet, the newest one's: its config may be what was wrong.
+    Before the first version, what was brought while the service was held.
     """
-    wanted = find_wanted(state, service)
-    if wanted is not None:
-        return wanted
-    return next(iter(state.versions(service.deployment, service.name)), None)
+    version = find_wanted(state, service)
+    version = version or next(iter(state.versions(service.deployment, service.name)), None)
+    if version is None:
+        return service.code
+    if version.artifact is None or version.definition.image is not None:
+        return None
+    return Code(artifact=version.artifact, commit=version.commit, origin=version.origin, build=version.build)
 
 
 def address_of(service: Service) -> Address:

@@ -12,6 +12,7 @@ from controller.operations.deployments import DeploymentOperations
 from controller.operations.deploys import DeployOperations
 from controller.operations.disk import DiskOperations
 from controller.operations.domains import DomainOperations
+from controller.operations.holding import Releaser
 from controller.operations.instances import InstanceOperations
 from controller.operations.journal import JournalOperations
 from controller.operations.keys import KeyOperations
@@ -72,6 +73,7 @@ class Operations:
     secrets: SecretOperations
     receipts: Receipts
     removal: Removal
+    releaser: Releaser
     upkeep: Upkeep
 
     async def tidy(self) -> None:
@@ -183,6 +185,7 @@ def make_operations(
         secrets=SecretOperations(state, vault),
         receipts=Receipts(state, clock=clock),
         removal=removal,
+        releaser=Releaser(state, runtime, clock=clock),
     )
 
 

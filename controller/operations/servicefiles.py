@@ -15,6 +15,7 @@ from controller.operations.domains import (
     check_own_domain,
     told_domains,
 )
+from controller.operations.holding import facts_of, released_build, told_held
 from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
 from controller.operations.newservices import NewServices, created
 from controller.operations.removal import Removal
@@ -151,6 +152,7 @@ class ServiceFileOperations:
             wanted={name: each for name, each in wanted.items() if each is not None},
             code={name: each for name, each in code.items() if each is not None},
             elsewhere=elsewhere,
+            facts=facts_of(self._state, deployment),
             root=self._root,
         )
 
@@ -170,8 +172,11 @@ class ServiceFileOperations:
             version, steps = new_version(after, step.wanted, step.content, cause)
             made[address] = version.number
             yield from steps
-        elif before != (after := replace(after, definition=step.definition)):
+            if before is not None and before.latest == 0:
+                yield from released_build(self._state, version.build, version.number)
+        elif before != (after := replace(after, definition=step.definition, holds=step.holds)):
             yield put(after)
+            yield from told_held(service, step.holds, step.content, asker.name)
             if step.definition != service.definition:
                 yield _event("service.defined", address, asker, f"{cause.reason}, for the first version")
         if step.added_domains or step.dropped_domains:

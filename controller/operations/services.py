@@ -15,6 +15,7 @@ from controller.names import Address, check_process_type
 from controller.operations.access import Actor, shown_service, shown_version
 from controller.operations.definition import changed_definition, changed_env
 from controller.operations.deployments import forgotten
+from controller.operations.holding import check_no_circle, defined, facts_of, holds_of, told_held
 from controller.operations.limits import changed_limits
 from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
 from controller.operations.newservices import NewServices, created
@@ -25,14 +26,15 @@ from controller.operations.selection import known_type
 from controller.operations.text import one_line
 from controller.operations.versioning import (
     MAX_REASON,
-    NO_CODE,
     Cause,
+    Content,
     content_with,
+    held_text,
     new_version,
     staged_names,
 )
 from controller.state import Delete, EventDraft, Put, State, put
-from controller.types import NO_LIMITS, Definition, InstanceState, Limits, Right, Service, Version
+from controller.types import NO_LIMITS, Definition, Deployment, InstanceState, Limits, Right, Service, Version
 from controller.views import Change, ProcessLimits, ServiceInfo, Variable, VariableSource
 
 
@@ -118,7 +120,7 @@ class ServiceOperations:
         code = find_code(self._state, service)
         layers = {
             VariableSource.DEPLOYMENT: shared_env(deployment.globals if deployment else {}),
-            VariableSource.BUILDPACK: code.artifact.env if code and code.artifact else {},
+            VariableSource.BUILDPACK: code.artifact.env if code else {},
             VariableSource.SERVICE: service.definition.env,
         }
         hidden = not asker.may(address.deployment, Right.DEPLOY)
@@ -271,13 +273,22 @@ class ServiceOperations:
             wanted = find_wanted(self._state, service)
             content = content_with(deployment, definition, find_code(self._state, service))
             waits = stage and wanted is not None
-            if content and not waits and (force or wanted is None or not content.is_that_of(wanted)):
+            holds = self._holds(deployment, service, definition)
+            if (
+                content
+                and not waits
+                and not holds
+                and (force or wanted is None or not content.is_that_of(wanted))
+            ):
                 version, steps = new_version(service, wanted, content, cause)
                 made.append(version)
                 yield from steps
-            elif is_new or definition != service.definition:
-                yield put(replace(service, definition=definition))
-                if content is None:
+            elif is_new or definition != service.definition or holds != service.holds:
+                yield put(replace(service, definition=definition, holds=holds))
+                yield from told_held(service, holds, content, asker.name)
+                if definition == service.definition:
+                    return
+                if content is None or holds:
                     yield _kept_for_later(service, asker, reason, "for the first version")
                 elif waits:
                     yield _kept_for_later(service, asker, reason, "staged for the next version")
@@ -287,14 +298,24 @@ class ServiceOperations:
         service = get_service(self._state, asker, address, Right.VIEW)
         version = shown_version(asker, made[0]) if made else None
         staged = staged_names(service, find_wanted(self._state, service)) if stage else ()
-        return Change(version=version, held=self._held(service), staged=staged)
+        content = self._content(service)
+        return Change(
+            version=version, held=held_text(service, content), needs_code=content is None, staged=staged
+        )
 
-    def _held(self, service: Service) -> str | None:
+    def _holds(self, deployment: Deployment, service: Service, definition: Definition) -> Mapping[str, str]:
+        """What keeps it from having its first version. Raises InvalidInput for what could never end."""
+        facts = defined(facts_of(self._state, deployment), {service.name: definition})
+        if definition.extra != service.definition.extra:
+            check_no_circle(facts)
+        return holds_of(facts, service.name) if service.latest == 0 else {}
+
+    def _content(self, service: Service) -> Content | None:
+        """What it would run now; None: it has no code yet."""
         deployment = self._state.deployment(service.deployment)
-        code = find_code(self._state, service)
-        if deployment is not None and content_with(deployment, service.definition, code) is None:
-            return NO_CODE
-        return None
+        if deployment is None:
+            return None
+        return content_with(deployment, service.definition, find_code(self._state, service))
 
     def _info(self, asker: Actor, service: Service) -> ServiceInfo:
         wanted = find_wanted(self._state, service)
@@ -306,7 +327,7 @@ class ServiceOperations:
             domains=domains,
             urls=tuple(f"http://{each}{suffix}" for each in domains if not each.startswith("*.")),
             process_types=wanted_processes(service, wanted) if wanted else service.scale,
-            held=self._held(service),
+            held=held_text(service, self._content(service)),
             staged=staged_names(service, wanted),
             rollout=rollout_text(self._runtime, service),
             due=sum(due_processes(service, wanted).values()) if wanted else 0,

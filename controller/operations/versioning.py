@@ -12,6 +12,7 @@ from controller.state import EventDraft, Put, put
 from controller.types import (
     Artifact,
     ArtifactKind,
+    Code,
     Definition,
     Deployment,
     Service,
@@ -73,12 +74,18 @@ class Cause:
     reason: str
 
 
-def content_with(deployment: Deployment, definition: Definition, code: Version | None) -> Content | None:
-    """What a service of this definition would run, with the code of that version; None: there is no code yet."""
+def held_text(service: Service, content: Content | None) -> str | None:
+    """Why it can't start yet; None when nothing holds it. `content`: what it would run."""
+    reasons = [*service.holds.values(), *([NO_CODE] if content is None else [])]
+    return "; ".join(reasons) or None
+
+
+def content_with(deployment: Deployment, definition: Definition, code: Code | None) -> Content | None:
+    """What a service of this definition would run, with that code; None: there is none yet."""
     if definition.image is not None:
         artifact = Artifact(kind=ArtifactKind.IMAGE, reference=definition.image)
         return Content(definition=definition, globals=deployment.globals, artifact=artifact)
-    if code is None or code.artifact is None or code.definition.image is not None:
+    if code is None:
         return None
     return Content(
         definition=definition,
@@ -137,6 +144,8 @@ def _written(
         replace(
             service,
             definition=version.definition,
+            holds={},
+            code=None,
             latest=version.number,
             target=version.number,
             withdrawn=(),
@@ -145,6 +154,14 @@ def _written(
             rollout_failure="",
         )
     )
+    if service.holds:
+        yield EventDraft(
+            kind="service.released",
+            deployment=service.deployment,
+            service=service.name,
+            actor=cause.actor,
+            text="it is held no more: nothing is left that it waits for",
+        )
     yield EventDraft(
         kind="version.created",
         deployment=service.deployment,

@@ -10,12 +10,20 @@ from controller.names import Address
 from controller.operations.access import Actor, shown_version
 from controller.operations.artifacts import check_artifact, check_commit, check_origin
 from controller.operations.beginning import NOTHING, Beginning, begun, check_beginning, with_variables
+from controller.operations.holding import facts_of, holds_of, released_build, told_held
 from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
-from controller.operations.versioning import Cause, Content, new_version, staged_names, was_live
+from controller.operations.versioning import (
+    Cause,
+    Content,
+    held_text,
+    new_version,
+    staged_names,
+    was_live,
+)
 from controller.state import EventDraft, Put, State, put
-from controller.types import Artifact, Right, Service, Version
+from controller.types import Artifact, Code, Right, Service, Version
 from controller.views import Change, VersionDiff
 
 MAX_REASON = 200
@@ -69,8 +77,12 @@ class VersionOperations:
         reason: str,
         beginning: Beginning = NOTHING,
     ) -> Change:
-        """A version from new code; none when the wanted version has the same code and the same config."""
+        """A version from new code; none when the wanted version has the same code and the same config.
+
+        Where the service is held, the code is kept for its first version.
+        """
         made: list[Version] = []
+        held: list[str | None] = []
         cause = Cause(actor=asker.name, now=self._clock(), reason=one_line(reason, MAX_REASON))
         check_artifact(artifact)
         check_commit(commit)
@@ -79,6 +91,7 @@ class VersionOperations:
 
         def decide() -> Iterator[Put | EventDraft]:
             made.clear()
+            held.clear()
             deployment = get_deployment(self._state, asker, address.deployment, Right.DEPLOY)
             service = get_service(self._state, asker, address, Right.DEPLOY)
             check_takes_code(service)
@@ -92,15 +105,22 @@ class VersionOperations:
                 build=self._build_of(service, build),
             )
             wanted = find_wanted(self._state, service)
-            if wanted is None or not content.is_that_of(wanted):
+            holds = holds_of(facts_of(self._state, deployment), service.name) if service.latest == 0 else {}
+            if holds:
+                code = Code(artifact=artifact, commit=commit, origin=origin, build=content.build)
+                after = replace(service, definition=content.definition, holds=holds, code=code)
+                yield put(after)
+                yield from told_held(service, holds, content, asker.name)
+                held.append(held_text(after, content))
+            elif wanted is None or not content.is_that_of(wanted):
                 version, steps = new_version(service, wanted, content, cause)
                 made.append(version)
                 yield from steps
-                yield from self._released(version)
+                yield from released_build(self._state, version.build, version.number)
 
         await self._state.transact(decide)
         self._runtime.wake()
-        return Change(version=made[0] if made else None)
+        return Change(version=made[0] if made else None, held=held[0] if held else None)
 
     async def rollback(self, asker: Actor, address: Address, number: int | None = None) -> Version:
         """A new version with the code, definition and globals of an older one that was live.
@@ -144,12 +164,6 @@ class VersionOperations:
         kept = self._state.versions(version.deployment, version.service)
         older = [each for each in kept if each.number < version.number]
         return next((each for each in older if each.number == version.before), next(iter(older), None))
-
-    def _released(self, version: Version) -> Iterator[Put]:
-        """From here on the version keeps its slug, and the build no longer needs to."""
-        build = self._state.build(version.build) if version.build else None
-        if build is not None:
-            yield put(replace(build, version=version.number))
 
     def _build_of(self, service: Service, build: str | None) -> str | None:
         """Raises NotFound for a build that is not this service's."""

@@ -105,7 +105,6 @@ class _Reader:
         self._env = dict[str, dict[str, str]]()
         """Service to what the section Env says for it alone."""
         self._env_places = dict[str, Place]()
-        self._waits = list[Place]()
         self._required = list[tuple[str, Place]]()
 
     def file(self, sections: Mapping[str, Entry], services: Mapping[str, Entry]) -> ServiceFile:
@@ -253,7 +252,6 @@ class _Reader:
             self._kept[own].append(entry.key.place)
         checked = self._check(_spot(entry), {key: value}, _brace_hint(entry.value))
         if own == "require":
-            self._waits.append(entry.key.place)
             self._required += [(each, entry.key.place) for each in checked.get(own, ())]
         return {name: each for name, each in checked.items() if each is not None}
 
@@ -297,11 +295,6 @@ class _Reader:
         for key, (first, *more) in self._kept.items():
             also = f" ({len(more)} more of it)" if more else ""
             self._complaints.warn(first, f"{key} {KEPT_TEXT}{also}.")
-        if self._waits:
-            said = (
-                "require sets the order in which services are shown and followed; nothing is held for it yet."
-            )
-            self._complaints.warn(self._waits[0], said)
         for name, place in self._required:
             if name not in services and (near := did_you_mean(name, services)):
                 self._complaints.warn(

@@ -10,11 +10,14 @@ from controller.domains import default_domain
 from controller.errors import InvalidInput
 from controller.names import Address
 from controller.operations.definition import changed_definition, changed_env, check_kept, read_variables
-from controller.operations.versioning import NO_CODE, Content, content_with
+from controller.operations.holding import check_no_circle, defined, holds_of
+from controller.operations.versioning import Content, content_with, held_text
+from controller.plugins.facts import DeploymentFacts
+from controller.plugins.require import required
 from controller.servicefile.document import DOMAINS, ENV, ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains
 from controller.servicefile.keys import canonical
-from controller.types import Definition, Deployment, Service, Version
+from controller.types import Code, Definition, Deployment, Service, Version
 from controller.views import Area, Difference, FileChange, FileChangeKind
 
 ENV_PREFIX = "env."
@@ -30,8 +33,10 @@ class Found:
     """All of the deployment, by name."""
     wanted: Mapping[str, Version] = field(default_factory=dict)
     """Of each service the version that should run, where there is one."""
-    code: Mapping[str, Version] = field(default_factory=dict)
-    """Of each service the version whose code it goes on with."""
+    code: Mapping[str, Code] = field(default_factory=dict)
+    """Of each service the code that it goes on with."""
+    facts: DeploymentFacts | None = None
+    """What plugins are told of the deployment; None: that there is nothing in it."""
     elsewhere: Mapping[Address, Service] = field(default_factory=dict)
     """Services of other deployments that the section Domains names, or named."""
     root: str = "localhost"
@@ -52,6 +57,8 @@ class Step:
     """What it would run; None: it has no code yet."""
     wanted: Version | None
     makes_version: bool
+    holds: Mapping[str, str] = field(default_factory=dict)
+    """What keeps it from having its first version."""
     removed: bool = False
     unfiled: bool = False
     """It is no service of the file: only the deployment's globals change it."""
@@ -71,7 +78,17 @@ class Step:
         """Whether people are told of it."""
         if self.before is None or self.removed or self.makes_version:
             return True
-        return self.definition != self.before.definition or self.domains != self.before.domains
+        return (self.definition, self.domains, self.holds) != (
+            self.before.definition,
+            self.before.domains,
+            self.before.holds,
+        )
+
+    @property
+    def held(self) -> str | None:
+        """Why it can't start yet; None when nothing holds it."""
+        service = Service(deployment=self.address.deployment, name=self.address.service, holds=self.holds)
+        return None if self.unfiled or self.removed else held_text(service, self.content)
 
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
@@ -99,7 +116,8 @@ class Step:
             differences=self.differences,
             added_domains=self.added_domains,
             removed_domains=self.dropped_domains if not self.removed else (),
-            held=NO_CODE if self.content is None and not self.unfiled else None,
+            held=self.held,
+            needs_code=self.content is None and not self.unfiled and not self.removed,
         )
 
 
@@ -131,6 +149,7 @@ def make_plan(file: ServiceFile, found: Found, *, prune: bool = False, force: bo
     steps, notes = list[Step](), list[str]()
     for name in names:
         steps.append(_step(name, file, found, deployment, domains, prune=prune, force=force))
+    steps = _with_holds(steps, found, deployment)
     for address, service in found.elsewhere.items():
         steps.append(_unchanged(service, domains.get(address, service.domains)))
     notes += [
@@ -138,9 +157,9 @@ def make_plan(file: ServiceFile, found: Found, *, prune: bool = False, force: bo
         for domain, target in targets.items()
         if target.guarded
     ]
-    ordered, circle = in_order([each.address.service for each in steps[: len(names)]], _required(steps))
-    if circle:
-        notes.append(f"These require each other, so none of them is first: {', '.join(circle)}.")
+    ordered = in_order(
+        names, {each.address.service: required(each.definition) for each in steps[: len(names)]}
+    )
     place = {name: at for at, name in enumerate(ordered)}
     steps[: len(names)] = sorted(steps[: len(names)], key=lambda each: place[each.address.service])
     return Plan(
@@ -179,30 +198,37 @@ def names_of(keys: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted([*(key for key in keys if key != "env"), *(f"{ENV_PREFIX}{name}" for name in env)]))
 
 
-def in_order(
-    names: Sequence[str], required: Mapping[str, Sequence[str]]
-) -> tuple[Sequence[str], Sequence[str]]:
-    """The names, each behind those that it requires; and those of a circle, which come last as they were."""
+def in_order(names: Sequence[str], required: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """The names, each behind those that it requires. Those of a circle come last, as they were."""
     done = dict[str, None]()
     left, known = list(names), set(names)
     while left:
         ready = [
             each for each in left if all(one in done or one not in known for one in required.get(each, ()))
         ]
-        if not ready:
-            return [*done, *left], left
-        done.update(dict.fromkeys(ready))
+        done.update(dict.fromkeys(ready or left))
         left = [each for each in left if each not in done]
-    return list(done), ()
+    return list(done)
 
 
-def _required(steps: Sequence[Step]) -> Mapping[str, Sequence[str]]:
-    found = {}
-    for each in steps:
-        names = each.definition.extra.get("require")
-        if isinstance(names, list):
-            found[each.address.service] = [name for name in names if isinstance(name, str)]
-    return found
+def _with_holds(steps: Sequence[Step], found: Found, deployment: Deployment) -> list[Step]:
+    """Those that have no version yet, with what keeps them from one. Raises InvalidInput for a circle."""
+    stays = {each.address.service: each.definition for each in steps if not each.removed}
+    facts = found.facts or DeploymentFacts(deployment=deployment)
+    known = {name: each for name, each in facts.services.items() if name in stays}
+    facts = defined(replace(facts, deployment=deployment, services=known), stays)
+    if any(each.before is None or each.definition.extra != each.before.definition.extra for each in steps):
+        check_no_circle(facts)
+    return [_held(each, facts) for each in steps]
+
+
+def _held(step: Step, facts: DeploymentFacts) -> Step:
+    if step.removed or (step.before is not None and step.before.latest):
+        return step
+    if step.unfiled and step.before is not None:  # whoever looks after what is held sees to it
+        return replace(step, holds=step.before.holds)
+    holds = holds_of(facts, step.address.service)
+    return replace(step, holds=holds, makes_version=step.makes_version and not holds)
 
 
 def _with_globals(before: Deployment, file: ServiceFile) -> Deployment:

@@ -210,7 +210,7 @@ class Collector:
     # Files
 
     def _is_held(self, reference: str) -> bool:
-        """Whether a version has the artifact, or a build of which a version is about to be made."""
+        """Whether a version or a held service has the artifact, or a build of which a version is about to be made."""
         return bool(self._state.count_holders(reference)) or self._is_about_to_be_released(reference)
 
     def _is_about_to_be_released(self, reference: str) -> bool:
@@ -228,6 +228,8 @@ class Collector:
         found = self._state.service(deployment, service)
         if found is None or self._is_blind():
             return True  # its removal takes care of it; or it is not known what runs
+        if found.code is not None and found.code.artifact.reference == reference:
+            return True
         versions = self._state.versions(deployment, service)
         needed = needed_versions(found, versions, self._running((deployment, service)))
         if any(

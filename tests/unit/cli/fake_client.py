@@ -20,6 +20,7 @@ from controller.types import (
     Build,
     BuilderChoice,
     BuildStatus,
+    Code,
     Definition,
     Deployment,
     DockerfileBuild,
@@ -262,7 +263,7 @@ class FakeClient:
             **{name: value for name, value in definition.items() if name in ("image", "env", "command")},
         )
         if wanted.image is None:
-            return Change(version=None, held="no code yet")
+            return Change(version=None, held="no code yet", needs_code=True)
         if wanted == self.services_[key].definition and not force:
             return Change(version=None)
         version = self._version(address, definition=wanted)
@@ -281,9 +282,12 @@ class FakeClient:
         services = {name: each for (of, name), each in self.services_.items() if of == deployment}
         kept = {name: self.versions_.get((deployment, name)) for name in services}
         versions = {name: each[-1] for name, each in kept.items() if each}
-        found = Found(
-            deployment=self.deployments_[deployment], services=services, wanted=versions, code=versions
-        )
+        code = {
+            name: Code(artifact=each.artifact)
+            for name, each in versions.items()
+            if each.artifact and each.definition.image is None
+        }
+        found = Found(deployment=self.deployments_[deployment], services=services, wanted=versions, code=code)
         file = ServiceFile(services=body["services"], globals=body["globals"])
         plan = make_plan(file, found, prune=prune, force=force)
         changed = [each.told() for each in plan.changes]

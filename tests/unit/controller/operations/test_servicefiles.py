@@ -20,7 +20,7 @@ from tests.unit.controller.world import ADMIN, World
 
 SHOP: dict[str, Any] = {
     "redis": {"image": "redis:7"},
-    "web": {"image": "web", "env": {"COLOR": "blue"}, "require": "redis"},
+    "web": {"image": "web", "env": {"COLOR": "blue"}},
 }
 ENV = {"Env": {"BRAND": "Company Ltd."}}
 
@@ -75,12 +75,6 @@ async def test_services_get_user_ids_of_their_own(shop: World) -> None:
 async def test_what_is_required_comes_first(shop: World) -> None:
     outcome = await deploy(shop, {"web": {"image": "web", "require": ["db"]}, "db": {"image": "db"}})
     assert [each.service for each in outcome.changes] == ["db", "web"]
-
-
-async def test_those_that_require_each_other_are_told(shop: World) -> None:
-    services = {"a": {"image": "a", "require": "b"}, "b": {"image": "b", "require": "a"}}
-    outcome = await deploy(shop, services)
-    assert outcome.notes == ("These require each other, so none of them is first: a, b.",)
 
 
 async def test_one_changed_value_makes_one_version(shop: World) -> None:

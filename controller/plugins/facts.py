@@ -1,0 +1,26 @@
+"""What plugins are told: plain values of one moment, of one deployment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.types import Definition, Deployment
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceFacts:
+    """A service as it is, or as it is about to be."""
+
+    name: str
+    definition: Definition
+    live: bool = False
+    """Whether a version of it serves, or did before it was stopped."""
+    failure: str = ""
+    """Why the last attempt to bring it up was given up; empty when it was not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentFacts:
+    """A deployment, and what of it others may wait for."""
+
+    deployment: Deployment
+    services: Mapping[str, ServiceFacts] = field(default_factory=dict)
