@@ -99,7 +99,16 @@ class ModelClient:
         return self._model.versions[address][number - 1]
 
     async def release(
-        self, address: Address, artifact: Artifact, *, commit: str | None, build: str | None, reason: str
+        self,
+        address: Address,
+        artifact: Artifact,
+        *,
+        commit: str | None,
+        origin: str = "",
+        build: str | None,
+        reason: str,
+        variables: Mapping[str, str] | None = None,
+        formation: Mapping[str, int] | None = None,
     ) -> Change:
         if self._model.held:
             return Change(version=None, held=self._model.held)
@@ -111,6 +120,7 @@ class ModelClient:
             definition=Definition(),
             artifact=artifact,
             commit=commit,
+            origin=origin,
             build=build,
             actor=self._user,
             reason=reason,
