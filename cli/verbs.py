@@ -86,6 +86,8 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("config:set", "config:set_", "Set variables; all of them make one version."),
         Verb("config:unset", "config:unset", "Remove variables."),
         Verb("config:apply", "config:apply", "Release what was set with --no-restart."),
+        Verb("generate", "generated:generate", "Show the secrets that were made for a deployment."),
+        Verb("generate:renew", "generated:renew", "Make a secret anew."),
     ),
     "Processes": (
         Verb("ps", "ps:ps", "Show what runs.", ("ps:list", "ps:report")),

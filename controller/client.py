@@ -202,6 +202,15 @@ class Client:
         body = {"put": put, "drop": list(drop)}
         return await self._send(SharedChange, "PATCH", f"{_deployment(deployment)}/config", body)
 
+    async def generated(self, deployment: str) -> Mapping[str, str]:
+        """The secrets of a deployment's section Generate, by name."""
+        return await self._get(dict[str, str], f"{_deployment(deployment)}/generated")
+
+    async def renew_generated(self, deployment: str, name: str) -> SharedChange:
+        """A new secret, and one version of each service that has it. Raises NotFound."""
+        path = f"{_deployment(deployment)}/generated/{quote(name, safe='')}/renew"
+        return await self._send(SharedChange, "POST", path, {})
+
     async def change_config(
         self,
         address: Address,

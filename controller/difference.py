@@ -10,7 +10,7 @@ from controller.wire import to_json
 
 HIDDEN = "(hidden)"
 """Stands for the value of a variable that is not shown."""
-SECRET = frozenset({Area.ENV, Area.SHARED_ENV, Area.BUILDPACK_ENV, Area.GLOBALS})
+SECRET = frozenset({Area.ENV, Area.SHARED_ENV, Area.BUILDPACK_ENV, Area.PROVIDED, Area.GLOBALS})
 """Areas whose values nobody sees unless they ask for it: any of them may be a secret."""
 
 
@@ -60,6 +60,10 @@ def _facts(version: Version | None) -> Mapping[tuple[Area, str], Any]:
         Area.ENV: version.definition.env,
         Area.SHARED_ENV: version.globals.get("Env") or {},
         Area.BUILDPACK_ENV: version.artifact.env if version.artifact else {},
+        Area.PROVIDED: {
+            **{f"{{{name}}}": value for name, value in version.provided.vars.items()},
+            **version.provided.env,
+        },
         Area.GLOBALS: {name: value for name, value in version.globals.items() if name != "Env"},
     }
     return {

@@ -223,6 +223,18 @@ class Definition:
     """Unknown keys, kept as they came, for plugins to claim."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Provided:
+    """What plugins gave a version beside what people said."""
+
+    vars: Mapping[str, str] = field(default_factory=dict)
+    """What `{NAME}` stands for, of the names that its texts have."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables below those of the service itself."""
+    definition: Definition | None = None
+    """What it runs by in place of its own; None: nobody changed that."""
+
+
 class BuilderChoice(StrEnum):
     """What turns a service's source into what runs."""
 
@@ -255,6 +267,8 @@ class Deployment:
     filed: tuple[str, ...] = ()
     """What of the globals came from the last service file, as `Domains` and `Env.NAME`: those go when the next one
     has them no more. What people set otherwise stays."""
+    generated: Mapping[str, str] = field(default_factory=dict)
+    """Values of the names in the section `Generate`, and of those that once were."""
     created_at: datetime | None = None
     created_by: str = ""
 
@@ -370,6 +384,7 @@ class Version:
     """The sender's own commit that an archive of its code was made of, as `COMMIT` or `COMMIT:FOLDER`; empty: the
     commit itself is the sender's, or it is not known."""
     build: str | None = None
+    provided: Provided = field(default_factory=Provided)
     actor: str = ""
     reason: str = ""
     """In words: "push of 1a2b3c4 to master", "config:set GREETING", "rollback to v3"."""

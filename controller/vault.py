@@ -172,12 +172,28 @@ def _mapped(key: str, value: Json, change: Callable[[Json], Json]) -> Json:
         and isinstance(definition.get("env"), dict)
     ):
         mapped["definition"] = {**definition, "env": change(definition["env"])}
+    if kind == "deployments" and isinstance(value.get("generated"), dict):
+        mapped["generated"] = change(value["generated"])
+    provided = value.get("provided")
+    if kind == "versions" and isinstance(provided, dict):
+        mapped["provided"] = _mapped_provided(provided, change)
     if kind in ("deployments", "versions") and isinstance(value.get("globals"), dict):
         mapped["globals"] = change(value["globals"])
     if kind == "runs" and isinstance(value.get("env"), dict):
         mapped["env"] = change(value["env"])
     if key == CHECK_KEY and isinstance(value.get("check"), dict):
         mapped["check"] = change(value["check"])
+    return mapped
+
+
+def _mapped_provided(provided: Json, change: Callable[[Json], Json]) -> Json:
+    mapped = dict(provided)
+    for name in ("vars", "env"):
+        if isinstance(provided.get(name), dict):
+            mapped[name] = change(provided[name])
+    definition = provided.get("definition")
+    if isinstance(definition, dict) and isinstance(definition.get("env"), dict):
+        mapped["definition"] = {**definition, "env": change(definition["env"])}
     return mapped
 
 

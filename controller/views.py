@@ -71,6 +71,8 @@ class Area(StrEnum):
     ENV = "env"
     SHARED_ENV = "shared-env"
     BUILDPACK_ENV = "buildpack-env"
+    PROVIDED = "provided"
+    """By plugins: `{NAME}` to what it stands for, and variables."""
     GLOBALS = "globals"
     """Of the deployment, but for its variables."""
 

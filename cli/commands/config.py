@@ -10,7 +10,7 @@ from cli.rollout import RELEASED_BY, detach_option, finish_change, follow
 from cli.variables import FORMS, read, write
 from controller.errors import InvalidInput
 from controller.names import Address, check_env_name
-from controller.views import Variable, VariableSource
+from controller.views import SharedChange, Variable, VariableSource
 
 stage_option = click.option(
     "--no-restart", "stage", is_flag=True, help="Only keep it, for `config:apply` or the next push."
@@ -159,11 +159,16 @@ async def _change_everywhere(
     stage: bool,
     detach: bool,
 ) -> None:
-    """Raises CommandFailed at the end where a service's version was given up."""
     deployment = only_deployment(address)
     if stage:
         raise click.UsageError("--global and --no-restart don't go together: staging is a service's own.")
     change = await context.client.change_shared_config(deployment, put=put, drop=drop)
+    await finish_shared(context, deployment, change, detach=detach)
+
+
+async def finish_shared(context: Context, deployment: str, change: SharedChange, *, detach: bool) -> None:
+    """Follow the versions that a change of a whole deployment made; raises CommandFailed at the end where one was
+    given up."""
     if not change.versions:
         context.output.line("No service's environment changes.")
     failed = []

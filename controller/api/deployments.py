@@ -1,4 +1,6 @@
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.responses import Response
 
@@ -62,5 +64,27 @@ def routes(deployments: DeploymentOperations, shared: SharedConfigOperations) ->
     async def change_config(asker: Asker, deployment: InDeployment, body: SharedConfigChange) -> Response:
         """One version of each service whose environment that changes."""
         return respond(await shared.change(asker, deployment, values=body.put, drop=body.drop))
+
+    @router.get(
+        f"{DEPLOYMENT}/generated",
+        summary="Show its generated secrets",
+        responses=answers(dict[str, str], 403, 404),
+    )
+    async def generated(asker: Asker, deployment: InDeployment) -> Response:
+        """What `{NAME}` stands for, of the names in the section Generate."""
+        return respond(shared.generated(asker, deployment))
+
+    @router.post(
+        f"{DEPLOYMENT}/generated/{{name}}/renew",
+        summary="Renew a secret",
+        responses=answers(SharedChange, 403, 404),
+    )
+    async def renew(
+        asker: Asker,
+        deployment: InDeployment,
+        name: Annotated[str, Path(description="Of the secret.", examples=["Secret"])],
+    ) -> Response:
+        """One version of each service that has it."""
+        return respond(await shared.renew(asker, deployment, name))
 
     return router

@@ -16,7 +16,7 @@ from typing import Any
 
 from controller.difference import HIDDEN
 from controller.errors import Forbidden, NotFound
-from controller.types import Definition, Deployment, Right, Service, Token, User, Version
+from controller.types import Definition, Deployment, Provided, Right, Service, Token, User, Version
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,22 @@ def shown_version(asker: Actor, version: Version) -> Version:
     """The version as the asker may see it."""
     if asker.may(version.deployment, Right.DEPLOY):
         return version
-    return replace(version, definition=_without_values(version.definition), globals=_hidden(version.globals))
+    provided = version.provided
+    return replace(
+        version,
+        definition=_without_values(version.definition),
+        globals=_hidden(version.globals),
+        provided=Provided(
+            vars=dict.fromkeys(provided.vars, HIDDEN),
+            env=dict.fromkeys(provided.env, HIDDEN),
+            definition=None if provided.definition is None else _without_values(provided.definition),
+        ),
+    )
 
 
 def shown_deployment(asker: Actor, deployment: Deployment) -> Deployment:
-    """The deployment as the asker may see it."""
+    """The deployment as the asker may see it; what was generated, only where it is asked for."""
+    deployment = replace(deployment, generated=dict.fromkeys(deployment.generated, HIDDEN))
     if asker.may(deployment.name, Right.DEPLOY):
         return deployment
     return replace(deployment, globals=_hidden(deployment.globals))

@@ -15,6 +15,7 @@ from controller.operations.access import Actor, Renew
 from controller.operations.lookup import get_service
 from controller.operations.runs import Order, RunOperations
 from controller.operations.runtime import Runtime
+from controller.provided import effective
 from controller.reconcile.plan_runs import run_spec
 from controller.run_record import begun, ended
 from controller.state import EventDraft, Put, State, put
@@ -82,7 +83,9 @@ class AttachOperations:
             version = self._state.version(run.deployment, run.service, run.version)
             if version is None:
                 raise NotFound(f"{address} has no v{run.version} any more.")
-            return await backend.run(run_spec(service, version, run, self._limits), terminal=terminal)
+            return await backend.run(
+                run_spec(service, effective(version), run, self._limits), terminal=terminal
+            )
 
         async with self._attached(asker, address, order, RunKind.RUN, start) as attachment:
             yield attachment

@@ -33,6 +33,8 @@ from controller.operations.versioning import (
     new_version,
     staged_names,
 )
+from controller.plugins.generate import provide_vars
+from controller.provided import put_in
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.types import NO_LIMITS, Definition, Deployment, InstanceState, Limits, Right, Service, Version
 from controller.views import Change, ProcessLimits, ServiceInfo, Variable, VariableSource
@@ -116,10 +118,11 @@ class ServiceOperations:
     def environment(self, asker: Actor, address: Address) -> Sequence[Variable]:
         """What the next version finds in its environment, by name; whoever may only view sees no values."""
         service = get_service(self._state, asker, address, Right.VIEW)
-        deployment = self._state.deployment(address.deployment)
+        deployment = get_deployment(self._state, asker, address.deployment, Right.VIEW)
         code = find_code(self._state, service)
+        names = provide_vars(deployment)
         layers = {
-            VariableSource.DEPLOYMENT: shared_env(deployment.globals if deployment else {}),
+            VariableSource.DEPLOYMENT: shared_env(deployment.globals),
             VariableSource.BUILDPACK: code.artifact.env if code else {},
             VariableSource.SERVICE: service.definition.env,
         }
@@ -127,7 +130,7 @@ class ServiceOperations:
         found = {
             name: Variable(name=name, value=HIDDEN if hidden else value, source=source)
             for source, layer in layers.items()
-            for name, value in layer.items()
+            for name, value in put_in(layer, names).items()
         }
         return sorted(found.values(), key=lambda each: each.name)
 

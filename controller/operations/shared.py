@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from secrets import token_hex
 
 from controller.environment import shared_env
-from controller.errors import InvalidInput
+from controller.errors import InvalidInput, NotFound
 from controller.operations.access import Actor, shown_version
 from controller.operations.definition import changed_env
 from controller.operations.lookup import find_code, find_wanted, get_deployment
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, content_with, new_version
+from controller.plugins.generate import provide_vars, with_secrets
 from controller.state import EventDraft, Put, State, put
 from controller.types import Deployment, Right, Service, Version
 from controller.views import SharedChange
@@ -44,25 +46,54 @@ class SharedConfigOperations:
             after = replace(before, globals={**before.globals, "Env": env})
             if env == shared_env(before.globals):
                 return
-            yield put(after)
-            yield EventDraft(
-                kind="deployment.config", deployment=deployment, actor=asker.name, text=cause.reason
-            )
-            for service in self._state.services(deployment):
-                yield from self._released(service, before, after, cause, made)
+            yield from self._written(before, after, cause, made)
 
         await self._state.transact(decide)
         self._runtime.wake()
         return SharedChange(versions=tuple(shown_version(asker, each) for each in made))
 
+    def generated(self, asker: Actor, deployment: str) -> Mapping[str, str]:
+        """What `{NAME}` stands for, of the names in the section Generate."""
+        return provide_vars(get_deployment(self._state, asker, deployment, Right.DEPLOY))
+
+    async def renew(self, asker: Actor, deployment: str, name: str) -> SharedChange:
+        """A new secret of that name, and a version of each service that has it. Raises NotFound."""
+        cause = Cause(
+            actor=asker.name, now=self._clock(), reason=one_line(f"generate:renew {name}", MAX_REASON)
+        )
+        made: list[Version] = []
+
+        def decide() -> Iterator[Put | EventDraft]:
+            made.clear()
+            before = get_deployment(self._state, asker, deployment, Right.OPERATE)
+            if name not in provide_vars(before):
+                raise NotFound(f"{deployment} has no secret {name[:60]!a} (see `generate`).")
+            others = {key: value for key, value in before.generated.items() if key != name}
+            after = with_secrets(replace(before, generated=others), token_hex)
+            yield from self._written(before, after, cause, made)
+
+        await self._state.transact(decide)
+        self._runtime.wake()
+        return SharedChange(versions=tuple(shown_version(asker, each) for each in made))
+
+    def _written(
+        self, before: Deployment, after: Deployment, cause: Cause, made: list[Version]
+    ) -> Iterator[Put | EventDraft]:
+        yield put(after)
+        yield EventDraft(
+            kind="deployment.config", deployment=after.name, actor=cause.actor, text=cause.reason
+        )
+        for service in self._state.services(after.name):
+            yield from self._released(service, before, after, cause, made)
+
     def _released(
         self, service: Service, before: Deployment, after: Deployment, cause: Cause, made: list[Version]
     ) -> Iterator[Put | EventDraft]:
-        """A version of it, where there was one to change and it would find other variables."""
+        """A version of it, where there was one to change and it would run with something else."""
         wanted, code = find_wanted(self._state, service), find_code(self._state, service)
         old = content_with(before, service.definition, code)
         new = content_with(after, service.definition, code)
-        if old and new and wanted and new.environment != old.environment:
+        if old and new and wanted and not new.runs_like(old):
             version, steps = new_version(service, wanted, new, cause)
             made.append(version)
             yield from steps

@@ -1,13 +1,15 @@
 """Making versions: what a change of a service's content leads to. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from controller.difference import summary
 from controller.environment import changed_names, configured
 from controller.operations.text import one_line
+from controller.plugins import generate
+from controller.provided import put_in, used
 from controller.state import EventDraft, Put, put
 from controller.types import (
     Artifact,
@@ -15,6 +17,7 @@ from controller.types import (
     Code,
     Definition,
     Deployment,
+    Provided,
     Service,
     Version,
     VersionStatus,
@@ -35,14 +38,22 @@ class Content:
     commit: str | None = None
     origin: str = ""
     build: str | None = None
+    provided: Provided = field(default_factory=Provided)
 
     def is_that_of(self, version: Version) -> bool:
         """The commit does not count: the same files from another commit run the same. Of the globals'
         variables only those count that the service's own don't override."""
-        return (self.definition, _others(self.globals), self.artifact, self.environment) == (
+        return (
+            self.definition,
+            _others(self.globals),
+            self.artifact,
+            self.provided,
+            configured(self.globals, self.artifact, self.definition),
+        ) == (
             version.definition,
             _others(version.globals),
             version.artifact,
+            version.provided,
             configured(version.globals, version.artifact, version.definition),
         )
 
@@ -51,18 +62,20 @@ class Content:
         return (
             other is not None
             and _others(self.globals) == _others(other.globals)
+            and self.provided == other.provided
             and self.environment == other.environment
         )
 
     @property
     def environment(self) -> Mapping[str, str]:
         """The variables that it would run with, but for the server's own."""
-        return configured(self.globals, self.artifact, self.definition)
+        found = configured(self.globals, self.artifact, self.definition)
+        return {**self.provided.env, **put_in(found, self.provided.vars)}
 
 
 def _others(shared: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Globals that are no variables, and no domains: those are a service's state, and no part of a version."""
-    return {name: value for name, value in shared.items() if name not in ("Env", "Domains")}
+    """Globals that are no variables; nor those that a version has in another form, or that are a service's state."""
+    return {name: value for name, value in shared.items() if name not in ("Env", "Domains", generate.SECTION)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +95,17 @@ def held_text(service: Service, content: Content | None) -> str | None:
 
 def content_with(deployment: Deployment, definition: Definition, code: Code | None) -> Content | None:
     """What a service of this definition would run, with that code; None: there is none yet."""
+    provided = Provided(vars=used(definition, deployment.globals, generate.provide_vars(deployment)))
     if definition.image is not None:
         artifact = Artifact(kind=ArtifactKind.IMAGE, reference=definition.image)
-        return Content(definition=definition, globals=deployment.globals, artifact=artifact)
+        return Content(
+            definition=definition, globals=deployment.globals, artifact=artifact, provided=provided
+        )
     if code is None:
         return None
     return Content(
         definition=definition,
+        provided=provided,
         globals=deployment.globals,
         artifact=code.artifact,
         commit=code.commit,
@@ -118,6 +135,7 @@ def new_version(
         commit=content.commit,
         origin=content.origin,
         build=content.build,
+        provided=content.provided,
         actor=cause.actor,
         reason=cause.reason,
         staged=staged,

@@ -17,6 +17,7 @@ from controller.operations.text import one_line
 from controller.operations.versioning import (
     Cause,
     Content,
+    content_with,
     held_text,
     new_version,
     staged_names,
@@ -96,18 +97,13 @@ class VersionOperations:
             service = get_service(self._state, asker, address, Right.DEPLOY)
             check_takes_code(service)
             service = begun(service, beginning)
-            content = Content(
-                definition=with_variables(service.definition, deployment, beginning),
-                globals=deployment.globals,
-                artifact=artifact,
-                commit=commit,
-                origin=origin,
-                build=self._build_of(service, build),
-            )
+            code = Code(artifact=artifact, commit=commit, origin=origin, build=self._build_of(service, build))
+            definition = with_variables(service.definition, deployment, beginning)
+            content = content_with(deployment, definition, code)
+            assert content is not None, "it takes code, and there is some"
             wanted = find_wanted(self._state, service)
             holds = holds_of(facts_of(self._state, deployment), service.name) if service.latest == 0 else {}
             if holds:
-                code = Code(artifact=artifact, commit=commit, origin=origin, build=content.build)
                 after = replace(service, definition=content.definition, holds=holds, code=code)
                 yield put(after)
                 yield from told_held(service, holds, content, asker.name)
@@ -144,6 +140,7 @@ class VersionOperations:
                 commit=older.commit,
                 origin=older.origin,
                 build=older.build,
+                provided=older.provided,
             )
             reason = f"rollback to v{older.number}"
             staged = staged_names(service, wanted)

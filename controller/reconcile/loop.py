@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from controller.backends.base import Backend, BackendError
 from controller.domains import domains_of
+from controller.provided import effective
 from controller.reconcile.act import Actor, FailedStart
 from controller.reconcile.actions import Plan, Start
 from controller.reconcile.desired import DesiredService, Key, desired_service
@@ -241,7 +242,7 @@ class Reconciler:
         if service is None:
             return None
         versions = {
-            number: version
+            number: effective(version)
             for number in {service.target, service.current} - {None}
             if number and (version := self._state.version(*key, number)) is not None
         }
@@ -291,7 +292,7 @@ class Reconciler:
         versions = [version for each in numbers if (version := self._state.version(*key, each))]
         return ObservedRuns(
             runs=runs,
-            versions={each.number: each for each in versions},
+            versions={each.number: effective(each) for each in versions},
             starting=self._starting | self._actor.starting,
         )
 

@@ -20,7 +20,8 @@ from controller.reconcile.desired import DesiredService, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_service
 from controller.reconcile.timing import Timing
-from controller.runs import BEFORE_SWITCH, commands_before_switch, find_run, run_of_version, title
+from controller.runs import BEFORE_SWITCH, OF_PEOPLE, commands_before_switch, find_run, run_of_version, title
+from controller.servicefile.replace import replaced_text
 from controller.types import Instance, InstanceState, Limits, Run, RunStatus, Service, Version
 
 START_LIMIT = timedelta(seconds=60)
@@ -168,8 +169,9 @@ def _reason(run: Run) -> str:
 
 
 def run_spec(service: Service, version: Version, run: Run, limits: Limits) -> InstanceSpec:
-    """How a run is started: as an instance of its version, but once and without a port."""
+    """How a run is started: as an instance of its version (an effective one), but once and without a port."""
     assert version.artifact is not None
+    names = {} if run.kind in OF_PEOPLE else version.provided.vars
     return InstanceSpec(
         id=run.id,
         deployment=run.deployment,
@@ -179,7 +181,7 @@ def run_spec(service: Service, version: Version, run: Run, limits: Limits) -> In
         number=run.number,
         generation=1,
         artifact=version.artifact,
-        command=run.command,
+        command=replaced_text(run.command, names),
         env={**environment(version), **run.env},
         uid=service.uid,
         limits=limits_for(version.definition, run.process_type, limits),

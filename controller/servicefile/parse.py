@@ -10,6 +10,8 @@ from typing import Any
 from controller.errors import InvalidInput
 from controller.names import check_name
 from controller.operations.definition import changed_definition
+from controller.plugins.generate import SECTION as GENERATE
+from controller.plugins.generate import read_generate
 from controller.servicefile.complaints import Complaint, Complaints, Place, did_you_mean, shown
 from controller.servicefile.document import DOMAINS, ENV, SECTIONS, UNCLAIMED, VARS, ServiceFile, is_section
 from controller.servicefile.domains import GUARDS, HTTP, OPTIONS, read_domains
@@ -54,7 +56,7 @@ def read_servicefile(
     tree = read_whole(text, name, load, complaints, allowed=allowed)
     known = _variables(tree, {**(variables or {}), DEPLOY_ID: deployment}, complaints)
     sections, services = _parted(tree, known, complaints)
-    file = _Reader(complaints, deployment).file(sections, services)
+    file = _Reader(complaints, deployment, known).file(sections, services)
     if not tree.entries and not complaints.errors:
         complaints.error(tree.place, "There is nothing in it: write services, as in `web: {image: nginx}`.")
     complaints.raise_errors()
@@ -97,7 +99,9 @@ def _parted(
 
 
 class _Reader:
-    def __init__(self, complaints: Complaints, deployment: str) -> None:
+    def __init__(self, complaints: Complaints, deployment: str, known: Mapping[str, str]) -> None:
+        """`known`: the variables, which were put in already."""
+        self._known = known
         self._complaints = complaints
         self._deployment = deployment
         self._kept = defaultdict[str, list[Place]](list)
@@ -126,6 +130,8 @@ class _Reader:
             return self._shared_env(entry.value) or None
         if name == DOMAINS:
             return self._domains(entry.value)
+        if name == GENERATE:
+            self._check_generate(entry.value)
         if name not in SECTIONS:
             near = did_you_mean(name, SECTIONS)
             if isinstance(entry.value, Branch) and set(entry.value.entries) & set(KNOWN):
@@ -164,6 +170,20 @@ class _Reader:
         if isinstance(found, dict):
             return {name: {HTTP: each} if isinstance(each, str) else each for name, each in found.items()}
         return None
+
+    def _check_generate(self, tree: Tree) -> None:
+        if not isinstance(tree, Branch):
+            self._complaints.error(tree.place, "Generate must map names to sizes, as in {Secret: {hex: 32}}.")
+            return
+        for name, entry in tree.entries.items():
+            if name in self._known:
+                self._complaints.error(
+                    entry.key.place, f"{shown(name)} is a variable already: choose another name."
+                )
+            try:
+                read_generate({name: plain(entry.value)})
+            except InvalidInput as error:
+                self._complaints.error(_spot(entry), str(error))
 
     def _check_options(self, domain: str, options: Branch) -> None:
         for name, entry in options.entries.items():

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from secrets import token_hex
 from typing import Any
 
 from controller.difference import differences, masked
@@ -13,6 +14,7 @@ from controller.operations.definition import changed_definition, changed_env, ch
 from controller.operations.holding import check_no_circle, defined, holds_of
 from controller.operations.versioning import Content, content_with, held_text
 from controller.plugins.facts import DeploymentFacts
+from controller.plugins.generate import Random, with_secrets
 from controller.plugins.require import required
 from controller.servicefile.document import DOMAINS, ENV, ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains
@@ -136,13 +138,21 @@ class Plan:
         return tuple(each for each in self.steps if each.is_change)
 
 
-def make_plan(file: ServiceFile, found: Found, *, prune: bool = False, force: bool = False) -> Plan:
-    """`prune`: services that are not in the file go. `force`: each one of the file gets a version.
+def make_plan(
+    file: ServiceFile,
+    found: Found,
+    *,
+    prune: bool = False,
+    force: bool = False,
+    random: Random = token_hex,
+) -> Plan:
+    """`prune`: services that are not in the file go. `force`: each one of the file gets a version. `random`: makes
+    secrets, the only thing in it that is not the same each time.
 
     Raises InvalidInput for what no definition, and no section, can have.
     """
     file = replace(file, services={name: _read(name, keys) for name, keys in file.services.items()})
-    deployment = _with_globals(found.deployment, file)
+    deployment = with_secrets(_with_globals(found.deployment, file), random)
     targets = read_domains(file.globals.get(DOMAINS), deployment.name)
     domains = _domains(targets, file, found, prune=prune)
     names = [*file.services, *(each for each in found.services if each not in file.services)]

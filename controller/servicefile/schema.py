@@ -46,6 +46,7 @@ _ROLLOUT = {
         },
     ]
 }
+_SIZE = {"type": ["integer", "null"], "minimum": 1, "maximum": 1024}
 _KEPT = "Kept for plugins; nothing acts on it yet."
 
 _KEYS: dict[str, Any] = {
@@ -112,7 +113,16 @@ _SECTIONS: dict[str, Any] = {
         "description": "Files that are merged below this one, from its folder.",
     },
     "Vars": {**_VARIABLES, "description": "What {NAME} stands for in this file."},
-    "Generate": {"type": "object", "description": _KEPT},
+    "Generate": {
+        "type": "object",
+        "description": "Name to the number of random bytes of a secret that {NAME} then stands for.",
+        "additionalProperties": {
+            "anyOf": [
+                _SIZE,
+                {"type": "object", "properties": {"hex": _SIZE}, "additionalProperties": False},
+            ]
+        },
+    },
     "Exec": {"type": "object", "description": _KEPT},
 }
 assert set(_SECTIONS) == set(SECTIONS)

@@ -353,6 +353,12 @@ class FakeClient:
     async def shared_config(self, deployment: str) -> Mapping[str, str]:
         return self.shared_
 
+    async def generated(self, deployment: str) -> Mapping[str, str]:
+        return {"Secret": "5ec2e7", "Other": "0123"}
+
+    async def renew_generated(self, deployment: str, name: str) -> SharedChange:
+        return SharedChange(versions=(self._version(Address(deployment)),))
+
     async def change_shared_config(
         self, deployment: str, *, put: Mapping[str, str], drop: Sequence[str] = ()
     ) -> SharedChange:

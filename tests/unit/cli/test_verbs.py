@@ -44,6 +44,8 @@ CASES = {
     "buildpacks:clear": ["buildpacks:clear", "-a", "foo"],
     "buildpacks:detect": ["buildpacks:detect", "-a", "foo"],
     "config": ["config", "-a", "foo"],
+    "generate": ["generate", "-a", "foo"],
+    "generate:renew": ["generate:renew", "-a", "foo", "Secret"],
     "config:get": ["config:get", "-a", "foo", "GREETING"],
     "config:export": ["config:export", "-a", "foo"],
     "config:import": ["config:import", "-a", "foo", "--replace"],

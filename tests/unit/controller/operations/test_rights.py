@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,8 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "services.config": (Right.DEPLOY, lambda ops, who, _: ops.services.config(who, FOO)),
     "services.environment": (Right.VIEW, lambda ops, who, _: ops.services.environment(who, FOO)),
     "shared.get": (Right.DEPLOY, lambda ops, who, _: ops.shared.get(who, "foo")),
+    "shared.generated": (Right.DEPLOY, lambda ops, who, _: ops.shared.generated(who, "foo")),
+    "shared.renew": (Right.OPERATE, lambda ops, who, _: ops.shared.renew(who, "foo", "Secret")),
     "shared.change": (
         Right.OPERATE,
         lambda ops, who, _: ops.shared.change(who, "foo", values={"A": "2"}),
@@ -196,6 +199,10 @@ async def prepare(world: World) -> str:
     canary = {"rollout": {"strategy": "canary"}}
     await world.operations.services.define(ADMIN, FOO, canary)
     await world.user("sam")
+    deployment = world.state.deployment("foo")
+    assert deployment
+    secret = replace(deployment, globals={"Generate": {"Secret": 1}}, generated={"Secret": "00"})
+    await world.state.commit(put(secret))
     await world.operations.runs.detach(ADMIN, FOO, Order(command=["x"]))
     world.runtime.backend = Everything()
     world.runtime.running = [instance(2)]

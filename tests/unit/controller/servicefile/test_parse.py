@@ -336,3 +336,14 @@ def test_many_errors_are_told_by_their_number() -> None:
     with pytest.raises(NotAServiceFile) as raised:
         read_servicefile(text)
     assert str(raised.value).splitlines()[-1] == "… and 30 more."
+
+
+def test_generate_is_checked_where_it_stands() -> None:
+    text = "Vars: {Taken: x}\nGenerate: {Key: 32, Taken: 1, Long: 5000, Other: {hex: 8}, Same: null}\nweb: {image: a}\n"
+    with pytest.raises(NotAServiceFile) as refused:
+        read_servicefile(text)
+    assert [str(each) for each in refused.value.errors] == [
+        "Servicefile:2:21: Taken is a variable already: choose another name.",
+        "Servicefile:2:37: Long must be a number of random bytes from 1 to 1024, as in {hex: 32}.",
+    ]
+    assert not read_servicefile("Generate: {Key: 32, Other: {hex: 8}}\nweb: {image: a}\n").warnings
