@@ -21,7 +21,7 @@ from docker.types import LogConfig, Ulimit
 
 from builder.threads import completed
 from builder.transcript import Sink
-from controller.engine import REALM, Engine, NotThere, Taken
+from controller.engine import REALM, Engine, EngineError, NotThere, Taken
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ async def ensure_network(engine: Engine, realm: str, wanted: str) -> str:
     """The network of the engine that the setting `build_network` means."""
     if wanted != ISOLATED:
         return wanted
-    name = f"mooring-builds-{realm}"
+    name = _network(realm)
 
     def work(client: APIClient) -> None:
         if client.networks(names=[name]):
@@ -193,6 +193,16 @@ async def ensure_network(engine: Engine, realm: str, wanted: str) -> str:
     with contextlib.suppress(Taken):  # another build made it meanwhile
         await completed(engine.call(work))
     return name
+
+
+async def remove_network(engine: Engine, realm: str) -> None:
+    """The one of builds, where there is one and nothing is in it: an engine has addresses for some thirty only."""
+    with contextlib.suppress(EngineError):
+        await engine.call(lambda client: client.remove_network(_network(realm)))
+
+
+def _network(realm: str) -> str:
+    return f"mooring-builds-{realm}"
 
 
 def _start(client: APIClient, realm: str, wish: Wish) -> Any:

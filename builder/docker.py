@@ -42,6 +42,7 @@ class DockerBuilder:
     ) -> None:
         """As for SlugBuilder and DockerfileBuilder."""
         self._engine = engine
+        self._closed = False
         self._by_dockerfile = set[tuple[str, str]]()
         """Services whose last source had one."""
         self._slugs = SlugBuilder(
@@ -95,6 +96,10 @@ class DockerBuilder:
         return await (await self._chosen(request)).build(request, out)
 
     async def close(self) -> None:
+        """See Builder. Again, it does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.gather(self._slugs.close(), self._images.close())
         await self._engine.close()
 

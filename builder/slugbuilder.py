@@ -193,6 +193,7 @@ class SlugBuilder:
         for task in running:
             task.cancel()
         await asyncio.gather(self._early.close(), *running, return_exceptions=True)
+        await container.remove_network(self._engine, self._realm)
 
     @asynccontextmanager
     async def _counted(self, request: BuildRequest) -> AsyncIterator[Early | None]:

@@ -213,7 +213,8 @@ cp /bin/true setuid; chmod 6755 setuid; mkdir sticky; chmod 1777 sticky; touch c
 
 
 async def test_a_hard_link_into_the_cache_ties_nothing_together(place, repository):
-    first = 'echo first > "$2/kept"; ln "$2/kept" linked; ln linked again'
+    # In a container the cache is another file system, to which no link is possible at all.
+    first = 'echo first > "$2/kept"; ln "$2/kept" linked || cp "$2/kept" linked; ln linked again'
     tree, _ = await built(place, repository, app(first))
     assert (tree / "linked").read_text() == (tree / "again").read_text() == "first\n"
     second = 'echo second > "$2/kept" || exit 3; cat "$2/kept" > read'
@@ -237,7 +238,7 @@ async def test_a_hard_link_to_what_is_not_the_builds_own_gives_nothing_away(plac
 )
 async def test_holes_that_would_fill_the_disk_are_refused(place, repository, script):
     begin = time.monotonic()
-    with pytest.raises(BuildFailed, match=r"larger than|takes more than|status"):
+    with pytest.raises(BuildFailed, match=r"larger than|takes more than|wrote more than|status"):
         await built(place, repository, app(f"exec 2>&1; {script} || exit 9"))
     assert time.monotonic() - begin < 120
     assert left_over(place) == [] and not list((place.folder / "slugs").glob("*"))

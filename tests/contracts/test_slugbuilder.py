@@ -51,12 +51,7 @@ async def make(folder, packs):
     for place, realm in made:
         await place.builder.close()
         assert await containers(engine, realm) == []
-        await engine.call(
-            lambda client, realm=realm: [
-                client.remove_network(each["Id"])
-                for each in client.networks(filters={"label": [f"{REALM}={realm}"]})
-            ]
-        )
+        assert await networks(engine, realm) == []
     await engine.close()
 
 
@@ -65,6 +60,10 @@ async def containers(engine, realm):
         lambda client: client.containers(all=True, filters={"label": [f"{REALM}={realm}"]})
     )
     return [each["Id"] for each in found]
+
+
+async def networks(engine, realm):
+    return await engine.call(lambda client: client.networks(filters={"label": [f"{REALM}={realm}"]}))
 
 
 async def scripted(place, script, **changes):

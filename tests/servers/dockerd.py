@@ -5,13 +5,14 @@ import contextlib
 import fcntl
 import functools
 import os
+import select
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import docker.errors
 import pytest
@@ -75,6 +76,10 @@ class Dockerd:
         return f"unix://{self._state}/docker.sock"
 
     @property
+    def _pid_file(self) -> Path:
+        return self._state / "dockerd.pid"
+
+    @property
     def log(self) -> Path:
         return self._state / "dockerd.log"
 
@@ -84,7 +89,7 @@ class Dockerd:
         self._data.mkdir(parents=True, exist_ok=True)
         command = [
             "dockerd", "--host", self.url, "--data-root", str(self._data), "--exec-root", str(self._state / "exec"),
-            "--pidfile", str(self._state / "dockerd.pid"), *self._options,
+            "--pidfile", str(self._pid_file), *self._options,
         ]  # fmt: skip
         path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
         with self.log.open("wb") as log:
@@ -106,19 +111,25 @@ class Dockerd:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End it and all its containers; says the end of its log where it died before."""
-        if self._process is None:
+        """End it and all its containers, also where another session started it; says the end of its log where it
+        died before."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is not None:
+            print(f"dockerd ended with status {process.returncode}:\n{self.last_lines()}")
             return
-        if self._process.poll() is not None:
-            print(f"dockerd ended with status {self._process.returncode}:\n{self.last_lines()}")
-        else:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(45)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = None
+        try:
+            pid = process.pid if process is not None else int(self._pid_file.read_text())
+            descriptor = os.pidfd_open(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        for each, patience in ((signal.SIGTERM, 45), (signal.SIGKILL, 5)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, each)
+            if select.select([descriptor], [], [], patience)[0]:
+                break
+        os.close(descriptor)
+        if process is not None:
+            process.wait()
 
     def last_lines(self) -> str:
         return self.log.read_text(errors="replace")[-5000:]
@@ -126,15 +137,24 @@ class Dockerd:
 
 @functools.cache
 def _session_engine() -> Dockerd:
-    """Started, unless another session's answers, which then ends it."""
+    """Started, unless another session's answers. The last of the sessions that use it ends it."""
     engine = Dockerd(STATE, DATA)
     STATE.mkdir(parents=True, exist_ok=True)
-    with locked(STATE / "lock"):
+    users = (STATE / "users").open("w")
+    with locked(STATE / "lock"), untimed():
         if not answers.__wrapped__(engine.url):
-            with untimed():
-                engine.start()
-            atexit.register(engine.stop)
+            engine.start()
+        fcntl.flock(users, fcntl.LOCK_SH)
+    atexit.register(_leave, engine, users)
     return engine
+
+
+def _leave(engine: Dockerd, users: IO[str]) -> None:
+    with locked(STATE / "lock"):
+        fcntl.flock(users, fcntl.LOCK_UN)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            engine.stop()
 
 
 @contextlib.contextmanager
