@@ -88,6 +88,9 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("config:apply", "config:apply", "Release what was set with --no-restart."),
         Verb("generate", "generated:generate", "Show the secrets that were made for a deployment."),
         Verb("generate:renew", "generated:renew", "Make a secret anew."),
+        Verb("vars", "vars:show", "Show what a service file's variables stand for in a deployment."),
+        Verb("vars:set", "vars:set_", "Keep values for a service file's variables."),
+        Verb("vars:unset", "vars:unset", "Forget values for a service file's variables."),
     ),
     "Processes": (
         Verb("ps", "ps:ps", "Show what runs.", ("ps:list", "ps:report")),

@@ -211,6 +211,17 @@ class Client:
         path = f"{_deployment(deployment)}/generated/{quote(name, safe='')}/renew"
         return await self._send(SharedChange, "POST", path, {})
 
+    async def vars(self, deployment: str) -> Mapping[str, str]:
+        """What variables of its service file stand for in that deployment."""
+        return await self._get(dict[str, str], f"{_deployment(deployment)}/vars")
+
+    async def change_vars(
+        self, deployment: str, *, put: Mapping[str, str], drop: Sequence[str] = ()
+    ) -> Mapping[str, str]:
+        """All that there are then."""
+        body = {"put": put, "drop": list(drop)}
+        return await self._send(dict[str, str], "PATCH", f"{_deployment(deployment)}/vars", body)
+
     async def change_config(
         self,
         address: Address,

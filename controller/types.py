@@ -269,6 +269,8 @@ class Deployment:
     has them no more. What people set otherwise stays."""
     generated: Mapping[str, str] = field(default_factory=dict)
     """Values of the names in the section `Generate`, and of those that once were."""
+    vars: Mapping[str, str] = field(default_factory=dict)
+    """What variables of its service file stand for here, in place of what the file says."""
     created_at: datetime | None = None
     created_by: str = ""
 

@@ -179,6 +179,8 @@ def _mapped(key: str, value: Json, change: Callable[[Json], Json]) -> Json:
         mapped["provided"] = _mapped_provided(provided, change)
     if kind in ("deployments", "versions") and isinstance(value.get("globals"), dict):
         mapped["globals"] = change(value["globals"])
+    if kind == "deployments" and isinstance(value.get("vars"), dict):
+        mapped["vars"] = change(value["vars"])
     if kind == "runs" and isinstance(value.get("env"), dict):
         mapped["env"] = change(value["env"])
     if key == CHECK_KEY and isinstance(value.get("check"), dict):

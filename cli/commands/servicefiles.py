@@ -31,6 +31,13 @@ var_option = click.option(
     metavar="NAME=VALUE",
     help="What {NAME} stands for in the file; repeatable.",
 )
+values_option = click.option(
+    "--values",
+    "value_files",
+    multiple=True,
+    metavar="FILE",
+    help="A YAML file of NAME: VALUE, for the same; repeatable, and --var goes before it.",
+)
 include_option = click.option(
     "--include-dir",
     "allowed",
@@ -50,6 +57,7 @@ include_option = click.option(
 @click.option("--create", is_flag=True, help="Create the deployment where there is none.")
 @click.option("--force", is_flag=True, help="Make a new version of each service, also where nothing changes.")
 @var_option
+@values_option
 @include_option
 @detach_option
 async def deploy(
@@ -62,6 +70,7 @@ async def deploy(
     create: bool,
     force: bool,
     pairs: tuple[str, ...],
+    value_files: tuple[str, ...],
     allowed: tuple[str, ...],
     detach: bool,
 ) -> None:
@@ -69,7 +78,9 @@ async def deploy(
     What it changes is done in one step; the same again changes nothing. What an earlier file said and this one
     does not is undone; what was set otherwise stays. `-` is standard input, over SSH the only way."""
     deployment = only_deployment(address)
-    body = await _read(context, file, deployment, pairs, allowed)
+    kept = await _kept_vars(context, deployment, may_be_missing=create)
+    variables = {**kept, **_given_vars(context, pairs, value_files)}
+    body = await _read(context, file, deployment, variables, allowed)
     if create and not plan:
         await _create(context, deployment)
     name = "standard input" if file == STANDARD_INPUT else Path(file).name
@@ -94,9 +105,17 @@ async def deploy(
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of service files, for editors.")
 @click.option("--print", "show", is_flag=True, help="Print the file with its includes and variables put in.")
 @var_option
+@values_option
 @include_option
 async def validate(
-    context: Context, *, file: str, schema: bool, show: bool, pairs: tuple[str, ...], allowed: tuple[str, ...]
+    context: Context,
+    *,
+    file: str,
+    schema: bool,
+    show: bool,
+    pairs: tuple[str, ...],
+    value_files: tuple[str, ...],
+    allowed: tuple[str, ...],
 ) -> None:
     """Tells all that is wrong with a service file, and where. No server is asked."""
     from controller.servicefile.document import ServiceFile
@@ -109,7 +128,7 @@ async def validate(
         context.output.line(json.dumps(schema_of(), indent=2))
         context.output.data(schema_of())
         return
-    body = await _read(context, file, "deployment", pairs, allowed)
+    body = await _read(context, file, "deployment", _given_vars(context, pairs, value_files), allowed)
     services, sections = body["services"], body["globals"]
     if show:
         from controller.servicefile.render import render
@@ -151,15 +170,43 @@ async def _create(context: Context, deployment: str) -> None:
         context.output.step(f"Created {deployment}", SEED_MARK)
 
 
+async def _kept_vars(context: Context, deployment: str, *, may_be_missing: bool) -> Mapping[str, str]:
+    """Those that are kept for the deployment."""
+    try:
+        return await context.client.vars(deployment)
+    except NotFound:
+        if may_be_missing:
+            return {}
+        raise
+
+
+def _given_vars(context: Context, pairs: Sequence[str], files: Sequence[str]) -> Mapping[str, str]:
+    """What the command line says; raises InvalidInput."""
+    found = dict[str, str]()
+    for name in files:
+        from controller.servicefile.values import read_values
+
+        if context.folder is None:
+            raise InvalidInput("values", f"Over SSH there is no file {name}: write --var, or use vars:set.")
+        found.update(read_values(context.folder.read(name), name))
+    return {**found, **dict(map(_pair, pairs))}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier() or not name.isascii():
+        raise InvalidInput("var", f"{text} is no variable: write --var NAME=VALUE.")
+    return name, value
+
+
 async def _read(
-    context: Context, file: str, deployment: str, pairs: Sequence[str], allowed: Sequence[str]
+    context: Context, file: str, deployment: str, variables: Mapping[str, str], allowed: Sequence[str]
 ) -> Mapping[str, Mapping[str, Any]]:
     """What it says, with warnings printed. In a thread: over SSH the server goes on meanwhile."""
     import asyncio
 
     from controller.servicefile.parse import read_servicefile
 
-    variables = dict(map(_pair, pairs))
     folder = context.folder
     if file == STANDARD_INPUT or folder is None:
         if file not in (STANDARD_INPUT, "Servicefile"):
@@ -200,13 +247,6 @@ def _loader(folder: Folder, name: str, allowed: Sequence[str]) -> Callable[[str]
         return folder.read(path)
 
     return load
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier() or not name.isascii():
-        raise InvalidInput("var", f"{text} is no variable: write --var NAME=VALUE.")
-    return name, value
 
 
 def _sources(body: Mapping[str, Mapping[str, Any]], file: str) -> Mapping[str, Source]:

@@ -69,7 +69,7 @@ def create_app(
     )
     own = (
         server.routes(operations.server),
-        deployments.routes(operations.deployments, operations.shared),
+        deployments.routes(operations.deployments, operations.shared, operations.vars),
         services.routes(operations.services),
         servicefiles.routes(operations.servicefiles),
         sources.routes(operations.sources),

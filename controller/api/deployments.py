@@ -11,6 +11,7 @@ from controller.api.pages import InWindow, paged
 from controller.api.paths import DEPLOYMENT, DEPLOYMENTS, InDeployment
 from controller.operations.deployments import DeploymentOperations
 from controller.operations.shared import SharedConfigOperations
+from controller.operations.vars import VarOperations
 from controller.types import Deployment
 from controller.views import SharedChange
 
@@ -24,7 +25,14 @@ class SharedConfigChange(Body):
     drop: list[str] = Field(default_factory=list, examples=[["OLD_SETTING"]])
 
 
-def routes(deployments: DeploymentOperations, shared: SharedConfigOperations) -> APIRouter:
+class VarsChange(Body):
+    put: dict[str, str] = Field(default_factory=dict, examples=[{"HOST": "staging.example.org"}])
+    drop: list[str] = Field(default_factory=list, examples=[["TAG"]])
+
+
+def routes(
+    deployments: DeploymentOperations, shared: SharedConfigOperations, variables: VarOperations
+) -> APIRouter:
     router = APIRouter(tags=["deployments"])
 
     @router.get(DEPLOYMENTS, summary="List deployments", responses=answers(list[Deployment]))
@@ -86,5 +94,23 @@ def routes(deployments: DeploymentOperations, shared: SharedConfigOperations) ->
     ) -> Response:
         """One version of each service that has it."""
         return respond(await shared.renew(asker, deployment, name))
+
+    @router.get(
+        f"{DEPLOYMENT}/vars",
+        summary="Show what variables of its service file stand for",
+        responses=answers(dict[str, str], 403, 404),
+    )
+    async def show_vars(asker: Asker, deployment: InDeployment) -> Response:
+        """In service files that are deployed here, in place of what they say in their section Vars."""
+        return respond(variables.get(asker, deployment))
+
+    @router.patch(
+        f"{DEPLOYMENT}/vars",
+        summary="Change what variables of its service file stand for",
+        responses=answers(dict[str, str], 403, 404),
+    )
+    async def change_vars(asker: Asker, deployment: InDeployment, body: VarsChange) -> Response:
+        """Answers with all of them. Nothing that runs changes: whoever deploys a file puts them in."""
+        return respond(await variables.change(asker, deployment, values=body.put, drop=body.drop))
 
     return router

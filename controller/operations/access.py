@@ -125,7 +125,9 @@ def shown_deployment(asker: Actor, deployment: Deployment) -> Deployment:
     deployment = replace(deployment, generated=dict.fromkeys(deployment.generated, HIDDEN))
     if asker.may(deployment.name, Right.DEPLOY):
         return deployment
-    return replace(deployment, globals=_hidden(deployment.globals))
+    return replace(
+        deployment, globals=_hidden(deployment.globals), vars=dict.fromkeys(deployment.vars, HIDDEN)
+    )
 
 
 def _hidden(shared: Mapping[str, Any]) -> Mapping[str, Any]:

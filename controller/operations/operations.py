@@ -31,6 +31,7 @@ from controller.operations.services import ServiceOperations
 from controller.operations.shared import SharedConfigOperations
 from controller.operations.sources import Inspect, SourceOperations
 from controller.operations.users import UserOperations
+from controller.operations.vars import VarOperations
 from controller.operations.versions import VersionOperations
 from controller.state import State
 from controller.upkeep.collector import Collector, Policy
@@ -56,6 +57,7 @@ class Operations:
     servicefiles: ServiceFileOperations
     sources: SourceOperations
     shared: SharedConfigOperations
+    vars: VarOperations
     processes: ProcessOperations
     instances: InstanceOperations
     logs: LogOperations
@@ -158,6 +160,7 @@ def make_operations(
         ),
         sources=SourceOperations(state, inspect),
         shared=SharedConfigOperations(state, runtime, clock=clock),
+        vars=VarOperations(state, clock=clock),
         processes=ProcessOperations(state, runtime, clock=clock),
         instances=InstanceOperations(state, runtime),
         logs=LogOperations(

@@ -1,6 +1,5 @@
 """From the text of a service file to what it says, with all that is wrong with it and where."""
 
-import re
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,15 +18,10 @@ from controller.servicefile.includes import Load, nothing_to_load, read_whole
 from controller.servicefile.keys import KEPT, KNOWN, SHORT, canonical, twice
 from controller.servicefile.replace import braced_names, replaced, replaced_text
 from controller.servicefile.tree import Branch, Entry, Scalar, Tree, plain
+from controller.servicefile.values import DEPLOY_ID, NAME, PORT, STARTED, check_variable
 from controller.types import Definition
 
-DEPLOY_ID = "DEPLOY_ID"
-"""The variable that stands for the deployment's name."""
-PORT = "PORT"
-"""Known in commands only: the shell puts it in, as it is chosen when an instance starts."""
-STARTED = frozenset({PORT, "HOST"})
 _SHELL_PORT = "${PORT}"
-_VAR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KEPT_TEXT = "is kept for plugins; nothing here acts on it yet"
 HINTS = {"scale": "how many run is no part of the file: `ps:scale`", "domains": "write a section Domains"}
 
@@ -74,15 +68,23 @@ def _variables(tree: Branch, given: Mapping[str, str], complaints: Complaints) -
         return given
     found = dict[str, str]()
     for name, each in section.entries.items():
-        if not _VAR.fullmatch(name) or name in STARTED | {DEPLOY_ID}:
-            taken = "is given by the server" if _VAR.fullmatch(name) else "must be of letters, digits and _"
-            complaints.error(each.key.place, f"The variable {shown(name)} {taken}: choose another name.")
-        elif not isinstance(each.value, Scalar):
+        try:
+            check_variable(name)
+        except InvalidInput as error:
+            complaints.error(each.key.place, str(error))
+            continue
+        if not isinstance(each.value, Scalar):
             complaints.error(
                 each.value.place, f"The variable {name} must be a text.{_brace_hint(each.value)}"
             )
-        else:
-            found[name] = "" if each.value.value is None else each.value.text
+        elif each.value.value is not None:
+            found[name] = each.value.text
+        elif name not in given:
+            complaints.error(
+                each.key.place,
+                f"The variable {name} has no value here: give it one by --var {name}=…, by a file of --values, or "
+                f"keep one for the deployment with vars:set {name}=….",
+            )
     return {**found, **given}
 
 
@@ -354,7 +356,7 @@ def _brace_hint(tree: Tree) -> str:
     """For `TAG: {TAG}`, which YAML takes for a mapping."""
     if isinstance(tree, Branch) and tree.flow and len(tree.entries) == 1:
         ((name, entry),) = tree.entries.items()
-        if _VAR.fullmatch(name) and isinstance(entry.value, Scalar) and entry.value.text == "":
+        if NAME.fullmatch(name) and isinstance(entry.value, Scalar) and entry.value.text == "":
             return f" In YAML {{{name}}} is a mapping: put it in quotes."
     return ""
 

@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from controller.servicefile.document import ServiceFile
-from controller.servicefile.parse import DEPLOY_ID, PORT
 from controller.servicefile.replace import escaped_text
+from controller.servicefile.values import DEPLOY_ID, PORT
 
 NAMES = frozenset({DEPLOY_ID})
 

@@ -112,7 +112,11 @@ _SECTIONS: dict[str, Any] = {
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         "description": "Files that are merged below this one, from its folder.",
     },
-    "Vars": {**_VARIABLES, "description": "What {NAME} stands for in this file."},
+    "Vars": {
+        "type": "object",
+        "additionalProperties": {"type": [*_TEXT["type"], "null"]},
+        "description": "What {NAME} stands for in this file; null where each deployment has to say.",
+    },
     "Generate": {
         "type": "object",
         "description": "Name to the number of random bytes of a secret that {NAME} then stands for.",

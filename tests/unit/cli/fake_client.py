@@ -366,6 +366,19 @@ class FakeClient:
         version = self._version(Address(deployment), definition=self._get(Address(deployment)).definition)
         return SharedChange(versions=(version,))
 
+    async def vars(self, deployment: str) -> Mapping[str, str]:
+        if deployment not in self.deployments_:
+            raise NotFound(f"There is no app {deployment}.")
+        return self.deployments_[deployment].vars
+
+    async def change_vars(
+        self, deployment: str, *, put: Mapping[str, str], drop: Sequence[str] = ()
+    ) -> Mapping[str, str]:
+        before = await self.vars(deployment)
+        found = {name: value for name, value in before.items() if name not in drop} | dict(put)
+        self.deployments_[deployment] = replace(self.deployments_[deployment], vars=found)
+        return found
+
     async def change_config(
         self,
         address: Address,

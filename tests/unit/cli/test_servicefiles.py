@@ -290,3 +290,43 @@ async def test_what_lies_beside_a_file_is_read_before_anything_is_sent(repositor
     result = await door("validate")
     assert (result.status, "app.json:1:2: cron is kept" in result.err) == (0, True)
     assert client.services_.get(("bare", "website")) is None
+
+
+TEMPLATE = "Vars: {TAG: v1, SITE: }\nweb: {image: 'company/web:{TAG}', env: {AT: '{SITE}'}}\n"
+
+
+async def test_values_of_a_template_come_from_file_server_and_command_line(folder: Path) -> None:
+    client = FakeClient()
+    door = here(folder, client)
+    (folder / "Servicefile").write_text(TEMPLATE)
+    missing = await door("-D", "bare", "deploy")
+    assert missing.status == 1
+    assert missing.err.startswith(" !     Servicefile:1:17: The variable SITE has no value here: ")
+    assert (await door("-D", "bare", "vars:set", "SITE=staging", "TAG=v2")).status == 0
+
+    def deployed() -> tuple[str | None, str]:
+        definition = client.services_["bare", "web"].definition
+        return definition.image, definition.env["AT"]
+
+    await door("-D", "bare", "deploy")
+    assert deployed() == ("company/web:v2", "staging")
+    (folder / "values.yml").write_text("TAG: 3\n")
+    await door("-D", "bare", "deploy", "--values", "values.yml")
+    assert deployed() == ("company/web:3", "staging")
+    await door("-D", "bare", "deploy", "--values", "values.yml", "--var", "TAG=v4")
+    assert deployed() == ("company/web:v4", "staging")
+    await door("-D", "bare", "vars:unset", "TAG")
+    await door("-D", "bare", "deploy")
+    assert deployed() == ("company/web:v1", "staging")
+
+
+async def test_a_file_of_values_that_is_none_is_told(folder: Path) -> None:
+    (folder / "values.yml").write_text("TAG:\nPORT: 1\nA: {x: y}\n")
+    result = await here(folder)("validate", "--values", "values.yml")
+    assert [line[:20] for line in result.err.splitlines()] == [
+        " !     values.yml:1:5"[:20],
+        " !     values.yml:2:1"[:20],
+        " !     values.yml:3:4"[:20],
+    ]
+    assert "Over SSH there is no file" in (await ssh()("deploy", "foo", "-", "--values", "a.yml")).err
+    assert "is given by the server" in (await local()("-D", "foo", "vars:set", "DEPLOY_ID=x")).err

@@ -21,7 +21,7 @@ from tests.unit.controller.world import ADMIN
 
 ENV = {"KEY": "hunter2", "LINES": "a\nb é"}
 RECORDS = (
-    factories.deployment(globals={"Env": {"SHARED": "hunter2"}}),
+    factories.deployment(globals={"Env": {"SHARED": "hunter2"}}, vars={"SITE": "hunter2"}),
     factories.service(definition=Definition(env=ENV)),
     factories.version(definition=Definition(env=ENV), globals={"Env": {"SHARED": "hunter2"}}),
 )

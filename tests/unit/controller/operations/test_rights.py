@@ -52,6 +52,8 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         Right.OPERATE,
         lambda ops, who, _: ops.shared.change(who, "foo", values={"A": "2"}),
     ),
+    "vars.get": (Right.DEPLOY, lambda ops, who, _: ops.vars.get(who, "foo")),
+    "vars.change": (Right.OPERATE, lambda ops, who, _: ops.vars.change(who, "foo", values={"A": "2"})),
     "services.change_config": (
         Right.OPERATE,
         lambda ops, who, _: ops.services.change_config(who, FOO, values={"A": "2"}),
