@@ -271,6 +271,8 @@ class Deployment:
     """Values of the names in the section `Generate`, and of those that once were."""
     vars: Mapping[str, str] = field(default_factory=dict)
     """What variables of its service file stand for here, in place of what the file says."""
+    infra_domains: Mapping[str, str] = field(default_factory=dict)
+    """Domain to service, as the last infrastructure file said."""
     created_at: datetime | None = None
     created_by: str = ""
 

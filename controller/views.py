@@ -75,6 +75,8 @@ class Area(StrEnum):
     """By plugins: `{NAME}` to what it stands for, and variables."""
     GLOBALS = "globals"
     """Of the deployment, but for its variables."""
+    SCALE = "scale"
+    """Process type to number of instances: a service's state, and no part of versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +248,7 @@ class FileChange:
     version: int | None = None
     """The version that was made; None in a plan, and where none is."""
     differences: tuple[Difference, ...] = ()
-    """Of its definition, without values that may be secrets."""
+    """Of its definition and its scale, without values that may be secrets."""
     added_domains: tuple[str, ...] = ()
     removed_domains: tuple[str, ...] = ()
     held: str | None = None

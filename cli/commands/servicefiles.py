@@ -16,12 +16,15 @@ from cli.rollout import detach_option, follow
 from cli.uploading import News, Source, bring_code, find_news, send_code
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.names import Address, check_name
+from controller.servicefile.document import Infra
 from controller.types import VersionStatus
 from controller.views import Area, Difference, FileChange, FileChangeKind, FileOutcome
 
 STANDARD_INPUT = "-"
 SIGNS = {FileChangeKind.CREATE: "+", FileChangeKind.CHANGE: "~", FileChangeKind.REMOVE: "-"}
-PREFIXES = {Area.ENV: "env.", Area.SHARED_ENV: "Env."}
+PREFIXES = {Area.ENV: "env.", Area.SHARED_ENV: "Env.", Area.SCALE: "scale."}
+SHOWN = (Area.DEFINITION, Area.SCALE)
+"""Areas whose values are shown."""
 
 file_argument = click.argument("file", default="Servicefile")
 var_option = click.option(
@@ -56,6 +59,11 @@ include_option = click.option(
 @click.option("--prune", is_flag=True, help="Destroy the services that are not in the file.")
 @click.option("--create", is_flag=True, help="Create the deployment where there is none.")
 @click.option("--force", is_flag=True, help="Make a new version of each service, also where nothing changes.")
+@click.option(
+    "--infra",
+    metavar="FILE",
+    help="A YAML file of deployments with the scale and the domains of each: this one's are set.",
+)
 @var_option
 @values_option
 @include_option
@@ -69,6 +77,7 @@ async def deploy(
     prune: bool,
     create: bool,
     force: bool,
+    infra: str | None,
     pairs: tuple[str, ...],
     value_files: tuple[str, ...],
     allowed: tuple[str, ...],
@@ -80,7 +89,10 @@ async def deploy(
     deployment = only_deployment(address)
     kept = await _kept_vars(context, deployment, may_be_missing=create)
     variables = {**kept, **_given_vars(context, pairs, value_files)}
-    body = await _read(context, file, deployment, variables, allowed)
+    body = {
+        **await _read(context, file, deployment, variables, allowed),
+        "infra": _infra(context, deployment, infra),
+    }
     if create and not plan:
         await _create(context, deployment)
     name = "standard input" if file == STANDARD_INPUT else Path(file).name
@@ -170,6 +182,17 @@ async def _create(context: Context, deployment: str) -> None:
         context.output.step(f"Created {deployment}", SEED_MARK)
 
 
+def _infra(context: Context, deployment: str, file: str | None) -> Infra | None:
+    """What the infrastructure file says of the deployment; raises InvalidInput."""
+    if file is None:
+        return None
+    from controller.servicefile.infra import read_infra
+
+    if context.folder is None:
+        raise InvalidInput("infra", f"Over SSH there is no file {file}: use ps:scale and domains:add.")
+    return read_infra(context.folder.read(file), name=file, deployment=deployment)
+
+
 async def _kept_vars(context: Context, deployment: str, *, may_be_missing: bool) -> Mapping[str, str]:
     """Those that are kept for the deployment."""
     try:
@@ -201,7 +224,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 async def _read(
     context: Context, file: str, deployment: str, variables: Mapping[str, str], allowed: Sequence[str]
-) -> Mapping[str, Mapping[str, Any]]:
+) -> Mapping[str, Any]:
     """What it says, with warnings printed. In a thread: over SSH the server goes on meanwhile."""
     import asyncio
 
@@ -249,7 +272,7 @@ def _loader(folder: Folder, name: str, allowed: Sequence[str]) -> Callable[[str]
     return load
 
 
-def _sources(body: Mapping[str, Mapping[str, Any]], file: str) -> Mapping[str, Source]:
+def _sources(body: Mapping[str, Any], file: str) -> Mapping[str, Source]:
     """Service to where its repository is, as the file says it."""
     base = Path() if file == STANDARD_INPUT else Path(file).expanduser().parent
     return {
@@ -376,7 +399,7 @@ def _detail_lines(change: FileChange) -> Sequence[str]:
 def _difference_text(found: Difference) -> str:
     """`~ image: a -> b`; of variables, and of sections, the name alone."""
     name = f"{PREFIXES.get(found.area, '')}{found.name}"
-    if found.area is not Area.DEFINITION:
+    if found.area not in SHOWN:
         return f"{found.sign} {name}"
     match found.sign:
         case "+":

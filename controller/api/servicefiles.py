@@ -1,7 +1,7 @@
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, StrictInt
 from starlette.responses import Response
 
 from controller.api.answers import answers, respond
@@ -9,9 +9,22 @@ from controller.api.auth import Asker
 from controller.api.bodies import Body
 from controller.api.paths import DEPLOYMENT, InDeployment
 from controller.operations.servicefiles import Request, ServiceFileOperations
-from controller.servicefile.document import ServiceFile
+from controller.servicefile.document import Infra, ServiceFile
 from controller.servicefile.schema import schema
 from controller.views import FileOutcome
+
+
+class InfraBody(Body):
+    scale: dict[str, dict[str, StrictInt]] = Field(
+        default_factory=dict,
+        description="Service to process type to number of instances.",
+        examples=[{"web": {"web": 3, "worker": 1}}],
+    )
+    domains: dict[str, str] = Field(
+        default_factory=dict,
+        description="Domain to a service of the deployment; those of the last one that are not in it go.",
+        examples=[{"example.org": "web"}],
+    )
 
 
 class ServiceFileBody(Body):
@@ -23,6 +36,9 @@ class ServiceFileBody(Body):
         default_factory=dict,
         description="Sections of the whole deployment: Env (flat), Domains, and any for plugins.",
         examples=[{"Env": {"BRANDING": "Company Ltd."}, "Domains": {"example.org": {"http": "shop:web"}}}],
+    )
+    infra: InfraBody | None = Field(
+        None, description="Scale and domains; null: nothing is scaled, and the domains of the last one stay."
     )
     name: str = Field(
         "Servicefile", max_length=200, description="What it is called in the reasons of versions."
@@ -69,7 +85,11 @@ def routes(servicefiles: ServiceFileOperations) -> APIRouter:
 def _request(deployment: str, body: ServiceFileBody) -> Request:
     return Request(
         deployment=deployment,
-        file=ServiceFile(services=body.services, globals=body.globals),
+        file=ServiceFile(
+            services=body.services,
+            globals=body.globals,
+            infra=None if body.infra is None else Infra(scale=body.infra.scale, domains=body.infra.domains),
+        ),
         name=body.name,
         prune=body.prune,
         force=body.force,

@@ -1,54 +1,22 @@
 """How many instances run, and whether they do: scale, restart, stop, start."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from controller.errors import InvalidInput, NotFound, Refused
-from controller.formation import MAX_INSTANCES, UNNAMED, process_commands, wanted_processes, withdrawn_of
-from controller.names import Address, check_process_type
+from controller.formation import process_commands, withdrawn_of
+from controller.names import Address
 from controller.operations.access import Actor, shown_version
 from controller.operations.lookup import address_of, find_wanted, get_service
 from controller.operations.runtime import Runtime
-from controller.operations.selection import Selection, known_type, selected
+from controller.operations.scaling import rescaled, scaled
+from controller.operations.selection import Selection, selected
 from controller.operations.text import is_passable
 from controller.state import EventDraft, Put, State, put
 from controller.types import Instance, InstanceState, Raise, Right, Service, Version
 from router.diff import normal_page
 from router.types import MAX_PAGE
-
-
-def scaled(service: Service, wanted: Version | None, changes: Mapping[str, str]) -> Mapping[str, int]:
-    """The service's `scale` after the changes ("2", "+1", "-1" by process type); raises InvalidInput. Pure."""
-    commands = process_commands(wanted) if wanted else None
-    now = wanted_processes(service, wanted) if wanted else service.scale
-    scale = dict(service.scale)
-    for given, amount in changes.items():
-        kind = _known_type(given, commands)
-        match = re.fullmatch(r"([+-]?)([0-9]{1,4})", amount.strip())
-        if not match:
-            raise InvalidInput("scale", f"{given}={amount[:40]!a} is no number: use {given}=2, or +1 or -1.")
-        number = int(match[2])
-        if match[1]:
-            before = now.get(kind, 1 if kind in ("web", UNNAMED) else 0)
-            number = before + number if match[1] == "+" else before - number
-        if not 0 <= number <= MAX_INSTANCES:
-            raise InvalidInput(
-                "scale", f"{given} would have {number} instances: 0 to {MAX_INSTANCES} are possible."
-            )
-        scale[kind] = number
-    return scale
-
-
-def _known_type(given: str, commands: Mapping[str, str] | None) -> str:
-    """`web` stands for the unnamed type where there is no other."""
-    if commands is None:
-        return check_process_type(given)
-    if (kind := known_type(given, commands, "web")) is not None:
-        return kind
-    known = ", ".join(sorted(each or "web" for each in commands))
-    raise InvalidInput("scale", f"There is no process type {given[:40]!a}. Known are: {known}.")
 
 
 class ProcessOperations:
@@ -68,7 +36,7 @@ class ProcessOperations:
             wanted = find_wanted(self._state, service)
             scale = scaled(service, wanted, changes)
             told = " ".join(f"{kind or 'web'}={scale[kind]}" for kind in sorted(scale))
-            return self._scaled(service, wanted, scale), "service.scaled", f"scaled to {told}"
+            return rescaled(service, wanted, scale, self._clock()), "service.scaled", f"scaled to {told}"
 
         await self._change(asker, address, change)
 
@@ -169,23 +137,6 @@ class ProcessOperations:
             return changed, "service.maintenance", told
 
         await self._change(asker, address, change)
-
-    def _scaled(self, service: Service, wanted: Version | None, scale: Mapping[str, int]) -> Service:
-        before = wanted_processes(service, wanted) if wanted else service.scale
-        changed = replace(service, scale=scale)
-        after = wanted_processes(changed, wanted) if wanted else scale
-        touched = {kind for kind in after if after[kind] != before.get(kind)}
-        if wanted is not None and service.withdrawn:
-            back = frozenset[str]().union(*(withdrawn_of(service, wanted.number, each) for each in touched))
-            changed = replace(
-                changed, withdrawn=tuple(each for each in service.withdrawn if each not in back)
-            )
-        raised = {
-            kind: self._raise(f"scaled up to {after[kind]}")
-            for kind in touched
-            if after[kind] > before.get(kind, 0)
-        }
-        return replace(changed, raised={**service.raised, **raised}) if raised else changed
 
     def _started(self, service: Service) -> Service:
         started = replace(service, stopped=False, stopped_types=(), withdrawn=())

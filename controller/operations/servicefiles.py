@@ -20,6 +20,7 @@ from controller.operations.lookup import find_code, find_wanted, get_deployment,
 from controller.operations.newservices import NewServices, created
 from controller.operations.removal import Removal
 from controller.operations.runtime import Runtime
+from controller.operations.scaling import rescaled
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, new_version
 from controller.servicefile.document import ServiceFile
@@ -167,6 +168,8 @@ class ServiceFileOperations:
             uids.update(() if service.uid is None else (service.uid,))
             yield created(service, asker)
         after = replace(service, domains=step.domains, filed=step.filed)
+        if step.scaled:
+            after = rescaled(after, step.wanted, step.scale, cause.now)
         if step.makes_version:
             assert step.content is not None
             version, steps = new_version(after, step.wanted, step.content, cause)
@@ -179,6 +182,9 @@ class ServiceFileOperations:
             yield from told_held(service, step.holds, step.content, asker.name)
             if step.definition != service.definition:
                 yield _event("service.defined", address, asker, f"{cause.reason}, for the first version")
+        if step.scaled:
+            told = " ".join(f"{each.name}={each.after}" for each in step.scaled)
+            yield _event("service.scaled", address, asker, f"{cause.reason}: scaled to {told}")
         if step.added_domains or step.dropped_domains:
             said = told_domains(step.added_domains, step.dropped_domains)
             yield _event("domains.changed", address, asker, f"{cause.reason}: {said}")

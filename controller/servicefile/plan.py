@@ -9,15 +9,18 @@ from typing import Any
 from controller.difference import differences, masked
 from controller.domains import default_domain
 from controller.errors import InvalidInput
+from controller.formation import wanted_processes
 from controller.names import Address
 from controller.operations.definition import changed_definition, changed_env, check_kept, read_variables
 from controller.operations.holding import check_no_circle, defined, holds_of
+from controller.operations.scaling import scaled
 from controller.operations.versioning import Content, content_with, held_text
 from controller.plugins.facts import DeploymentFacts
 from controller.plugins.generate import Random, with_secrets
 from controller.plugins.require import required
-from controller.servicefile.document import DOMAINS, ENV, ServiceFile
+from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains
+from controller.servicefile.infra import check_infra
 from controller.servicefile.keys import canonical
 from controller.types import Code, Definition, Deployment, Service, Version
 from controller.views import Area, Difference, FileChange, FileChangeKind
@@ -59,6 +62,8 @@ class Step:
     """What it would run; None: it has no code yet."""
     wanted: Version | None
     makes_version: bool
+    scale: Mapping[str, int] = field(default_factory=dict)
+    """Process type to number of instances; a missing one as in Service."""
     holds: Mapping[str, str] = field(default_factory=dict)
     """What keeps it from having its first version."""
     removed: bool = False
@@ -80,10 +85,24 @@ class Step:
         """Whether people are told of it."""
         if self.before is None or self.removed or self.makes_version:
             return True
-        return (self.definition, self.domains, self.holds) != (
-            self.before.definition,
-            self.before.domains,
-            self.before.holds,
+        before = self.before
+        return (self.definition, self.domains, self.holds, self.scale) != (
+            before.definition,
+            before.domains,
+            before.holds,
+            before.scale,
+        )
+
+    @property
+    def scaled(self) -> tuple[Difference, ...]:
+        """What becomes of its scale."""
+        before = self.before.scale if self.before else {}
+        return tuple(
+            Difference(
+                area=Area.SCALE, name=kind or "web", before=before.get(kind), after=self.scale.get(kind)
+            )
+            for kind in sorted({*before, *self.scale})
+            if before.get(kind) != self.scale.get(kind)
         )
 
     @property
@@ -115,7 +134,7 @@ class Step:
             kind=kind,
             makes_version=self.makes_version,
             version=number,
-            differences=self.differences,
+            differences=(*self.differences, *self.scaled) if not self.removed else (),
             added_domains=self.added_domains,
             removed_domains=self.dropped_domains if not self.removed else (),
             held=self.held,
@@ -153,12 +172,21 @@ def make_plan(
     """
     file = replace(file, services={name: _read(name, keys) for name, keys in file.services.items()})
     deployment = with_secrets(_with_globals(found.deployment, file), random)
-    targets = read_domains(file.globals.get(DOMAINS), deployment.name)
+    if file.infra is not None:
+        infra = check_infra(file.infra, deployment.name)
+        file = replace(file, infra=infra)
+        deployment = replace(deployment, infra_domains=infra.domains)
+    targets = {
+        **read_domains(file.globals.get(DOMAINS), deployment.name),
+        **read_domains(deployment.infra_domains, deployment.name),
+    }
     domains = _domains(targets, file, found, prune=prune)
     names = [*file.services, *(each for each in found.services if each not in file.services)]
     steps, notes = list[Step](), list[str]()
     for name in names:
         steps.append(_step(name, file, found, deployment, domains, prune=prune, force=force))
+    if file.infra is not None:
+        steps = _with_scale(steps, file.infra)
     steps = _with_holds(steps, found, deployment)
     for address, service in found.elsewhere.items():
         steps.append(_unchanged(service, domains.get(address, service.domains)))
@@ -219,6 +247,28 @@ def in_order(names: Sequence[str], required: Mapping[str, Sequence[str]]) -> Seq
         done.update(dict.fromkeys(ready or left))
         left = [each for each in left if each not in done]
     return list(done)
+
+
+def _with_scale(steps: Sequence[Step], infra: Infra) -> list[Step]:
+    """Raises InvalidInput for services and process types that are not there."""
+    there = {each.address.service for each in steps if not each.removed}
+    if missing := infra.scale.keys() - there:
+        raise InvalidInput(
+            "infra", f"scale names {min(missing)}, which is neither in the file nor there yet."
+        )
+    return [_scaled(each, infra.scale.get(each.address.service, {})) for each in steps]
+
+
+def _scaled(step: Step, wanted: Mapping[str, int]) -> Step:
+    service = step.before or Service(deployment=step.address.deployment, name=step.address.service)
+    changes = {kind: str(quantity) for kind, quantity in wanted.items()}
+    try:
+        after = replace(service, scale=scaled(service, step.wanted, changes))
+    except InvalidInput as error:
+        raise InvalidInput("infra", f"{step.address.service}: {error}") from error
+    if step.wanted and wanted_processes(after, step.wanted) == wanted_processes(service, step.wanted):
+        return step  # said in other words, as where `web` stands for the unnamed type
+    return replace(step, scale=after.scale)
 
 
 def _with_holds(steps: Sequence[Step], found: Found, deployment: Deployment) -> list[Step]:
@@ -288,6 +338,7 @@ def _step(
         definition=definition,
         filed=names_of(keys) if keys is not None else before.filed if before else (),
         domains=domains.get(address, before.domains if before else ()),
+        scale=before.scale if before else {},
         content=content,
         wanted=wanted,
         makes_version=not removed and (changes or (force and keys is not None and content is not None)),
@@ -304,6 +355,7 @@ def _unchanged(service: Service, domains: tuple[str, ...]) -> Step:
         definition=service.definition,
         filed=service.filed,
         domains=domains,
+        scale=service.scale,
         content=None,
         wanted=None,
         makes_version=False,
@@ -344,12 +396,14 @@ def _as_before(domains: Sequence[str], service: Service | None) -> tuple[str, ..
 
 
 def _said_before(found: Found) -> Mapping[str, DomainTarget]:
-    if DOMAINS not in found.deployment.filed:
-        return {}
+    """By the last service file, and the last infrastructure file."""
+    deployment = found.deployment
+    filed = deployment.globals.get(DOMAINS) if DOMAINS in deployment.filed else None
     try:
-        return read_domains(found.deployment.globals.get(DOMAINS), found.deployment.name)
+        said = read_domains(filed, deployment.name)
     except InvalidInput:  # of a release that took more
-        return {}
+        said = {}
+    return {**said, **read_domains(deployment.infra_domains, deployment.name)}
 
 
 def _routed(targets: Mapping[str, DomainTarget]) -> Iterator[tuple[str, Address]]:

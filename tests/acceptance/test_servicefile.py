@@ -102,6 +102,17 @@ def test_the_seeds_images(containers: Installation, tmp_path: Path) -> None:
     assert containers.get("website-my-site") == (200, "Company Ltd. \n")
 
 
+def test_one_file_becomes_another_deployment(containers: Installation, tmp_path: Path) -> None:
+    template = "Vars: {BRANDING: }\nwebsite: {image: rock77/website, env: {BRANDING: '{BRANDING}'}}\n"
+    (tmp_path / "Template").write_text(template)
+    (tmp_path / "Infrafile").write_text(re.findall(r"```yaml infra\n(.*?)```", PAGE, re.DOTALL)[0])
+    try:
+        play(containers, "values", tmp_path)
+        assert containers.get("try.example") == (200, "Staging \n")
+    finally:
+        containers.run("moor", "apps:destroy", "staging", "--force")
+
+
 def test_one_value_makes_one_version(containers: Installation, tmp_path: Path) -> None:
     text = (
         "Vars: {SITE: shop}\nEnv: {BRANDING: Shop}\nDomains: {'{SITE}.example.localhost': b}\n"

@@ -288,7 +288,7 @@ class FakeClient:
             if each.artifact and each.definition.image is None
         }
         found = Found(deployment=self.deployments_[deployment], services=services, wanted=versions, code=code)
-        file = ServiceFile(services=body["services"], globals=body["globals"])
+        file = ServiceFile(services=body["services"], globals=body["globals"], infra=body.get("infra"))
         plan = make_plan(file, found, prune=prune, force=force)
         changed = [each.told() for each in plan.changes]
         return FileOutcome(

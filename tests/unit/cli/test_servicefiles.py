@@ -330,3 +330,19 @@ async def test_a_file_of_values_that_is_none_is_told(folder: Path) -> None:
     ]
     assert "Over SSH there is no file" in (await ssh()("deploy", "foo", "-", "--values", "a.yml")).err
     assert "is given by the server" in (await local()("-D", "foo", "vars:set", "DEPLOY_ID=x")).err
+
+
+async def test_infrastructure_is_a_file_of_deployments(folder: Path) -> None:
+    client = FakeClient()
+    (folder / "infra.yml").write_text("bare: {scale: {redis: 2}, domains: {r.example.org: redis}}\n")
+    result = await here(folder, client)("-D", "bare", "deploy", "--infra", "infra.yml", "--plan")
+    assert result.out.splitlines() == [
+        "+ redis: a new service",
+        "    + image: company/redis",
+        "    + env.A",
+        "    + scale.web: 2",
+        "    + domain r.example.org",
+    ]
+    other = await here(folder, client)("-D", "foo", "deploy", "--infra", "infra.yml", "--plan")
+    assert other.err == " !     infra.yml:1:1: It says nothing of foo. It knows bare.\n"
+    assert "Over SSH there is no file" in (await ssh()("deploy", "foo", "-", "--infra", "a", typed=FILE)).err

@@ -11,7 +11,7 @@ from controller.errors import Conflict, Forbidden, InvalidInput, NotFound, Refus
 from controller.names import Address
 from controller.operations.access import Actor
 from controller.operations.servicefiles import Request
-from controller.servicefile.document import ServiceFile
+from controller.servicefile.document import Infra, ServiceFile
 from controller.state import put
 from controller.store.base import StoreUnavailable, TooLarge
 from controller.types import Deployment, Right
@@ -32,10 +32,13 @@ async def deploy(
     *,
     asker: Actor = ADMIN,
     deployment: str = "foo",
+    infra: Infra | None = None,
     **options: Any,
 ) -> FileOutcome:
     file = ServiceFile(
-        services=SHOP if services is None else services, globals=ENV if shared is None else shared
+        services=SHOP if services is None else services,
+        globals=ENV if shared is None else shared,
+        infra=infra,
     )
     request = Request(deployment=deployment, file=file, **options)
     outcome = await world.operations.servicefiles.apply(asker, request)
@@ -341,3 +344,62 @@ async def test_of_an_older_release_nothing_came_from_a_file(shop: World) -> None
     )
     await deploy(shop, SHOP, {})
     assert "Domains" not in _deployment(shop).globals
+
+
+INFRA = Infra(scale={"web": {"web": 3}, "redis": {"web": 1}}, domains={"www.example.org": "web"})
+
+
+async def test_infrastructure_comes_from_a_file_of_its_own(shop: World) -> None:
+    outcome = await deploy(shop, infra=INFRA)
+    web = shop.state.service("foo", "web")
+    assert web is not None
+    assert (web.scale, web.domains) == ({"web": 3}, ("www.example.org",))
+    shown = {each.service: [each.name for each in each.differences] for each in outcome.changes}
+    assert shown == {"redis": ["image", "web"], "web": ["image", "COLOR", "web"]}
+    again = await deploy(shop, infra=INFRA)
+    assert again.changes == ()
+
+
+async def test_a_deploy_without_it_leaves_domains_and_what_people_scaled(shop: World) -> None:
+    await deploy(shop, infra=INFRA)
+    await shop.operations.processes.scale(ADMIN, Address("foo", "web"), {"web": "5"})
+    assert (await deploy(shop)).changes == ()
+    outcome = await deploy(shop, infra=INFRA)
+    assert told(outcome) == [("web", "change", None)]
+    (scale,) = outcome.changes[0].differences
+    assert (scale.sign, scale.name, scale.before, scale.after) == ("~", "web", 5, 3)
+    web = shop.state.service("foo", "web")
+    assert web is not None and web.scale == {"web": 3, "": 3}
+
+
+async def test_what_it_no_longer_says_of_domains_goes(shop: World) -> None:
+    await deploy(shop, infra=INFRA)
+    await shop.operations.domains.change(ADMIN, Address("foo", "web"), add=["own.example.org"])
+    await deploy(shop, infra=Infra(domains={"new.example.org": "web"}))
+    web = shop.state.service("foo", "web")
+    assert web is not None
+    assert (web.domains, web.scale) == (("own.example.org", "new.example.org"), {"web": 3})
+
+
+async def test_its_word_on_a_domain_goes_before_that_of_the_service_file(shop: World) -> None:
+    shared = {"Domains": {"www.example.org": {"http": "redis"}, "a.example.org": {"http": "redis"}}}
+    await deploy(shop, shared=shared, infra=INFRA)
+    found = {each.name: each.domains for each in shop.state.services("foo")}
+    assert found == {"redis": ("a.example.org",), "web": ("www.example.org",)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Infra(scale={"nobody": {"web": 1}}),
+        Infra(scale={"web": {"worker": 1}}),
+        Infra(scale={"web": {"web": 101}}),
+        Infra(domains={"www.example.org": "nobody"}),
+        Infra(domains={"www.example.org": "bar:web"}),
+        Infra(domains={"not a domain": "web"}),
+    ],
+)
+async def test_infrastructure_of_what_is_not_there_is_refused(shop: World, wrong: Infra) -> None:
+    await deploy(shop)
+    with pytest.raises(InvalidInput):
+        await deploy(shop, infra=wrong)
