@@ -44,7 +44,8 @@ stack: packages $(BIN)/moor
 
 test: export MOOR_PACKAGES := test
 test: setup
-	MOOR_TEST_REAL=1 $(BIN)/python -m pytest
+	MOOR_TEST_REAL=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone'
+	MOOR_TEST_REAL=1 $(BIN)/python -m pytest -m alone
 
 unit: setup
 	$(BIN)/python -m pytest tests/unit

@@ -8,7 +8,7 @@ from pathlib import Path
 from builder.base import BuildFailed
 from builder.chain import allowed_folder
 from builder.inside.order import MEMBER, Order
-from builder.pack import canonical_tar
+from builder.pack import blocks_of, canonical_tar
 from builder.packlist import find_wanted
 from builder.types import BuildRequest
 from controller.buildpacks import Folder
@@ -45,7 +45,7 @@ def with_order(order: Order, source: Path) -> Iterator[bytes]:
 def plain_feed(source: Path) -> Iterator[bytes]:
     """The source alone."""
     sent = 0
-    for piece in canonical_tar(source, lambda: None):
+    for piece in blocks_of(canonical_tar(source, lambda: None)):
         sent += len(piece)
         yield piece
     yield bytes(-sent % _RECORD)

@@ -11,7 +11,7 @@ from builder.base import BuildFailed
 from controller.backends.keeper.groups import Groups
 from tests.contracts.building import MARK, UID, host_builder
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 HUNGRY = '/usr/bin/python3 -c "x = [bytearray(10**6) for _ in range(2000)]; import time; time.sleep(1000)"'
 FORKING = f"i=0; while [ $i -lt 300 ]; do sleep {MARK + 50} & i=$((i + 1)); done; wait"
