@@ -112,6 +112,12 @@ class DiskStorage:
         with _as_system_error():
             return await self._images.collect(is_held)
 
+    async def keep_image(self, deployment: str, service: str, image: str) -> None:
+        if self._images is None:
+            raise OSError("no container engine is at hand")
+        with _as_system_error():
+            await self._images.keep(deployment, service, image)
+
     async def collect_apps(
         self,
         is_wanted: Callable[[str, str, str], bool],

@@ -134,6 +134,12 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("releases", "releases:releases", "List an app's versions, newest first.", ("releases:list",)),
         Verb("releases:info", "releases:info", "Show one version."),
         Verb("releases:output", "releases:output", "Print what a version's release command printed."),
+        Verb(
+            "promote",
+            "promotion:promote",
+            "Take over what serves in one deployment into another.",
+            ("pipelines:promote",),
+        ),
         Verb("rollback", "releases:rollback", "Release an older version's code and config again."),
         Verb(
             "deploys", "deploys:deploys", "List what is on its way: builds and rollouts.", ("deploys:list",)

@@ -178,6 +178,14 @@ class Client:
         said = {**body, "name": name, "prune": prune, "force": force}
         return await self._send(FileOutcome, "POST", f"{_deployment(deployment)}/servicefile/plan", said)
 
+    async def promote(
+        self, source: str, target: str, services: Sequence[str] = (), *, plan: bool = False
+    ) -> FileOutcome:
+        """Take the code of what serves in `source` over to `target`, without a build; none named: all that are in
+        both. `plan`: only tell what that would change."""
+        path = f"{_deployment(target)}/promotion{'/plan' if plan else ''}"
+        return await self._send(FileOutcome, "POST", path, {"source": source, "services": list(services)})
+
     async def destroy_service(self, address: Address) -> None:
         await self._request("DELETE", _service(address))
 

@@ -105,9 +105,23 @@ class CronJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A variable that code asks for."""
+
+    value: str | None = None
+    """What it is set to where nobody has set it."""
+    secret: bool = False
+    """It is set to a secret of its own where nobody has set it."""
+    required: bool = True
+    """Without it the code can't run."""
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What the code itself asks for, in its app.json. What people set for the service goes before it."""
 
+    env: Mapping[str, Wish] = field(default_factory=dict)
     predeploy: str | None = None
     postdeploy: str | None = None
     first_postdeploy: str | None = None

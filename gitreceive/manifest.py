@@ -1,21 +1,18 @@
 """The app.json of what is pushed: read before anything is built, and what it leads to."""
 
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from builder.base import BuildFailed
 from controller.client import Client
 from controller.names import Address
-from controller.servicefile.appjson import APP_JSON, MAX_SIZE, AppJson, Wish, read_app_json
+from controller.operations.beginning import fresh_secret, missing, wanted, way_out
+from controller.servicefile.appjson import APP_JSON, MAX_SIZE, AppJson, read_app_json
 from controller.servicefile.complaints import NotAServiceFile
-from controller.types import Artifact
+from controller.types import Artifact, Wish
 from controller.views import VariableSource
 from gitreceive.quarantine import Quarantine
 from gitreceive.record import Refusal
-
-SECRET = 32
-"""Bytes of a secret that is made; it is written in hex."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +44,10 @@ async def read_manifest(place: Quarantine, commit: str, folder: str) -> AppJson:
 async def set_up(client: Client, address: Address, app: AppJson) -> Setup:
     """Raises Refusal where the code requires a variable that nobody has set."""
     there = await set_variables(client, address)
-    new = {
-        name: wish.value or ""
-        for name, wish in app.env.items()
-        if name not in there and wish.value is not None
-    }
-    for name, wish in app.env.items():
-        if wish.secret and name not in there and name not in new:
-            new[name] = secrets.token_hex(SECRET)
-    missing = {
-        name: wish
-        for name, wish in app.env.items()
-        if wish.required and name not in there and name not in new
-    }
-    if missing:
-        raise Refusal("\n".join([*map(_told, missing, missing.values()), _way_out(address, missing)]))
-    return Setup(variables=new, app=app)
+    if lacking := missing(app.manifest, there):
+        told = [_told(name, wish, app) for name, wish in lacking.items()]
+        raise Refusal("\n".join([*told, f"Set it, then push again: {way_out(address, lacking)}"]))
+    return Setup(variables=wanted(app.manifest, there, fresh_secret), app=app)
 
 
 async def set_variables(client: Client, address: Address) -> Mapping[str, str]:
@@ -74,11 +59,6 @@ async def set_variables(client: Client, address: Address) -> Mapping[str, str]:
     }
 
 
-def _told(name: str, wish: Wish) -> str:
+def _told(name: str, wish: Wish, app: AppJson) -> str:
     about = f" ({wish.description})" if wish.description else ""
-    return f"{wish.place}: {name} is required, and nobody has set it{about}."
-
-
-def _way_out(address: Address, missing: Iterable[str]) -> str:
-    pairs = " ".join(f"{name}=…" for name in missing)
-    return f"Set it, then push again: config:set -a {address} {pairs}"
+    return f"{app.places[name]}: {name} is required, and nobody has set it{about}."

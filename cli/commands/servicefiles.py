@@ -11,20 +11,16 @@ from cli.context import CommandFailed, Context
 from cli.folder import Folder
 from cli.grammar import app_command, command, only_deployment
 from cli.held import released
+from cli.outcomes import difference_text, follow_change, print_plan, say_change
 from cli.output import SEED_MARK
-from cli.rollout import detach_option, follow
+from cli.rollout import detach_option
 from cli.uploading import News, Source, bring_code, find_news, send_code
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.names import Address, check_name
 from controller.servicefile.document import Infra
-from controller.types import VersionStatus
-from controller.views import Area, Difference, FileChange, FileChangeKind, FileOutcome
+from controller.views import FileChangeKind, FileOutcome
 
 STANDARD_INPUT = "-"
-SIGNS = {FileChangeKind.CREATE: "+", FileChangeKind.CHANGE: "~", FileChangeKind.REMOVE: "-"}
-PREFIXES = {Area.ENV: "env.", Area.SHARED_ENV: "Env.", Area.SCALE: "scale."}
-SHOWN = (Area.DEFINITION, Area.SCALE)
-"""Areas whose values are shown."""
 
 file_argument = click.argument("file", default="Servicefile")
 var_option = click.option(
@@ -106,7 +102,12 @@ async def deploy(
         context.output.line("No changes.")
         context.output.data({"outcome": outcome, "failures": ()})
     elif plan:
-        _print_plan(context, outcome, news)
+        print_plan(context, outcome)
+        for where, found in news.items():
+            context.output.line(f"~ {where.service}: newer code is uploaded")
+            context.output.line(f"    {found}")
+        if outcome.unchanged:
+            context.output.line(f"{outcome.unchanged} of the file as before.")
         context.output.data({"outcome": outcome, "failures": ()})
     else:
         await _finish(context, outcome, sources, news, detach=detach)
@@ -308,21 +309,18 @@ async def _finish(
     """Say what was done, and follow what it brings about; raises CommandFailed where a version was given up."""
     output, failed, held = context.output, list[str](), list[Address]()
     for each in outcome.globals:
-        output.step(_difference_text(each), SEED_MARK)
+        output.step(difference_text(each), SEED_MARK)
     for change in outcome.changes:
         address = Address(change.deployment, change.service)
-        output.step(_change_text(change, outcome.deployment), SEED_MARK)
-        for line in _detail_lines(change):
-            output.detail(line)
+        say_change(context, outcome, change)
         if change.held is not None:
-            output.step(f"Held: {change.held}", SEED_MARK)
             if not change.needs_code:
                 held.append(address)
             elif context.local and not detach and (source := sources.get(change.service)):
                 await bring_code(context, address, source)
                 held += [address] if (await context.client.service(address)).held else []
         elif change.version is not None and not detach:
-            failed += await _follow(context, address, change.version)
+            failed += await follow_change(context, address, change.version)
     for address, newer in news.items():
         if detach:
             output.note(f"{address}: what is committed is not sent with --detach. `upload` sends it.")
@@ -332,79 +330,7 @@ async def _finish(
         output.step("Uploading", SEED_MARK)
         await send_code(context, address, sources[address.service], is_answer=False)
     async for address, number in released(context, [] if detach else held):
-        failed += await _follow(context, address, number)
+        failed += await follow_change(context, address, number)
     output.data({"outcome": outcome, "failures": failed})
     if failed:
         raise CommandFailed(" ".join(failed), hint="What served before serves on.")
-
-
-async def _follow(context: Context, address: Address, number: int) -> Sequence[str]:
-    """How it failed, where it did."""
-    last = await follow(context, address, number)
-    status = last.version.status if last.version else None
-    if last.failure or status in (VersionStatus.FAILED, VersionStatus.CANCELED):
-        why = last.failure or (last.version.failure if last.version else "")
-        return [f"{address} v{number} was given up: {why}"]
-    if status is VersionStatus.PENDING:
-        context.output.note(f"{last.text}.")
-    await tell_instances(context, address, number)
-    return ()
-
-
-async def tell_instances(context: Context, address: Address, number: int) -> None:
-    for each in await context.client.instances(address):
-        if each.version == number:
-            context.output.step(f"New instance id {each.id}", SEED_MARK)
-
-
-def _print_plan(context: Context, outcome: FileOutcome, news: Mapping[Address, News]) -> None:
-    output = context.output
-    output.title(f"Plan for {outcome.deployment}: nothing is changed by it")
-    for each in outcome.globals:
-        output.line(_difference_text(each))
-    for change in outcome.changes:
-        output.line(f"{SIGNS[change.kind]} {_change_text(change, outcome.deployment)}")
-        for line in _detail_lines(change):
-            output.line(f"    {line}")
-    for address, found in news.items():
-        output.line(f"~ {address.service}: newer code is uploaded")
-        output.line(f"    {found}")
-    if outcome.unchanged:
-        output.line(f"{outcome.unchanged} of the file as before.")
-
-
-def _change_text(change: FileChange, deployment: str) -> str:
-    """Services of the deployment by their name, others as the section Domains has them."""
-    name = change.service if change.deployment == deployment else f"{change.deployment}:{change.service}"
-    version = f" v{change.version}" if change.version is not None else ""
-    match change.kind:
-        case FileChangeKind.REMOVE:
-            return f"{name}: destroyed, with all that belongs to it"
-        case FileChangeKind.CREATE:
-            return f"{name}{version}: a new service{', held' if change.held else ''}"
-        case _:
-            if change.makes_version:
-                return f"{name}{version}: a new version"
-            return f"{name}: {'kept for the first version' if change.held else 'no new version'}"
-
-
-def _detail_lines(change: FileChange) -> Sequence[str]:
-    return [
-        *map(_difference_text, change.differences),
-        *(f"+ domain {each}" for each in change.added_domains),
-        *(f"- domain {each}" for each in change.removed_domains),
-    ]
-
-
-def _difference_text(found: Difference) -> str:
-    """`~ image: a -> b`; of variables, and of sections, the name alone."""
-    name = f"{PREFIXES.get(found.area, '')}{found.name}"
-    if found.area not in SHOWN:
-        return f"{found.sign} {name}"
-    match found.sign:
-        case "+":
-            return f"+ {name}: {found.after}"
-        case "-":
-            return f"- {name}: {found.before}"
-        case _:
-            return f"~ {name}: {found.before} -> {found.after}"

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from cli.commands.servicefiles import tell_instances
 from cli.context import Context
 from cli.grammar import app_command, command, only_deployment
 from cli.held import released
+from cli.outcomes import tell_instances
 from cli.output import SEED_MARK
 from cli.rollout import ChangeResult, detach_option, finish_version, follow
 from cli.uploading import Source, bring_code

@@ -18,6 +18,7 @@ from controller.api import (
     logs,
     problems,
     processes,
+    promotion,
     runs,
     secrets,
     server,
@@ -70,6 +71,7 @@ def create_app(
     own = (
         server.routes(operations.server),
         deployments.routes(operations.deployments, operations.shared, operations.vars),
+        promotion.routes(operations.promotion),
         services.routes(operations.services),
         servicefiles.routes(operations.servicefiles),
         sources.routes(operations.sources),

@@ -71,6 +71,10 @@ def _check_manifest(manifest: Manifest) -> None:
     for command in filter(None, (*commands, *jobs, *checked)):
         if not command.strip() or not is_passable(command) or len(command) > MAX_COMMAND:
             raise InvalidInput("artifact", "A command of its app.json is no command line.")
+    for name, wish in manifest.env.items():
+        check_env_name(name)
+        if not is_passable(wish.value or "") or len(wish.value or "") > MAX_VALUE:
+            raise InvalidInput("artifact", f"The value of {name} can't be given to a process.")
     for kind in manifest.checks:
         check_process_type(kind)
     if len(manifest.cron) > MAX_JOBS or len(manifest.checks) > MAX_JOBS:

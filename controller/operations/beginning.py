@@ -1,14 +1,15 @@
 """What code brings along for a service that nobody has set up for it yet: variables and a first scale. Pure."""
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.environment import shared_env
 from controller.formation import MAX_INSTANCES
-from controller.names import check_process_type
+from controller.names import Address, check_process_type
 from controller.operations.definition import changed_env
 from controller.operations.numbers import whole
-from controller.types import Definition, Deployment, Service
+from controller.types import Definition, Deployment, Manifest, Service, Wish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,35 @@ class Beginning:
 
 
 NOTHING = Beginning()
+
+
+def missing(manifest: Manifest, there: Collection[str]) -> Mapping[str, Wish]:
+    """Variables that the code requires, and that are neither there nor made by `wanted`."""
+    return {
+        name: wish
+        for name, wish in manifest.env.items()
+        if wish.required and wish.value is None and not wish.secret and name not in there
+    }
+
+
+def wanted(manifest: Manifest, there: Collection[str], make_secret: Callable[[], str]) -> Mapping[str, str]:
+    """Variables that the code wants set, of those that are not there."""
+    return {
+        name: make_secret() if wish.value is None else wish.value
+        for name, wish in manifest.env.items()
+        if name not in there and (wish.secret or wish.value is not None)
+    }
+
+
+def fresh_secret() -> str:
+    """64 hex digits."""
+    return secrets.token_hex(32)
+
+
+def way_out(address: Address, names: Iterable[str]) -> str:
+    """What to type where variables are missing."""
+    pairs = " ".join(f"{name}=…" for name in names)
+    return f"config:set -a {address} {pairs}"
 
 
 def check_beginning(beginning: Beginning) -> None:

@@ -19,6 +19,7 @@ from controller.operations.keys import KeyOperations
 from controller.operations.logs import LogOperations
 from controller.operations.newservices import NewServices
 from controller.operations.processes import ProcessOperations
+from controller.operations.promotion import PromotionOperations
 from controller.operations.receipts import Receipts
 from controller.operations.removal import Removal
 from controller.operations.rollouts import RolloutOperations
@@ -58,6 +59,7 @@ class Operations:
     sources: SourceOperations
     shared: SharedConfigOperations
     vars: VarOperations
+    promotion: PromotionOperations
     processes: ProcessOperations
     instances: InstanceOperations
     logs: LogOperations
@@ -174,6 +176,7 @@ def make_operations(
         ),
         domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),
         versions=VersionOperations(state, runtime, clock=clock),
+        promotion=PromotionOperations(state, runtime, storage, clock=clock),
         rollouts=rollouts,
         builds=builds,
         deploys=DeployOperations(state, runtime, builds, rollouts),

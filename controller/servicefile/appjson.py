@@ -19,7 +19,7 @@ from controller.operations.numbers import whole
 from controller.operations.text import is_passable, one_line
 from controller.servicefile.complaints import Complaint, Complaints, NotAServiceFile, Place, shown
 from controller.servicefile.places import Path, places_of
-from controller.types import CronJob, HealthCheck, Manifest
+from controller.types import CronJob, HealthCheck, Manifest, Wish
 
 APP_JSON = "app.json"
 MAX_SIZE = 64 * 1024
@@ -35,28 +35,15 @@ ACTED_ON = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """A variable that the code asks for."""
-
-    place: Place
-    value: str | None = None
-    """What it is set to where nobody has set it."""
-    secret: bool = False
-    """It is set to a secret of its own where nobody has set it."""
-    required: bool = True
-    """Without it the code can't run."""
-    description: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class AppJson:
     """What one says."""
 
-    env: Mapping[str, Wish] = field(default_factory=dict)
     formation: Mapping[str, int] = field(default_factory=dict)
     """Process type to how many there are at first."""
     manifest: Manifest = field(default_factory=Manifest)
     """What goes along with the code."""
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Where it asks for each variable."""
     notes: tuple[Complaint, ...] = ()
     """What of it is not acted on."""
 
@@ -92,6 +79,7 @@ class _Reader:
         env = dict(self._env())
         formation = dict(self._formation())
         manifest = Manifest(
+            env=env,
             predeploy=self._script("dokku", "predeploy"),
             postdeploy=self._script("dokku", "postdeploy"),
             first_postdeploy=self._script("postdeploy"),
@@ -104,7 +92,10 @@ class _Reader:
             self._warn("addons are not made by a push: they are resources of the deployment.", "addons")
         self._complaints.raise_errors()
         return AppJson(
-            env=env, formation=formation, manifest=manifest, notes=tuple(self._complaints.warnings)
+            formation=formation,
+            manifest=manifest,
+            places={name: self._place("env", name) for name in env},
+            notes=tuple(self._complaints.warnings),
         )
 
     # Variables
@@ -133,7 +124,6 @@ class _Reader:
                 yield (
                     name,
                     Wish(
-                        place=self._place(*path),
                         value=value,
                         secret=wish.get("generator") is not None,
                         required=required,

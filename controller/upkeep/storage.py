@@ -82,6 +82,9 @@ class Storage(Protocol):
     async def collect_images(self, is_held: Callable[[str], bool]) -> Removed:
         """Forget all images on the engine but those of which it says so, and those that were just made."""
 
+    async def keep_image(self, deployment: str, service: str, image: str) -> None:
+        """Let the engine keep the image for that service too."""
+
     async def collect_apps(
         self,
         is_wanted: Callable[[str, str, str], bool],

@@ -145,3 +145,24 @@ def test_the_seeds_code(system: Installation) -> None:
     (folder / "Servicefile").write_text("website: {git: .}\n")
     play(system, "code", folder)
     assert system.get("website-foo")[0] == 200
+
+
+def test_what_serves_in_staging_is_promoted_and_outlives_it(system: Installation) -> None:
+    system.moor("create", "staging")
+    folder = system.checkout("staging")
+    for name in ("staging", "production"):
+        (folder / "Servicefile").write_text(f"app: {{git: ., env: {{GREETING: {name}}}}}\n")
+        system.run("moor", "-D", name, "deploy", "Servicefile", "--create", folder=folder, check=True)
+    system.commit(folder, "newer", VERSION="version 2\n")
+    system.run("git", "push", "-q", "-f", "deploy", "master", folder=folder, check=True)
+    assert system.get("production") == (200, "production\nThis is version 1.\n")
+    builds = len(system.json("builds", "-a", "production"))
+    assert "~ code: " in system.moor("promote", "staging", "production", "--plan")
+    system.moor("promote", "staging", "production")
+    assert system.get("production") == (200, "production\nThis is version 2.\n")
+    assert len(system.json("builds", "-a", "production")) == builds
+    assert "promoted from staging v" in system.moor("releases", "-a", "production")
+    assert "No changes." in system.moor("promote", "staging", "production")
+    system.moor("apps:destroy", "staging", "--force")
+    system.moor("ps:restart", "-a", "production")
+    assert system.get("production") == (200, "production\nThis is version 2.\n")

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from controller.deliveries import DeliveryStep, HostKey, Mark, SyncBuild
-from controller.difference import differences, masked
+from controller.difference import HIDDEN, differences, masked
 from controller.dockerfile import changed_args
-from controller.errors import Conflict, NotFound
+from controller.errors import Conflict, NotFound, Refused
 from controller.limits import effective_limits
 from controller.names import Address
 from controller.operations.limits import changed_limits
@@ -41,14 +41,17 @@ from controller.types import (
     VersionStatus,
 )
 from controller.views import (
+    Area,
     BuildpackVerdict,
     Change,
     Collected,
     Deploy,
     DeployState,
+    Difference,
     DiskReport,
     DiskSpace,
     FileChange,
+    FileChangeKind,
     FileOutcome,
     ProcessLimits,
     RolloutStep,
@@ -332,6 +335,31 @@ class FakeClient:
                 )
                 changes.append(each)
         return replace(outcome, applied=True, changes=tuple(changes))
+
+    async def promote(
+        self, source: str, target: str, services: Sequence[str] = (), *, plan: bool = False
+    ) -> FileOutcome:
+        """What `foo` serves, into any other; `bare` serves nothing."""
+        if source != "foo":
+            raise Refused(f"{source} serves nothing yet: there is nothing to take over.")
+        self.calls.append(("promote", source, target, tuple(services), plan))
+        address = Address(target)
+        await self.ensure_service(address)
+        commit = self.versions_["foo", "app"][-1].commit
+        made = None if plan else self._version(address, commit=commit)
+        code = Difference(area=Area.CODE, name="code", before=None, after=str(commit)[:12])
+        change = FileChange(
+            deployment=target,
+            service="app",
+            kind=FileChangeKind.CHANGE,
+            makes_version=True,
+            version=made and made.number,
+            differences=(code, Difference(area=Area.ENV, name="KEY", after=HIDDEN)),
+        )
+        notes = () if services else (f"{target} has no service db: deploy its service file there first.",)
+        return FileOutcome(
+            deployment=target, applied=not plan, globals=(), changes=(change,), unchanged=0, notes=notes
+        )
 
     async def destroy_service(self, address: Address) -> None:
         self._get(address)

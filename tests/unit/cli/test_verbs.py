@@ -74,6 +74,7 @@ CASES = {
     "releases:output": ["releases:output", "-a", "foo", "v2"],
     "releases": ["releases", "-a", "foo"],
     "releases:info": ["releases:info", "-a", "foo", "v2"],
+    "promote": ["promote", "foo", "bare", "app"],
     "rollback": ["rollback", "-a", "foo", "v1"],
     "deploys": ["deploys"],
     "deploy:cancel": ["deploy:cancel", "-a", "foo"],

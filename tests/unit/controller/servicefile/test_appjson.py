@@ -35,7 +35,7 @@ def test_variables() -> None:
     env = {"COLOR": "blue", "KEY": {"generator": "secret"}, "MAIL": {"description": "its\nhost"}, "NO": {}}
     env["OFF"] = {"required": False}
     env["N"] = {"value": 7}
-    found = read(env=env).env
+    found = read(env=env).manifest.env
     assert (found["COLOR"].value, found["KEY"].secret, found["MAIL"].description) == (
         "blue",
         True,
