@@ -36,6 +36,7 @@ class DockerBuilder:
         build_cpu: float = 0.0,
         build_disk: int = 0,
         build_network: str = ISOLATED,
+        build_ready: float = 0.0,
         image_limit: int = 0,
         dockerfile_builder: str = AUTO,
         runs_images: bool = True,
@@ -61,6 +62,7 @@ class DockerBuilder:
             build_cpu=build_cpu,
             build_disk=build_disk,
             build_network=build_network,
+            build_ready=build_ready,
         )
         self._images = DockerfileBuilder(
             builds=builds,

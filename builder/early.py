@@ -1,8 +1,7 @@
-"""Build containers that are started before their source is there: somebody was let in to push, and a container takes
-longer to start than a small pack to come."""
+"""Build containers that are started before their source is there: one takes longer to start than a small pack to come.
+Somebody was let in to push, or has pushed a moment ago."""
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from pathlib import Path
 
 from builder.container import Container
 from builder.types import Expected
-from controller.engine import EngineError
-
-log = logging.getLogger(__name__)
 
 KEPT_FOR = 10.0
-"""Seconds that one waits for its source; then it goes."""
+"""Seconds that one waits for a push that was let in; then it goes."""
 MOST = 2
 """That wait at a time: each holds some 10 MiB."""
+PAUSE = 3.0
+"""Seconds after a build until another one is started: what was built is to start first."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,8 @@ class Early:
     name: str
     ready: "asyncio.Future[Ready]"
     expiry: asyncio.TimerHandle
+    lingers: bool
+    """Nobody is known to push."""
 
 
 class EarlyContainers:
@@ -53,26 +53,61 @@ class EarlyContainers:
         remove: Callable[[str], Awaitable[None]],
         *,
         kept_for: float = KEPT_FOR,
+        kept_after: float = 0.0,
+        pause: float = PAUSE,
     ) -> None:
-        """`start`: a container of this name; `remove`: what there is of it. `kept_for`: seconds."""
+        """`start`: a container of this name; `remove`: what there is of it. `kept_for`, `kept_after`: seconds that
+        one waits for a push that was let in, and after a build for the next push."""
         self._start = start
         self._remove = remove
         self._kept_for = kept_for
+        self._kept_after = kept_after
+        self._pause = pause
         self._waiting: dict[tuple[str, str], Early] = {}
+        self._planned: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._leaving = set[asyncio.Task[None]]()
 
     def expect(self, expected: Expected) -> None:
-        """Have one for it. Nothing happens where enough wait."""
+        """A push was let in: have one for it. Nothing happens where enough others wait for theirs."""
+        self._begin(expected, self._kept_for, lingers=False)
+
+    def linger(self, expected: Expected) -> None:
+        """It was built: who pushes once soon pushes again. These make room for those of pushes."""
+        if self._kept_after > 0:
+            key = (expected.deployment, expected.service)
+            self._unplan(key)
+            self._planned[key] = asyncio.get_running_loop().call_later(
+                self._pause, self._begin_planned, key, expected
+            )
+
+    def _begin_planned(self, key: tuple[str, str], expected: Expected) -> None:
+        del self._planned[key]
+        self._begin(expected, self._kept_after, lingers=True)
+
+    def _begin(self, expected: Expected, seconds: float, *, lingers: bool) -> None:
         key = (expected.deployment, expected.service)
-        if key in self._waiting or len(self._waiting) >= MOST:
+        if key in self._waiting or not self._has_room():
             return
         name = f"early-{secrets.token_hex(6)}"
-        expiry = asyncio.get_running_loop().call_later(self._kept_for, self._drop, key)
+        expiry = asyncio.get_running_loop().call_later(seconds, self._drop, key)
         ready = asyncio.ensure_future(self._start(name, expected))
-        self._waiting[key] = Early(name, ready, expiry)
+        self._waiting[key] = Early(name, ready, expiry, lingers)
+
+    def _has_room(self) -> bool:
+        if len(self._waiting) < MOST:
+            return True
+        oldest = next((key for key, each in self._waiting.items() if each.lingers), None)
+        if oldest is not None:
+            self._drop(oldest)
+        return oldest is not None
+
+    def _unplan(self, key: tuple[str, str]) -> None:
+        if planned := self._planned.pop(key, None):
+            planned.cancel()
 
     def take(self, deployment: str, service: str) -> Early | None:
         """The one that waits for that service: from now on the caller's, who removes it."""
+        self._unplan((deployment, service))
         early = self._waiting.pop((deployment, service), None)
         if early is not None:
             early.expiry.cancel()
@@ -80,6 +115,8 @@ class EarlyContainers:
 
     async def close(self) -> None:
         """All that wait go."""
+        for key in list(self._planned):
+            self._unplan(key)
         for key in list(self._waiting):
             self._drop(key)
         await asyncio.gather(*self._leaving)
@@ -95,10 +132,7 @@ class EarlyContainers:
         # One that is still being made must not come up after it was taken away.
         await asyncio.wait({early.ready})
         early.ready.exception()
-        try:
-            await self._remove(early.name)
-        except EngineError as error:
-            log.warning("build container not removed, the next start sweeps it: %s", error)
+        await self._remove(early.name)
 
 
 def identity(folder: Path) -> tuple[int, int] | None:

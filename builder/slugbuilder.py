@@ -14,8 +14,8 @@ import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -107,6 +107,7 @@ class SlugBuilder:
         build_cpu: float = 0.0,
         build_disk: int = 0,
         build_network: str = container.ISOLATED,
+        build_ready: float = 0.0,
     ) -> None:
         """`builds`: our folder for what is unpacked. The others as the settings of the same names, 0 for no limit."""
         self._builds = builds
@@ -125,9 +126,8 @@ class SlugBuilder:
         self._network = build_network
         self._engine_disk: Path | None = None
         self._running: set[asyncio.Task[object]] = set()
-        self._early = EarlyContainers(
-            self._start_early, lambda name: container.remove(engine, self._name(name))
-        )
+        self._early = EarlyContainers(self._start_early, self._take_away, kept_after=build_ready)
+        self._leaving = set[asyncio.Task[None]]()
 
     def expect(self, expected: Expected) -> None:
         """See SupportsExpecting. A container waits for the source."""
@@ -177,6 +177,7 @@ class SlugBuilder:
                 ),
             )
             await run.ending
+            self._early.linger(request.expected)
             out.step(f"Compiled slug size is {megabytes(slug.size)} ({phases.text()})")
             return Artifact(
                 kind=ArtifactKind.SLUG,
@@ -192,7 +193,7 @@ class SlugBuilder:
         running = list(self._running)
         for task in running:
             task.cancel()
-        await asyncio.gather(self._early.close(), *running, return_exceptions=True)
+        await asyncio.gather(self._early.close(), *running, *self._leaving, return_exceptions=True)
         await container.remove_network(self._engine, self._realm)
 
     @asynccontextmanager
@@ -203,8 +204,23 @@ class SlugBuilder:
         self._running.add(task)
         early = self._early.take(request.deployment, request.service)
         try:
-            await asyncio.to_thread(self._open_folder, request)
-            yield early
+            with self._in_words():
+                try:
+                    await asyncio.to_thread(self._open_folder, request)
+                    yield early
+                except BaseException:
+                    await completed(asyncio.gather(self._remove(request, early), self._clear(request)))
+                    raise
+                # One that has ended by itself goes while nobody waits for it.
+                self._remove_later(request, early)
+                await completed(self._clear(request))
+        finally:
+            self._running.discard(task)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
         except EngineError as error:
             raise BuilderUnavailable(str(error)) from error
         except OSError as error:
@@ -213,28 +229,27 @@ class SlugBuilder:
             raise BuilderUnavailable(
                 f"What was built could not be taken: {error.strerror or error}."
             ) from error
-        finally:
-            try:
-                # The container goes while nobody waits for it any more but us: its slug is kept by now.
-                await completed(self._remove(request, early))
-            finally:
-                self._running.discard(task)
+
+    def _remove_later(self, request: BuildRequest, early: Early | None) -> None:
+        removing = asyncio.create_task(self._remove(request, early))
+        self._leaving.add(removing)
+        removing.add_done_callback(self._leaving.discard)
 
     async def _remove(self, request: BuildRequest, early: Early | None) -> None:
-        files = asyncio.to_thread(_remove_all, self._folder(request), request.source)
+        """Its container, and the one that was started ahead of it."""
         if early is not None:
             await _settled(early.ready)  # one that is still being made must not come up afterwards
         names = [request.id, *([early.name] if early else [])]
-        gone = await asyncio.gather(
-            *(container.remove(self._engine, self._name(each)) for each in names),
-            files,
-            return_exceptions=True,
-        )
-        for error in gone:
-            if isinstance(error, EngineError):
-                log.warning("build container not removed, the next start sweeps it: %s", error)
-            elif isinstance(error, BaseException):
-                raise error
+        await asyncio.gather(*map(self._take_away, names))
+
+    async def _take_away(self, name: str) -> None:
+        try:
+            await container.remove(self._engine, self._name(name))
+        except EngineError as error:
+            log.warning("build container not removed, the next start sweeps it: %s", error)
+
+    async def _clear(self, request: BuildRequest) -> None:
+        await asyncio.to_thread(_remove_all, self._folder(request), request.source)
 
     def _name(self, build: str) -> str:
         return f"mooring-build-{self._realm}-{build}"

@@ -96,6 +96,7 @@ def make_builder(settings: Settings, slugs: SlugStore) -> Builder:
         "build_cpu": settings.build_cpu,
         "build_disk": settings.build_disk,
         "build_network": settings.build_network,
+        "build_ready": settings.build_ready,
         "builder_image": settings.builder_image,
         "image_limit": settings.image_limit,
         "dockerfile_builder": settings.dockerfile_builder,

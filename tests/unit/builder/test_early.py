@@ -108,3 +108,40 @@ def test_it_fits_only_what_would_be_made_now(tmp_path):
     cache.mkdir()
     assert not ready.fits("image", 1000, cache)
     assert identity(Path(tmp_path / "none")) is None
+
+
+async def test_after_a_build_one_waits_for_the_next_push(engine, tmp_path):
+    early = EarlyContainers(engine.start, engine.remove, kept_after=60.0, pause=0.01)
+    early.linger(expected(tmp_path))
+    assert early.take("foo", "app") is None, "what was built is to start first"
+    early.linger(expected(tmp_path))
+    await until(lambda: len(engine.there) == 1)
+    assert (await early.take("foo", "app").ready).uid == 1000
+    await early.close()
+
+
+async def test_one_that_waits_for_anybody_makes_room_for_a_push(engine, tmp_path):
+    early = EarlyContainers(engine.start, engine.remove, kept_after=60.0, pause=0.0)
+    for number in range(MOST):
+        early.linger(expected(tmp_path, f"built-{number}"))
+    await until(lambda: len(engine.there) == MOST)
+    for number in range(MOST + 1):
+        early.expect(expected(tmp_path, f"pushed-{number}"))
+    taken = [early.take("foo", f"pushed-{number}") for number in range(MOST + 1)]
+    assert [each is not None for each in taken] == [True] * MOST + [False]
+    await until(lambda: engine.there == {each.name for each in taken if each})
+    await early.close()
+
+
+async def test_none_waits_where_none_shall(engine, tmp_path):
+    early = EarlyContainers(engine.start, engine.remove, pause=0.0)
+    early.linger(expected(tmp_path))
+    await asyncio.sleep(0.02)
+    assert not engine.there
+    await early.close()
+
+
+async def until(true):
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.005)

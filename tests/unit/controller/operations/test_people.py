@@ -114,7 +114,7 @@ class TestKeys:
             "ssh-ed25519",
             "ssh-ed25519 AAAA",
             'command="sh" ssh-ed25519 AAAA',
-            new_key().replace("ssh-ed25519 ", "ssh-rsa ", 1),
+            pytest.param(new_key().replace("ssh-ed25519 ", "ssh-rsa ", 1), id="another kind"),
             new_key() + new_key(),
             new_key("ssh-rsa", key_size=1024),
             new_key("ssh-dss"),
