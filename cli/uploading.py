@@ -1,7 +1,7 @@
 """Code of repositories on this machine: sending what is committed, and telling whether that is news."""
 
 import re
-from collections.abc import AsyncIterator
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from cli.folder import DEFAULT_REMOTE, Folder
 from cli.output import SEED_MARK
 from controller.errors import InvalidInput
 from controller.names import Address
+from controller.upload import send_file
 
 _COMMIT = re.compile(r"(?P<commit>[0-9a-f]{40,64})(?::(?P<folder>.*))?")
 
@@ -32,12 +33,12 @@ async def send_code(context: Context, address: Address, source: Source, *, is_an
     commit = folder.commit()
     inside = f":{subfolder}" if subfolder else ""
 
-    async def content() -> AsyncIterator[bytes]:
+    with tempfile.TemporaryFile() as file:
         for piece in folder.archive(subfolder):
-            yield piece
-
-    delivery = context.client.deploy_archive(
-        address, content(), name=f"git archive of {commit[:10]}{inside}", origin=commit + inside
+            file.write(piece)
+        upload = await send_file(context.client, address, file)
+    delivery = context.client.deploy_upload(
+        address, upload, name=f"git archive of {commit[:10]}{inside}", origin=commit + inside
     )
     await follow_delivery(context, delivery, is_answer=is_answer)
 

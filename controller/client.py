@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx
 
 from controller import wire
-from controller.deliveries import DeliveryStep, HostKey, SyncBuild
+from controller.deliveries import DeliveryStep, HostKey, SyncBuild, UploadState
 from controller.errors import InternalFault, InvalidInput, MooringError, Unavailable
 from controller.names import Address, check_name, check_run_name, check_title
 from controller.problem import MEDIA_TYPE, Problem, error_of
@@ -330,6 +330,35 @@ class Client:
         said = _query({"name": name[:200] or None, "origin": origin or None})
         url = f"{_service(address)}/archive?{said}"
         async for step in self._streamed(DeliveryStep, "POST", url, content=content):
+            yield step
+
+    async def begin_upload(self, address: Address) -> UploadState:
+        """For an archive that is sent in pieces; see `controller.upload`."""
+        return await self._send(UploadState, "POST", f"{_service(address)}/uploads", {})
+
+    async def upload_state(self, address: Address, upload: str) -> UploadState:
+        """Raises NotFound where it is not there any more."""
+        return await self._get(UploadState, _upload(address, upload))
+
+    async def append_upload(
+        self, address: Address, upload: str, offset: int, content: AsyncIterator[bytes]
+    ) -> UploadState:
+        """Go on from there. Raises Conflict where so much has not come, or more; Unavailable where the line breaks."""
+        headers = {"Content-Type": "application/octet-stream"}
+        url = f"{_upload(address, upload)}?{_query({'offset': offset})}"
+        with self._told_in_our_words():
+            answer = await self._http.request("PATCH", url, content=content, headers=headers)
+        if not answer.is_success:
+            raise self._error(answer.status_code, answer.headers, answer.content)
+        return self._decoded(UploadState, answer.content)
+
+    async def deploy_upload(
+        self, address: Address, upload: str, *, name: str = "", origin: str = ""
+    ) -> AsyncIterator[DeliveryStep]:
+        """As `deploy_archive`, of one that has arrived."""
+        said = _query({"name": name[:200] or None, "origin": origin or None})
+        url = f"{_upload(address, upload)}/deploy?{said}"
+        async for step in self._streamed(DeliveryStep, "POST", url):
             yield step
 
     async def deploy_archive_of(self, address: Address, url: str) -> AsyncIterator[DeliveryStep]:
@@ -947,6 +976,10 @@ def _deployment(name: str) -> str:
 
 def _service(address: Address) -> str:
     return f"{_deployment(address.deployment)}/services/{check_name(address.service, 'service name')}"
+
+
+def _upload(address: Address, upload: str) -> str:
+    return f"{_service(address)}/uploads/{quote(upload, safe='')}"
 
 
 def _about(path: str, process: str | None) -> str:

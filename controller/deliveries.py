@@ -28,6 +28,15 @@ class DeliveryStep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UploadState:
+    """An archive that arrives in pieces."""
+
+    id: str
+    offset: int
+    """Bytes that have arrived."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostKey:
     """A key by which an SSH server is known from now on."""
 

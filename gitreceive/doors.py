@@ -1,15 +1,11 @@
 """Source over HTTP: archives, and repositories elsewhere. Each answer tells how the deploy goes, line by line."""
 
 import asyncio
-import secrets
-import shutil
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -17,33 +13,31 @@ from starlette.responses import Response
 from controller.api.answers import answers, respond
 from controller.api.auth import Asker
 from controller.api.bodies import Body
-from controller.api.limits import BODY_TIMEOUT
 from controller.api.methods import UPLOAD
 from controller.api.paths import SERVICE, At
 from controller.api.problems import answer
 from controller.api.streams import MEDIA_TYPE, NdjsonStream, stream_place
 from controller.deliveries import DeliveryStep, HostKey, SyncBuild
-from controller.errors import InvalidInput, Throttled
+from controller.errors import InvalidInput
 from controller.names import Address
 from controller.operations.artifacts import check_origin
 from controller.problem import problem
 from controller.types import Right
 from gitreceive.archive import Archive, land_archive
+from gitreceive.arrivals import Arrivals
+from gitreceive.arriving import arriving, drained
 from gitreceive.delivery import Deliveries, Delivery
 from gitreceive.download import TooLarge, download, keep
 from gitreceive.fetcher import check_ref
 from gitreceive.hosts import KnownHosts
-from gitreceive.push import SOURCE_SUFFIX
 from gitreceive.remote import Remote, parse_remote, parse_web
 from gitreceive.session import Context
 from gitreceive.sync import Sync, land_sync
+from gitreceive.upload_doors import Name, Origin, add_upload_routes
+from gitreceive.uploads import Uploads
 
 ARRIVAL_TIMEOUT = 3600.0
 """Seconds that an archive may take to arrive; a minute without a byte ends it too."""
-MAX_ARCHIVES, MAX_ARCHIVES_OF_ONE = 24, 8
-"""Archives on the disk at once, in all and of one user."""
-DRAIN_TIME = 10.0
-"""Seconds that we read on from a client that we refused: one that can write to the end sees why."""
 
 
 class ArchivePlace(Body):
@@ -78,25 +72,26 @@ class Doors:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deliveries = Deliveries()
-        self._arriving = Counter[str]()
+        self._arrivals = Arrivals(context.settings)
+        self.uploads = Uploads(self._arrivals, context.settings)
         self.hosts = KnownHosts(context.settings)
 
     async def close(self) -> None:
         """The server stops: end what is under way."""
         await self._deliveries.close()
+        await self.uploads.close()
 
     @asynccontextmanager
     async def arrived(self, user: str, request: Request) -> AsyncIterator[Path]:
         """The request's body as a file. Gone after the block only where the block fails; else `archive` takes it."""
-        self._take_place(user)
-        folder = await self._folder()
+        folder = await self._arrivals.open(user)
         try:
             file = folder / "archive"
             async with asyncio.timeout(ARRIVAL_TIMEOUT):
                 await keep(arriving(request), file, self._context.settings)
             yield file
         except BaseException:
-            await self._done_with(user, folder)
+            await self._arrivals.close(user, folder)
             raise
 
     def archive(self, user: str, address: Address, archive: Archive) -> AsyncIterator[DeliveryStep]:
@@ -106,7 +101,7 @@ class Doors:
             try:
                 return await land_archive(self._context, user, address, archive, delivery)
             finally:
-                await self._done_with(user, archive.file.parent)
+                await self._arrivals.close(user, archive.file.parent)
 
         return self._deliveries.told(work)
 
@@ -114,8 +109,7 @@ class Doors:
         """Fetch an archive and deploy it."""
 
         async def work(delivery: Delivery) -> DeliveryStep:
-            self._take_place(user)
-            folder = await self._folder()
+            folder = await self._arrivals.open(user)
             try:
                 delivery.step(f"Fetching {remote}")
                 file = folder / "archive"
@@ -123,35 +117,13 @@ class Doors:
                 arrived = Archive(file=file, origin=str(remote))
                 return await land_archive(self._context, user, address, arrived, delivery)
             finally:
-                await self._done_with(user, folder)
+                await self._arrivals.close(user, folder)
 
         return self._deliveries.told(work)
 
     def sync(self, user: str, address: Address, wish: Sync) -> AsyncIterator[DeliveryStep]:
         """Fetch from a repository, and deploy where that is wished."""
         return self._deliveries.told(lambda delivery: land_sync(self._context, user, address, wish, delivery))
-
-    def _take_place(self, user: str) -> None:
-        """Raises Throttled: each archive may be as large as a push, and lies on the disk until it is built."""
-        if self._arriving[user] >= MAX_ARCHIVES_OF_ONE:
-            raise Throttled(
-                f"{MAX_ARCHIVES_OF_ONE} archives of {user} are on their way already: try again later."
-            )
-        if self._arriving.total() >= MAX_ARCHIVES:
-            raise Throttled("As many archives as this server takes are on their way: try again in a moment.")
-        self._arriving[user] += 1
-
-    async def _done_with(self, user: str, folder: Path) -> None:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
-        self._arriving[user] -= 1
-        self._arriving += Counter()  # forget those who have none
-
-    async def _folder(self) -> Path:
-        builds = self._context.settings.folders.builds
-        folder = builds / f"archive-{secrets.token_hex(6)}{SOURCE_SUFFIX}"
-        await asyncio.to_thread(builds.mkdir, mode=0o711, parents=True, exist_ok=True)
-        await asyncio.to_thread(folder.mkdir, mode=0o700)
-        return folder
 
 
 def routes(doors: Doors, *, keep_alive: float) -> APIRouter:
@@ -163,14 +135,8 @@ def routes(doors: Doors, *, keep_alive: float) -> APIRouter:
         asker: Asker,
         at: At,
         request: Request,
-        name: Annotated[str, Query(description="What it is called, for the record.", max_length=200)] = "",
-        origin: Annotated[
-            str,
-            Query(
-                description="The commit of yours that it was made of, as COMMIT or COMMIT:FOLDER.",
-                max_length=600,
-            ),
-        ] = "",
+        name: Name = "",
+        origin: Origin = "",
     ) -> Response:
         """The body is a tar (also compressed by gzip or zstd) or a zip of the source; where all of it is in one
         folder, that is the source. It becomes a commit on the deploy branch. Nothing is answered before all of it
@@ -225,26 +191,5 @@ def routes(doors: Doors, *, keep_alive: float) -> APIRouter:
         asker.require_admin("make SSH servers known")
         return respond(list(await doors.hosts.allow(body.host)))
 
+    add_upload_routes(router, doors, keep_alive=keep_alive)
     return router
-
-
-async def arriving(request: Request) -> AsyncIterator[bytes]:
-    """What comes of it, as long as something does. Raises TimeoutError, ClientDisconnect."""
-    stream = request.stream()
-    while True:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            chunk = await anext(stream, None)
-        if chunk is None:
-            return
-        if chunk:
-            yield chunk
-
-
-async def drained(request: Request) -> None:
-    """Read on for a moment from a client that was refused: one that can write to the end sees why."""
-    try:
-        async with asyncio.timeout(DRAIN_TIME):
-            while (await request.receive()).get("more_body"):
-                pass
-    except TimeoutError:
-        return

@@ -32,8 +32,9 @@ from controller.names import Address
 from controller.operations.artifacts import check_image
 from controller.problem import problem
 from controller.types import Artifact, ArtifactKind, Right
+from gitreceive.arriving import arriving, drained
 from gitreceive.delivery import Deliveries, Delivery
-from gitreceive.doors import ARRIVAL_TIMEOUT, arriving, drained
+from gitreceive.doors import ARRIVAL_TIMEOUT
 from gitreceive.download import TooLarge, keep
 from gitreceive.push import SOURCE_SUFFIX, announce, follow, refuse_full_disk, refused_in_words
 from gitreceive.record import BuildRecord, build_record

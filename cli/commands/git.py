@@ -1,5 +1,6 @@
 """Source that comes by other ways than a push: archives, and repositories elsewhere."""
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import PurePath
 
@@ -12,6 +13,7 @@ from cli.output import TITLE
 from controller.deliveries import DeliveryStep, Mark, SyncBuild
 from controller.errors import InvalidInput, Unavailable
 from controller.names import Address
+from controller.upload import send_file
 
 STANDARD_INPUT = "-"
 PIECE = 256 * 1024
@@ -32,7 +34,14 @@ async def from_archive(context: Context, *, address: Address, source: str) -> No
         await follow_delivery(context, client.deploy_archive_of(address, source))
         return
     name = "" if source == STANDARD_INPUT else PurePath(source).name
-    await follow_delivery(context, client.deploy_archive(address, content_of(context, source), name=name))
+    if not context.local:
+        await follow_delivery(context, client.deploy_archive(address, content_of(context, source), name=name))
+        return
+    with tempfile.TemporaryFile() as file:
+        async for piece in content_of(context, source):
+            file.write(piece)
+        upload = await send_file(client, address, file)
+    await follow_delivery(context, client.deploy_upload(address, upload, name=name))
 
 
 @app_command(

@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import tarfile
 import threading
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -714,3 +715,74 @@ def test_private_source_comes_by_ssh_from_hosts_that_were_made_known(here, elsew
     known.write_text(f"[127.0.0.1]:{here.ssh} {kind} {body}\n")
     changed = sync()
     assert "shows another key than the one that was made known" in changed.stdout, changed.stdout
+
+
+class BrokenLine:
+    """Passes bytes on to a port of this machine; each connection breaks after so many, some times."""
+
+    def __init__(self, port, *, after, times):
+        self._port, self._after, self._left = port, after, times
+        self.passed = 0
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port = self._door.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self):
+        self._door.close()
+
+    def _serve(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._door.accept()
+                threading.Thread(target=self._pass, args=(client,), daemon=True).start()
+
+    def _pass(self, client):
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server, suppress(OSError):
+            back = threading.Thread(target=self._back, args=(server, client), daemon=True)
+            back.start()
+            passed = 0
+            while data := client.recv(65536):
+                server.sendall(data)
+                passed += len(data)
+                self.passed += len(data)
+                if passed > self._after and self._left:
+                    self._left -= 1
+                    for each in (client, server):
+                        each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+            server.shutdown(socket.SHUT_WR)
+            back.join()
+
+    def _back(self, server, client):
+        with suppress(OSError):
+            while data := server.recv(65536):
+                client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+
+
+def test_an_upload_goes_on_where_the_line_broke(here, tmp_path):
+    here.moor("create", "long")
+    size = 12 * 1024**2
+    archive = tmp_path / "app.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name, content in {**source("over a bad line"), "data": os.urandom(size)}.items():
+            content = content if isinstance(content, bytes) else content.encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    line = BrokenLine(here.api, after=3 * 1024**2, times=3)
+    try:
+        token = (here.data / "local-token").read_text().strip()
+        done = subprocess.run(
+            [MOOR, "git:from-archive", "-a", "long", str(archive)],
+            env={"HOME": str(tmp_path), "MOOR_URL": f"http://127.0.0.1:{line.port}", "MOOR_TOKEN": token},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        line.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert here.get("long") == (200, "over a bad line")
+    assert size < line.passed < size * 1.5

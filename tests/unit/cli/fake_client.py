@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from controller.deliveries import DeliveryStep, HostKey, Mark, SyncBuild
+from controller.deliveries import DeliveryStep, HostKey, Mark, SyncBuild, UploadState
 from controller.difference import HIDDEN, differences, masked
 from controller.dockerfile import changed_args
 from controller.errors import Conflict, NotFound, Refused
@@ -74,6 +74,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.closed = False
+        self.uploaded = dict[str, bytes]()
         self.server_version = "1.2.3"
         self.ssh_address = "127.0.0.1:2222"
         self.calls: list[tuple[object, ...]] = []
@@ -531,6 +532,28 @@ class FakeClient:
         yield DeliveryStep(mark=Mark.STEP, text=f"Unpacking {size} bytes of {name or 'an archive'}")
         yield DeliveryStep(mark=Mark.WARNING, text="a warning")
         yield DeliveryStep(mark=Mark.DONE, text="", commit="c" * 40, deployed=True)
+
+    async def begin_upload(self, address: Address) -> UploadState:
+        await self.ensure_service(address)
+        self.uploaded[f"u{len(self.uploaded) + 1}"] = b""
+        return UploadState(id=f"u{len(self.uploaded)}", offset=0)
+
+    async def append_upload(
+        self, address: Address, upload: str, offset: int, content: AsyncIterator[bytes]
+    ) -> UploadState:
+        assert offset == len(self.uploaded[upload])
+        async for piece in content:
+            self.uploaded[upload] += piece
+        return UploadState(id=upload, offset=len(self.uploaded[upload]))
+
+    async def deploy_upload(
+        self, address: Address, upload: str, *, name: str = "", origin: str = ""
+    ) -> AsyncIterator[DeliveryStep]:
+        async def content() -> AsyncIterator[bytes]:
+            yield self.uploaded[upload]
+
+        async for step in self.deploy_archive(address, content(), name=name, origin=origin):
+            yield step
 
     async def deploy_archive_of(self, address: Address, url: str) -> AsyncIterator[DeliveryStep]:
         yield DeliveryStep(mark=Mark.STEP, text=f"Fetching {url}")

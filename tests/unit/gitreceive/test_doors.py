@@ -9,12 +9,13 @@ import pytest
 
 from controller.api.app import create_app
 from controller.types import Right, User
-from gitreceive import doors as module
+from gitreceive import arrivals as module
 from gitreceive.doors import routes
 from tests.servers.receive import Endpoint, start_endpoint
 from tests.unit.controller.world import ADMIN, World, make_world
 
 ARCHIVE = "/v1/deployments/foo/services/app/archive"
+UPLOADS = ARCHIVE.replace("/archive", "/uploads")
 SYNC = "/v1/deployments/foo/services/app/sync"
 
 
@@ -86,7 +87,7 @@ async def test_one_user_has_only_so_many_archives_on_the_disk(
     assert (await http.post(ARCHIVE, content=b"hello")).status_code == 429
 
 
-@pytest.mark.parametrize("path", [ARCHIVE, f"{ARCHIVE}/fetch", SYNC])
+@pytest.mark.parametrize("path", [ARCHIVE, f"{ARCHIVE}/fetch", SYNC, UPLOADS])
 async def test_who_may_only_view_is_refused(world: World, http: httpx.AsyncClient, path: str) -> None:
     await http.post("/v1/deployments", json={"name": "foo"})
     await http.post("/v1/users", json={"name": "bob"})
@@ -95,6 +96,28 @@ async def test_who_may_only_view_is_refused(world: World, http: httpx.AsyncClien
     body = {"json": {"url": "https://example.org/a"}} if path != ARCHIVE else {"content": b"x"}
     answer = await http.post(path, headers=bob, **body)
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+async def test_an_archive_may_come_in_pieces(http: httpx.AsyncClient) -> None:
+    begun = await http.post(UPLOADS)
+    assert (begun.status_code, begun.json()["offset"]) == (201, 0)
+    one = f"{UPLOADS}/{begun.json()['id']}"
+    assert (await http.patch(f"{one}?offset=0", content=b"hel")).json()["offset"] == 3
+    conflict = await http.patch(f"{one}?offset=0", content=b"hello")
+    assert (conflict.status_code, conflict.json()["code"]) == (409, "conflict")
+    assert (await http.patch(f"{one}?offset=3", content=b"lo")).json()["offset"] == 5
+    assert (await http.get(one)).json()["offset"] == 5
+    deployed = await http.post(f"{one}/deploy?name=x")
+    assert "Unpacking the archive x" in deployed.text
+    assert "no archive that is taken here" in deployed.text.splitlines()[-1]
+    assert (await http.get(one)).status_code == 404
+
+
+async def test_one_that_is_too_large_is_refused_and_can_be_given_up(http: httpx.AsyncClient) -> None:
+    one = f"{UPLOADS}/{(await http.post(UPLOADS)).json()['id']}"
+    assert (await http.patch(f"{one}?offset=0", content=bytes(100_001))).status_code == 413
+    assert (await http.delete(one)).status_code == 204
+    assert (await http.delete(one)).status_code == 404
 
 
 async def test_the_routes_are_documented(http: httpx.AsyncClient) -> None:
