@@ -1,12 +1,15 @@
 """Following services that are held, until they are live or nothing happens any more that could release them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from cli.context import Context
+from cli.context import Context, opened
 from cli.output import SEED_MARK
+from controller.errors import MooringError
 from controller.names import Address
-from controller.views import ServiceInfo
+from controller.types import ResourceStatus
+from controller.views import ExecInfo, ServiceInfo
 
 POLL = 0.3
 """Seconds between two looks."""
@@ -14,36 +17,98 @@ SETTLED = 3.0
 """Seconds in which nothing was under way any more in the deployment: what is held then, stays so."""
 LONGEST = 900.0
 """Seconds that are waited in all."""
+LINES = 10
+"""Of what a command printed that failed."""
 
 
-async def released(context: Context, held: Sequence[Address]) -> AsyncIterator[tuple[Address, int]]:
-    """Each of these (of one deployment) with its first version, as soon as it has one; at the end, what those that
-    are left wait for is told."""
+@dataclass(frozen=True)
+class _Look:
+    infos: Mapping[str, ServiceInfo]
+    execs: Sequence[ExecInfo]
+
+    @property
+    def under_way(self) -> bool:
+        """Whether something goes on that may release others."""
+        return any(each.rollout for each in self.infos.values()) or any(
+            each.status is ResourceStatus.PENDING and each.waits is None for each in self.execs
+        )
+
+
+async def released(
+    context: Context, held: Sequence[Address], failures: list[str]
+) -> AsyncIterator[tuple[Address, int]]:
+    """Each of these (of one deployment) with its first version, as soon as it has one. What commands of `Exec` print
+    meanwhile is shown; and at the end, what those that are left wait for. Commands that failed go to `failures`."""
     if not held:
         return
     clock = asyncio.get_running_loop().time
-    end, quiet_since, before = clock() + LONGEST, clock(), None
+    end, quiet_since, before, shown = clock() + LONGEST, clock(), None, set[str]()
     while True:
-        infos = {each.service.name: each for each in await context.client.services(held[0].deployment)}
-        for each in held:
-            info = infos.get(each.service)
-            if info is not None and info.held is None and info.service.latest:
-                context.output.step(f"Released: {each.service}", SEED_MARK)
-                yield each, info.service.latest
-        held = [each for each in held if (info := infos.get(each.service)) is None or info.held is not None]
+        look = await _look(context, held[0].deployment)
+        for each in _free(held, look):
+            context.output.step(f"Released: {each.service}", SEED_MARK)
+            yield each, look.infos[each.service].service.latest
+        held = [each for each in held if each not in _free(held, look)]
         if not held:
             return
-        seen = [(each.service.name, each.held, each.rollout) for each in infos.values()]
-        if seen != before or any(each.rollout for each in infos.values()):
-            quiet_since, before = clock(), seen
+        await _show_commands(context, look.execs, shown)
+        if look.under_way or look != before:
+            quiet_since, before = clock(), look
         if clock() > min(end, quiet_since + SETTLED):
             break
         await asyncio.sleep(POLL)
-    _tell(context, held, infos)
+    await _tell(context, held, look, failures)
 
 
-def _tell(context: Context, held: Sequence[Address], infos: dict[str, ServiceInfo]) -> None:
+async def _look(context: Context, deployment: str) -> _Look:
+    infos, execs = await asyncio.gather(context.client.services(deployment), context.client.execs(deployment))
+    return _Look({each.service.name: each for each in infos}, execs)
+
+
+def _free(held: Sequence[Address], look: _Look) -> Sequence[Address]:
+    found = [(each, look.infos.get(each.service)) for each in held]
+    return [each for each, info in found if info and info.held is None and info.service.latest]
+
+
+async def _show_commands(context: Context, execs: Sequence[ExecInfo], shown: set[str]) -> None:
+    """What those print that run now, to their ends."""
+    for each in execs:
+        if each.run is None or each.status is not ResourceStatus.PENDING or each.run in shown:
+            continue
+        shown.add(each.run)
+        context.output.step(f"Running {each.name}: {each.command}", SEED_MARK)
+        await _print_lines(context, each, follow=True)
+
+
+async def _print_lines(context: Context, command: ExecInfo, *, follow: bool) -> None:
+    address = Address(command.deployment, command.service)
+    lines = None if follow else LINES
+    try:
+        async with opened(
+            context.client.run_logs(address, command.run or "", lines=lines, follow=follow)
+        ) as stream:
+            async for line in stream:
+                context.output.detail(line.text)
+                await context.output.drain()
+    except MooringError as error:
+        context.output.note(f"What {command.name} prints can't be shown: {error}")
+
+
+def failed_text(command: ExecInfo) -> str:
+    """How it failed, and the way to try again."""
+    return (
+        f"{command.name} failed: {command.failure}. Once that is mended: "
+        f"moor exec:retry -a {command.deployment} {command.name}"
+    )
+
+
+async def _tell(context: Context, held: Sequence[Address], look: _Look, failures: list[str]) -> None:
+    for command in look.execs:
+        if command.failure:
+            context.output.step(f"The last lines of {command.name}", SEED_MARK)
+            await _print_lines(context, command, follow=False)
+            failures.append(failed_text(command))
     for each in held:
-        info = infos.get(each.service)
+        info = look.infos.get(each.service)
         if info is not None and info.held is not None:
             context.output.note(f"{each} is still held: {info.held}. It starts by itself once that is there.")

@@ -128,6 +128,8 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("run:detached", "runs:detached", "Run a command once, on its own."),
         Verb("run:list", "runs:list_", "List an app's one-offs, newest first."),
         Verb("run:logs", "runs:logs", "Print what a detached run prints."),
+        Verb("exec", "execs:execs", "Show the commands that a service file has run once."),
+        Verb("exec:retry", "execs:retry", "Run one of them again that failed."),
         Verb("run:stop", "runs:stop", "End a one-off."),
     ),
     "Releases and builds": (

@@ -44,6 +44,7 @@ from controller.views import (
     Collected,
     Deploy,
     DiskReport,
+    ExecInfo,
     FileOutcome,
     ProcessLimits,
     RolloutStep,
@@ -209,6 +210,15 @@ class Client:
         """One version of each service whose environment that changes."""
         body = {"put": put, "drop": list(drop)}
         return await self._send(SharedChange, "PATCH", f"{_deployment(deployment)}/config", body)
+
+    async def execs(self, deployment: str) -> Sequence[ExecInfo]:
+        """The commands of a deployment's section Exec."""
+        return await self._list(ExecInfo, f"{_deployment(deployment)}/execs")
+
+    async def retry_exec(self, deployment: str, name: str) -> ExecInfo:
+        """Run one again that failed. Raises NotFound, Conflict."""
+        path = f"{_deployment(deployment)}/execs/{quote(name, safe='')}/retry"
+        return await self._send(ExecInfo, "POST", path, {})
 
     async def generated(self, deployment: str) -> Mapping[str, str]:
         """The secrets of a deployment's section Generate, by name."""

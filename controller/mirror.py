@@ -8,10 +8,22 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from controller.names import Address
-from controller.types import Build, Deployment, Event, Receipt, Run, Service, SshKey, Token, User, Version
+from controller.types import (
+    Build,
+    Deployment,
+    Event,
+    Receipt,
+    Resource,
+    Run,
+    Service,
+    SshKey,
+    Token,
+    User,
+    Version,
+)
 from controller.wire import from_json
 
-Record = Deployment | Service | Version | Build | Run | User | SshKey | Token | Receipt
+Record = Deployment | Service | Version | Build | Run | Resource | User | SshKey | Token | Receipt
 """What is kept, one store key each."""
 
 R = TypeVar("R")
@@ -34,6 +46,8 @@ def key_of(record: Record) -> str:
             return f"builds/{record.id}"
         case Run():
             return f"runs/{record.id}"
+        case Resource():
+            return f"resources/{record.deployment}/{record.name}"
         case User():
             return f"users/{record.name}"
         case SshKey():
@@ -205,6 +219,7 @@ class Mirror:
         self._services = _Table(Service, lambda each: [(each.deployment,)], _reference_of_code)
         self._versions = _Table(Version, lambda each: [(each.deployment, each.service)], _reference_of)
         self._runs = _Table(Run, lambda each: [(each.deployment, each.service)])
+        self._resources = _Table(Resource, lambda each: [(each.deployment,)])
         self._builds = _Table(Build, _groups_of_build)
         self._users = _Table(User)
         self._keys = _Table(SshKey, lambda each: [(each.user,)])
@@ -218,6 +233,7 @@ class Mirror:
             "versions": self._versions,
             "builds": self._builds,
             "runs": self._runs,
+            "resources": self._resources,
             "users": self._users,
             "keys": self._keys,
             "tokens": self._tokens,
@@ -277,6 +293,14 @@ class Mirror:
             key=lambda each: (each.created_at or _LONG_AGO, each.number, each.kind),
             reverse=True,
         )
+
+    def resource(self, deployment: str, name: str) -> Resource | None:
+        return self._resources.get(f"resources/{deployment}/{name}")
+
+    def resources(self, deployment: str | None = None) -> Sequence[Resource]:
+        """Of one deployment or of all; sorted by deployment and name."""
+        group = () if deployment is None else (deployment,)
+        return sorted(self._resources.all(*group), key=attrgetter("deployment", "name"))
 
     def builds_under_way(self) -> Sequence[Build]:
         """Of all services, in the order in which they were opened."""
@@ -412,6 +436,8 @@ def _touched(record: Any) -> set[tuple[str, str]]:
     match record:
         case Deployment():
             return {(record.name, "")}
+        case Resource():
+            return {(record.deployment, "")}
         case Service():
             return {(record.deployment, record.name)}
         case Version() | Build() | Run():

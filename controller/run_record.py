@@ -12,6 +12,8 @@ from controller.types import Run, RunKind, RunStatus
 def begun(run: Run) -> EventDraft:
     """The journal entry for a run; the values of variables given to it are not in it."""
     what = f"Running the {title(run)}" if run.kind in OF_VERSIONS else f"{run.actor} runs {run.process}"
+    if run.resource:
+        what = f"Running {run.process} for {run.resource}"
     given = f" with {' '.join(sorted(run.env))}" if run.env else ""
     return EventDraft(
         kind="run.started",

@@ -8,9 +8,10 @@ from controller.names import instance_id
 from controller.types import Manifest, Run, RunKind, Service, Version
 
 KEPT = 20
-"""Ended ones kept for each service: so many that people asked for, and so many that versions did."""
+"""Ended ones kept for each service: so many that people asked for, that versions did, and that resources came of."""
 OF_PEOPLE = frozenset({RunKind.RUN, RunKind.ENTER})
 OF_VERSIONS = frozenset({RunKind.PREDEPLOY, RunKind.RELEASE, RunKind.POSTDEPLOY})
+OF_RESOURCES = frozenset({RunKind.EXEC})
 BEFORE_SWITCH = (RunKind.PREDEPLOY, RunKind.RELEASE)
 """What a version must have done before its first instance starts, in this order."""
 
@@ -78,6 +79,8 @@ def title(run: Run) -> str:
 
 def surplus(service: Service, known: Sequence[Run]) -> Iterator[Run]:
     """Those to be forgotten, of `known` (newest first). What the wanted version did is never among them."""
-    for kinds in (OF_PEOPLE, OF_VERSIONS):
+    for kinds in (OF_PEOPLE, OF_VERSIONS, OF_RESOURCES):
         ended = [each for each in known if each.kind in kinds and each.status.over]
-        yield from (each for each in ended[KEPT:] if each.version != service.target or kinds is OF_PEOPLE)
+        yield from (
+            each for each in ended[KEPT:] if each.version != service.target or kinds is not OF_VERSIONS
+        )

@@ -505,6 +505,34 @@ class Instance:
     """Of one that has exited: as a shell tells it, 128 and more for a signal. None: how it ended is not known."""
 
 
+class ResourceStatus(StrEnum):
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+    REMOVING = "removing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """Something of a deployment that its services may need: a database, a command that must have run."""
+
+    deployment: str
+    name: str
+    kind: str
+    """The driver, or the plugin, that it comes from: `postgres`, `exec`."""
+    status: ResourceStatus = ResourceStatus.PENDING
+    failure: str = ""
+    """The sentence for people: why it failed; else empty."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What it gives to those that it is attached to; sealed where it is kept."""
+    attached: Mapping[str, str] = field(default_factory=dict)
+    """Service to the prefix of the variables that it finds there."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What is no secret, as its kind has it."""
+    created_at: datetime | None = None
+    created_by: str = ""
+
+
 class RunKind(StrEnum):
     RUN = "run"
     """Somebody asked for it."""
@@ -515,6 +543,8 @@ class RunKind(StrEnum):
     """Both run before a version is switched to; that version fails with them."""
     POSTDEPLOY = "postdeploy"
     """Runs once a version is live."""
+    EXEC = "exec"
+    """Of the section Exec: once it has ended well, a resource is there."""
 
 
 class RunStatus(StrEnum):
@@ -543,6 +573,7 @@ class Run:
     deployment: str
     service: str
     version: int
+    """0: the service had none yet; it runs in what its first one would have."""
     kind: RunKind
     number: int
     """Together with the kind it names the process (`run.3`), as log lines call it."""
@@ -552,6 +583,8 @@ class Run:
     """Variables of this run alone, over those of the version."""
     process_type: str = ""
     """Whose limits apply; empty: those of no certain type."""
+    resource: str = ""
+    """Name of what is there once it has ended well; empty: nothing is."""
     attached: bool = False
     """It lives as long as the connection of whoever asked for it."""
     ttl: float = 86400.0

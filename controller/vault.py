@@ -181,6 +181,8 @@ def _mapped(key: str, value: Json, change: Callable[[Json], Json]) -> Json:
         mapped["globals"] = change(value["globals"])
     if kind == "deployments" and isinstance(value.get("vars"), dict):
         mapped["vars"] = change(value["vars"])
+    if kind == "resources" and isinstance(value.get("values"), dict):
+        mapped["values"] = change(value["values"])
     if kind == "runs" and isinstance(value.get("env"), dict):
         mapped["env"] = change(value["env"])
     if key == CHECK_KEY and isinstance(value.get("check"), dict):

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from controller.types import Limits, Service, Version
+from controller.types import Limits, ResourceStatus, Service, Version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +229,25 @@ class SharedChange:
 
     versions: tuple[Version, ...]
     """One of each service whose environment it changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecInfo:
+    """A command of the section Exec."""
+
+    deployment: str
+    name: str
+    service: str
+    """In whose code it runs."""
+    command: str
+    require: tuple[str, ...]
+    status: ResourceStatus
+    """`ready` once it has ended well."""
+    waits: str | None = None
+    """Why it does not run yet; None: it does, or did."""
+    run: str | None = None
+    """Name of the process of its last run, such as `exec.1`; None: it has not run."""
+    failure: str = ""
 
 
 class FileChangeKind(StrEnum):

@@ -329,7 +329,7 @@ async def _finish(
         output.detail(str(newer))
         output.step("Uploading", SEED_MARK)
         await send_code(context, address, sources[address.service], is_answer=False)
-    async for address, number in released(context, [] if detach else held):
+    async for address, number in released(context, [] if detach else held, failed):
         failed += await follow_change(context, address, number)
     output.data({"outcome": outcome, "failures": failed})
     if failed:

@@ -59,9 +59,12 @@ async def set_service(
             if context.local and not detach and isinstance(place := wanted.get("git"), str):
                 await bring_code(context, target, Source(place=place))
         elif not detach:
-            async for each, number in released(context, [target]):
+            failures = list[str]()
+            async for each, number in released(context, [target], failures):
                 await follow(context, each, number)
                 await tell_instances(context, each, number)
+            for failure in failures:
+                output.note(failure)
         output.data(ChangeResult(changed=change.held is not None, version=None, held=change.held))
         return
     await finish_version(context, target, change.version, detach=detach)

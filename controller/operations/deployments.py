@@ -57,6 +57,7 @@ class DeploymentOperations:
             gone[:] = self._state.services(name)
             for service in gone:
                 yield from forgotten(self._state, service, asker)
+            yield from map(delete, self._state.resources(name))
             yield from self._without_rights(name)
             yield delete(deployment)
             yield EventDraft(

@@ -7,43 +7,23 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.errors import InvalidInput
+from controller.operations.execs import ExecOperations
+from controller.operations.facts import facts_of
 from controller.operations.lookup import find_code
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, Content, content_with, held_text, new_version
 from controller.plugins import require
-from controller.plugins.facts import DeploymentFacts, ServiceFacts
-from controller.state import EventDraft, Put, State, put
-from controller.types import Definition, Deployment, Service
+from controller.plugins.exec import KIND as EXEC_KIND
+from controller.plugins.exec import SECTION as EXEC
+from controller.plugins.facts import DeploymentFacts
+from controller.state import Delete, EventDraft, Put, State, put
+from controller.types import Deployment, Service
 
 log = logging.getLogger(__name__)
 
 RETRY = 5.0
 """Seconds until a deployment is looked at again in which something went wrong."""
-
-
-def facts_of(state: State, deployment: Deployment) -> DeploymentFacts:
-    """As it is now."""
-    services = {each.name: service_facts(each) for each in state.services(deployment.name)}
-    return DeploymentFacts(deployment=deployment, services=services)
-
-
-def service_facts(service: Service) -> ServiceFacts:
-    return ServiceFacts(
-        name=service.name,
-        definition=service.definition,
-        live=service.current is not None,
-        failure=service.rollout_failure,
-    )
-
-
-def defined(facts: DeploymentFacts, definitions: Mapping[str, Definition]) -> DeploymentFacts:
-    """The same once these services, some of which may be new, have these definitions."""
-    services = dict(facts.services)
-    for name, definition in definitions.items():
-        known = services.get(name, ServiceFacts(name=name, definition=definition))
-        services[name] = replace(known, definition=definition)
-    return replace(facts, services=services)
 
 
 def holds_of(facts: DeploymentFacts, name: str) -> Mapping[str, str]:
@@ -53,9 +33,8 @@ def holds_of(facts: DeploymentFacts, name: str) -> Mapping[str, str]:
 
 
 def check_no_circle(facts: DeploymentFacts) -> None:
-    """Raise InvalidInput where services require each other, so that none of them could be the first."""
-    required = {name: require.required(each.definition) for name, each in facts.services.items()}
-    if circle := require.find_circle(required):
+    """Raise InvalidInput where services, or commands of `Exec`, require each other: none could be the first."""
+    if circle := require.find_circle(require.requirements(facts)):
         chain = " requires ".join([*circle, circle[0]])
         raise InvalidInput(
             "require", f"{chain}: none of them could ever be the first. Take one of these out of require."
@@ -81,8 +60,11 @@ def told_held(
 class Releaser:
     """Looks again at what is held whenever something in its deployment has changed."""
 
-    def __init__(self, state: State, runtime: Runtime, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, state: State, runtime: Runtime, commands: ExecOperations, *, clock: Callable[[], datetime]
+    ) -> None:
         self._state = state
+        self._commands = commands
         self._runtime = runtime
         self._clock = clock
         self._changes = state.changes()
@@ -105,7 +87,7 @@ class Releaser:
         """Each of these by itself; those with which something went wrong, to be looked at again."""
         failed = set[str]()
         for name in sorted(deployments):
-            if not any(each.holds for each in self._state.services(name)):
+            if not self._is_waiting(name):
                 continue
             try:
                 events = await self._state.transact(lambda name=name: self._decide(name))  # type: ignore[misc]
@@ -117,11 +99,21 @@ class Releaser:
                     self._runtime.wake()
         return failed
 
-    def _decide(self, name: str) -> Iterator[Put | EventDraft]:
+    def _is_waiting(self, name: str) -> bool:
+        """Whether there is anything to look at."""
+        deployment = self._state.deployment(name)
+        return (
+            (deployment is not None and EXEC in deployment.globals)
+            or any(each.holds for each in self._state.services(name))
+            or any(each.kind == EXEC_KIND for each in self._state.resources(name))
+        )
+
+    def _decide(self, name: str) -> Iterator[Put | Delete | EventDraft]:
         deployment = self._state.deployment(name)
         if deployment is None:
             return
         facts = facts_of(self._state, deployment)
+        yield from self._commands.advance(deployment, facts)
         for service in self._state.services(name):
             if service.holds and (holds := holds_of(facts, service.name)) != service.holds:
                 yield from self._changed(deployment, service, holds)

@@ -12,6 +12,7 @@ from controller.operations.deployments import DeploymentOperations
 from controller.operations.deploys import DeployOperations
 from controller.operations.disk import DiskOperations
 from controller.operations.domains import DomainOperations
+from controller.operations.execs import ExecOperations
 from controller.operations.holding import Releaser
 from controller.operations.instances import InstanceOperations
 from controller.operations.journal import JournalOperations
@@ -69,6 +70,7 @@ class Operations:
     builds: BuildOperations
     deploys: DeployOperations
     runs: RunOperations
+    execs: ExecOperations
     attaching: AttachOperations
     users: UserOperations
     keys: KeyOperations
@@ -121,6 +123,7 @@ def make_operations(
     credentials = CredentialOperations(state, sessions, clock=clock)
     rollouts = RolloutOperations(state, runtime, renew=credentials.renew, clock=clock)
     runs = RunOperations(state, runtime, renew=credentials.renew, default_ttl=settings.run_ttl, clock=clock)
+    execs = ExecOperations(state, runtime, ttl=settings.run_ttl, clock=clock)
     upkeep = Upkeep(
         storage,
         collector,
@@ -191,7 +194,8 @@ def make_operations(
         secrets=SecretOperations(state, vault),
         receipts=Receipts(state, clock=clock),
         removal=removal,
-        releaser=Releaser(state, runtime, clock=clock),
+        execs=execs,
+        releaser=Releaser(state, runtime, execs, clock=clock),
     )
 
 

@@ -17,7 +17,8 @@ from controller.operations.beginning import (
     way_out,
     with_variables,
 )
-from controller.operations.holding import facts_of, holds_of, told_held
+from controller.operations.facts import facts_of
+from controller.operations.holding import holds_of, told_held
 from controller.operations.lookup import address_of, find_code, find_wanted, get_deployment
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line

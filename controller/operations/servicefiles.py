@@ -15,7 +15,8 @@ from controller.operations.domains import (
     check_own_domain,
     told_domains,
 )
-from controller.operations.holding import facts_of, released_build, told_held
+from controller.operations.facts import facts_of
+from controller.operations.holding import released_build, told_held
 from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
 from controller.operations.newservices import NewServices, created
 from controller.operations.removal import Removal

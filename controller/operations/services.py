@@ -15,7 +15,8 @@ from controller.names import Address, check_process_type
 from controller.operations.access import Actor, shown_service, shown_version
 from controller.operations.definition import changed_definition, changed_env
 from controller.operations.deployments import forgotten
-from controller.operations.holding import check_no_circle, defined, facts_of, holds_of, told_held
+from controller.operations.facts import defined, facts_of
+from controller.operations.holding import check_no_circle, holds_of, told_held
 from controller.operations.limits import changed_limits
 from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
 from controller.operations.newservices import NewServices, created

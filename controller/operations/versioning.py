@@ -9,6 +9,7 @@ from controller.difference import summary
 from controller.environment import changed_names, configured
 from controller.operations.text import one_line
 from controller.plugins import generate
+from controller.plugins.exec import SECTION as EXEC
 from controller.provided import put_in, used
 from controller.state import EventDraft, Put, put
 from controller.types import (
@@ -73,9 +74,12 @@ class Content:
         return {**self.provided.env, **put_in(found, self.provided.vars)}
 
 
+_OF_THEIR_OWN = frozenset({"Env", "Domains", generate.SECTION, EXEC})
+
+
 def _others(shared: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Globals that are no variables; nor those that a version has in another form, or that are a service's state."""
-    return {name: value for name, value in shared.items() if name not in ("Env", "Domains", generate.SECTION)}
+    """Globals but for variables, what a version has in another form, and what is none of its business."""
+    return {name: value for name, value in shared.items() if name not in _OF_THEIR_OWN}
 
 
 @dataclass(frozen=True, kw_only=True)

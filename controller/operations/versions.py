@@ -10,7 +10,8 @@ from controller.names import Address
 from controller.operations.access import Actor, shown_version
 from controller.operations.artifacts import check_artifact, check_commit, check_origin
 from controller.operations.beginning import NOTHING, Beginning, begun, check_beginning, with_variables
-from controller.operations.holding import facts_of, holds_of, released_build, told_held
+from controller.operations.facts import facts_of
+from controller.operations.holding import holds_of, released_build, told_held
 from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line

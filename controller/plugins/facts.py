@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controller.types import Definition, Deployment
+from controller.types import Definition, Deployment, Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +24,5 @@ class DeploymentFacts:
 
     deployment: Deployment
     services: Mapping[str, ServiceFacts] = field(default_factory=dict)
+    resources: Mapping[str, Resource] = field(default_factory=dict)
+    """Without their values."""

@@ -3,10 +3,11 @@
 Only then: a later deploy goes by its own health checks, and what is required may come and go.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from controller.plugins.exec import SECTION, declared
 from controller.plugins.facts import DeploymentFacts, ServiceFacts
-from controller.types import Definition
+from controller.types import Definition, Resource, ResourceStatus
 
 NAME = "require"
 
@@ -19,19 +20,45 @@ def required(definition: Definition) -> Sequence[str]:
 
 def setup(deployment: DeploymentFacts, service: ServiceFacts) -> str | None:
     """What the service waits for; None: for nothing."""
-    waits = [
-        said for name in required(service.definition) if (said := _awaited(name, deployment)) is not None
-    ]
+    return awaited(required(service.definition), deployment)
+
+
+def awaited(names: Iterable[str], deployment: DeploymentFacts) -> str | None:
+    """What of these is not there yet; None: all of it is."""
+    waits = [said for name in names if (said := _awaited(name, deployment)) is not None]
     return f"waits for {', '.join(waits)}" if waits else None
 
 
 def _awaited(name: str, deployment: DeploymentFacts) -> str | None:
-    service = deployment.services.get(name)
+    resource, service = deployment.resources.get(name), deployment.services.get(name)
+    if resource is not None:
+        return _resource(resource)
+    if name in declared(deployment.deployment.globals.get(SECTION)):
+        return f"{name} (its command has not run yet)"
     if service is None:
-        return f"{name} (there is no service of that name yet)"
+        return f"{name} (there is no service or resource of that name yet)"
     if service.live:
         return None
     return f"{name} (which was given up: {service.failure})" if service.failure else name
+
+
+def _resource(resource: Resource) -> str | None:
+    match resource.status:
+        case ResourceStatus.READY:
+            return None
+        case ResourceStatus.FAILED:
+            return f"{resource.name} (which failed: {resource.failure})"
+        case _:
+            return resource.name
+
+
+def requirements(deployment: DeploymentFacts) -> Mapping[str, Sequence[str]]:
+    """All that waits for something, services and commands of `Exec`, to what it waits for."""
+    commands = declared(deployment.deployment.globals.get(SECTION))
+    return {
+        **{name: required(each.definition) for name, each in deployment.services.items()},
+        **{name: each.require for name, each in commands.items()},
+    }
 
 
 def find_circle(required: Mapping[str, Sequence[str]]) -> Sequence[str]:

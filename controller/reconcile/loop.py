@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from controller.backends.base import Backend, BackendError
 from controller.domains import domains_of
+from controller.operations.execs import provisional_version
 from controller.provided import effective
 from controller.reconcile.act import Actor, FailedStart
 from controller.reconcile.actions import Plan, Start
@@ -28,7 +29,7 @@ from controller.reconcile.sight import Sight
 from controller.reconcile.timing import Timing
 from controller.state import EventDraft, State
 from controller.store.base import StoreError
-from controller.types import NO_LIMITS, HealthCheck, Instance, InstanceState, Limits, Service
+from controller.types import NO_LIMITS, HealthCheck, Instance, InstanceState, Limits, Service, Version
 from router.base import Router, RouterError
 
 log = logging.getLogger(__name__)
@@ -289,12 +290,18 @@ class Reconciler:
     def _runs(self, key: Key) -> ObservedRuns:
         runs = self._state.runs(*key)
         numbers = {each.version for each in runs if not each.status.over}
-        versions = [version for each in numbers if (version := self._state.version(*key, each))]
+        versions = [version for each in numbers if (version := self._version_of_run(key, each))]
         return ObservedRuns(
             runs=runs,
             versions={each.number: effective(each) for each in versions},
             starting=self._starting | self._actor.starting,
         )
+
+    def _version_of_run(self, key: Key, number: int) -> Version | None:
+        if number:
+            return self._state.version(*key, number)
+        service = self._state.service(*key)
+        return None if service is None else provisional_version(self._state, service)
 
     def _observed(self, key: Key) -> ObservedService:
         instances = self._sight.instances(key)

@@ -6,9 +6,7 @@ from typing import Any
 
 ENV, DOMAINS, VARS = "Env", "Domains", "Vars"
 SECTIONS = ("Env", "Domains", "Includes", "Vars", "Generate", "Exec")
-"""Globals that mean something to us, or to the plugins that are to come."""
-UNCLAIMED = ("Exec",)
-"""Those of them that nothing acts on yet."""
+"""Globals that mean something to us."""
 
 
 @dataclass(frozen=True, kw_only=True)

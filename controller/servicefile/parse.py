@@ -9,10 +9,12 @@ from typing import Any
 from controller.errors import InvalidInput
 from controller.names import check_name
 from controller.operations.definition import changed_definition
+from controller.plugins.exec import SECTION as EXEC
+from controller.plugins.exec import read_exec
 from controller.plugins.generate import SECTION as GENERATE
 from controller.plugins.generate import read_generate
 from controller.servicefile.complaints import Complaint, Complaints, Place, did_you_mean, shown
-from controller.servicefile.document import DOMAINS, ENV, SECTIONS, UNCLAIMED, VARS, ServiceFile, is_section
+from controller.servicefile.document import DOMAINS, ENV, SECTIONS, VARS, ServiceFile, is_section
 from controller.servicefile.domains import GUARDS, HTTP, OPTIONS, read_domains
 from controller.servicefile.includes import Load, nothing_to_load, read_whole
 from controller.servicefile.keys import KEPT, KNOWN, SHORT, canonical, twice
@@ -111,6 +113,8 @@ class _Reader:
         self._env = dict[str, dict[str, str]]()
         """Service to what the section Env says for it alone."""
         self._env_places = dict[str, Place]()
+        self._commands = list[str]()
+        """Names of the section Exec."""
         self._required = list[tuple[str, Place]]()
 
     def file(self, sections: Mapping[str, Entry], services: Mapping[str, Entry]) -> ServiceFile:
@@ -134,6 +138,8 @@ class _Reader:
             return self._domains(entry.value)
         if name == GENERATE:
             self._check_generate(entry.value)
+        if name == EXEC:
+            self._check_exec(entry.value)
         if name not in SECTIONS:
             near = did_you_mean(name, SECTIONS)
             if isinstance(entry.value, Branch) and set(entry.value.entries) & set(KNOWN):
@@ -141,8 +147,6 @@ class _Reader:
             self._complaints.warn(
                 entry.key.place, f"{shown(name)} is no section that is known here.{near} It {KEPT_TEXT}."
             )
-        elif name in UNCLAIMED:
-            self._complaints.warn(entry.key.place, f"{name} {KEPT_TEXT}.")
         return plain(entry.value)
 
     def _shared_env(self, tree: Tree) -> Mapping[str, str]:
@@ -186,6 +190,18 @@ class _Reader:
                 read_generate({name: plain(entry.value)})
             except InvalidInput as error:
                 self._complaints.error(_spot(entry), str(error))
+
+    def _check_exec(self, tree: Tree) -> None:
+        for name, entry in self._entries(
+            tree, "Exec must map names to commands, as in {Init: {service: web, cmd: ./init}}."
+        ):
+            try:
+                (order,) = read_exec({name: plain(entry.value)}).values()
+            except InvalidInput as error:
+                self._complaints.error(_spot(entry), str(error))
+            else:
+                self._commands.append(name)
+                self._required += [(each, entry.key.place) for each in (*order.require, order.service)]
 
     def _check_options(self, domain: str, options: Branch) -> None:
         for name, entry in options.entries.items():
@@ -318,7 +334,7 @@ class _Reader:
             also = f" ({len(more)} more of it)" if more else ""
             self._complaints.warn(first, f"{key} {KEPT_TEXT}{also}.")
         for name, place in self._required:
-            if name not in services and (near := did_you_mean(name, services)):
+            if name not in (*services, *self._commands) and (near := did_you_mean(name, services)):
                 self._complaints.warn(
                     place, f"{shown(name)} is required, and is no service of the file.{near}"
                 )

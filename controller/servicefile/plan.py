@@ -12,12 +12,16 @@ from controller.errors import InvalidInput
 from controller.formation import wanted_processes
 from controller.names import Address
 from controller.operations.definition import changed_definition, changed_env, check_kept, read_variables
-from controller.operations.holding import check_no_circle, defined, holds_of
+from controller.operations.facts import defined
+from controller.operations.holding import check_no_circle, holds_of
 from controller.operations.scaling import scaled
 from controller.operations.versioning import Content, content_with, held_text
+from controller.plugins.exec import KIND as EXEC_KIND
+from controller.plugins.exec import SECTION as EXEC
+from controller.plugins.exec import read_exec
 from controller.plugins.facts import DeploymentFacts
 from controller.plugins.generate import Random, with_secrets
-from controller.plugins.require import required
+from controller.plugins.require import requirements
 from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains
 from controller.servicefile.infra import check_infra
@@ -187,7 +191,9 @@ def make_plan(
         steps.append(_step(name, file, found, deployment, domains, prune=prune, force=force))
     if file.infra is not None:
         steps = _with_scale(steps, file.infra)
-    steps = _with_holds(steps, found, deployment)
+    facts = _facts_after(steps, found, deployment)
+    waiting = _checked_requirements(facts, found, steps)
+    steps = [_held(each, facts) for each in steps]
     for address, service in found.elsewhere.items():
         steps.append(_unchanged(service, domains.get(address, service.domains)))
     notes += [
@@ -195,9 +201,7 @@ def make_plan(
         for domain, target in targets.items()
         if target.guarded
     ]
-    ordered = in_order(
-        names, {each.address.service: required(each.definition) for each in steps[: len(names)]}
-    )
+    ordered = in_order([*names, *(each for each in waiting if each not in names)], waiting)
     place = {name: at for at, name in enumerate(ordered)}
     steps[: len(names)] = sorted(steps[: len(names)], key=lambda each: place[each.address.service])
     return Plan(
@@ -271,15 +275,34 @@ def _scaled(step: Step, wanted: Mapping[str, int]) -> Step:
     return replace(step, scale=after.scale)
 
 
-def _with_holds(steps: Sequence[Step], found: Found, deployment: Deployment) -> list[Step]:
-    """Those that have no version yet, with what keeps them from one. Raises InvalidInput for a circle."""
+def _facts_after(steps: Sequence[Step], found: Found, deployment: Deployment) -> DeploymentFacts:
+    """What plugins are told of the deployment as it is to be."""
     stays = {each.address.service: each.definition for each in steps if not each.removed}
     facts = found.facts or DeploymentFacts(deployment=deployment)
     known = {name: each for name, each in facts.services.items() if name in stays}
-    facts = defined(replace(facts, deployment=deployment, services=known), stays)
-    if any(each.before is None or each.definition.extra != each.before.definition.extra for each in steps):
+    return defined(replace(facts, deployment=deployment, services=known), stays)
+
+
+def _checked_requirements(
+    facts: DeploymentFacts, found: Found, steps: Sequence[Step]
+) -> Mapping[str, Sequence[str]]:
+    """All that waits for something, to what it waits for. Raises InvalidInput for what could never end."""
+    section = facts.deployment.globals.get(EXEC)
+    for name, order in read_exec(section).items():
+        taken = facts.resources.get(name)
+        if name in facts.services or (taken is not None and taken.kind != EXEC_KIND):
+            raise InvalidInput(
+                EXEC, f"{name} is a service or a resource already: give the command another name."
+            )
+        if order.service not in facts.services:
+            raise InvalidInput(
+                EXEC, f"{name}: {order.service} is no service of the file, and none that is there."
+            )
+    if section != found.deployment.globals.get(EXEC) or any(
+        each.before is None or each.definition.extra != each.before.definition.extra for each in steps
+    ):
         check_no_circle(facts)
-    return [_held(each, facts) for each in steps]
+    return requirements(facts)
 
 
 def _held(step: Step, facts: DeploymentFacts) -> Step:

@@ -46,6 +46,7 @@ _ROLLOUT = {
         },
     ]
 }
+_NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _SIZE = {"type": ["integer", "null"], "minimum": 1, "maximum": 1024}
 _KEPT = "Kept for plugins; nothing acts on it yet."
 
@@ -89,8 +90,8 @@ _KEYS: dict[str, Any] = {
     "wan_map": {"type": "object", "additionalProperties": {"type": ["string", "null"]}, "description": _KEPT},
     "process": {"type": "string", "description": _KEPT},
     "require": {
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-        "description": "Services that are deployed and shown before this one.",
+        **_NAMES,
+        "description": "Services, and names of Exec, that must be there before its first version.",
     },
     "expose": {"type": "object", "additionalProperties": {"type": "string"}, "description": _KEPT},
 }
@@ -127,7 +128,21 @@ _SECTIONS: dict[str, Any] = {
             ]
         },
     },
-    "Exec": {"type": "object", "description": _KEPT},
+    "Exec": {
+        "type": "object",
+        "description": "Name to a command that runs once; the name can then be required.",
+        "additionalProperties": {
+            "type": "object",
+            "properties": {
+                "service": {"type": "string", "description": "The service in whose code it runs."},
+                "cmd": _WORDS,
+                "command": {"type": "string"},
+                "require": _NAMES,
+            },
+            "required": ["service"],
+            "additionalProperties": False,
+        },
+    },
 }
 assert set(_SECTIONS) == set(SECTIONS)
 

@@ -29,6 +29,7 @@ from controller.types import (
     Limits,
     LogLine,
     LogSource,
+    ResourceStatus,
     Right,
     Run,
     RunKind,
@@ -50,6 +51,7 @@ from controller.views import (
     Difference,
     DiskReport,
     DiskSpace,
+    ExecInfo,
     FileChange,
     FileChangeKind,
     FileOutcome,
@@ -381,6 +383,26 @@ class FakeClient:
 
     async def shared_config(self, deployment: str) -> Mapping[str, str]:
         return self.shared_
+
+    async def execs(self, deployment: str) -> Sequence[ExecInfo]:
+        if deployment != "foo":
+            return []
+        failure = "exec.1 of foo: exited with status 3 (run:logs -a foo exec.1)"
+        init = ExecInfo(
+            deployment="foo",
+            name="Init",
+            service="app",
+            command="./init",
+            require=("db",),
+            status=ResourceStatus.FAILED,
+            run="exec.1",
+            failure=failure,
+        )
+        seed = replace(init, name="Seed", require=("Init",), status=ResourceStatus.PENDING, run=None)
+        return [init, replace(seed, failure="", waits="waits for Init")]
+
+    async def retry_exec(self, deployment: str, name: str) -> ExecInfo:
+        return (await self.execs(deployment))[1]
 
     async def generated(self, deployment: str) -> Mapping[str, str]:
         return {"Secret": "5ec2e7", "Other": "0123"}

@@ -556,12 +556,12 @@ async def test_unreadable_foreign_change_keeps_the_old_record_and_is_a_problem(s
 
 
 async def test_unknown_kinds_of_keys_are_left_alone(store):
-    await store.put("resources/db", {"plan": "small"})
+    await store.put("add-ons/db", {"plan": "small"})
     state = await State.open(store)
-    await store.put("resources/db", {"plan": "large"})
+    await store.put("add-ons/db", {"plan": "large"})
     await settle()
     assert state.problem is None
-    assert (await store.get("resources/db")).value == {"plan": "large"}
+    assert (await store.get("add-ons/db")).value == {"plan": "large"}
     await state.close()
 
 

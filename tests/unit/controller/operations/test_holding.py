@@ -126,7 +126,7 @@ async def test_a_first_version_that_fails_is_not_held_again(foo: World) -> None:
 @pytest.mark.parametrize(
     ("required", "why"),
     [
-        ("nobody", "waits for nobody (there is no service of that name yet)"),
+        ("nobody", "waits for nobody (there is no service or resource of that name yet)"),
         ("broken", "waits for broken (which was given up: it crashed)"),
     ],
 )
@@ -148,7 +148,7 @@ async def test_a_service_set_by_itself_is_held_too(foo: World) -> None:
     change = await foo.operations.services.define(ADMIN, WEB, {"image": "web", "require": "db"})
     assert (change.version, change.held, change.needs_code) == (
         None,
-        "waits for db (there is no service of that name yet)",
+        "waits for db (there is no service or resource of that name yet)",
         False,
     )
     await foo.operations.services.define(ADMIN, DB, {"image": "db"})

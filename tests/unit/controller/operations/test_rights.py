@@ -22,7 +22,17 @@ from controller.operations.runs import Order
 from controller.operations.servicefiles import Request as FileRequest
 from controller.servicefile.document import ServiceFile
 from controller.state import put
-from controller.types import BuildStatus, Deployment, LogLine, LogSource, Right, RunKind, User
+from controller.types import (
+    BuildStatus,
+    Deployment,
+    LogLine,
+    LogSource,
+    Resource,
+    ResourceStatus,
+    Right,
+    RunKind,
+    User,
+)
 from tests.factories import instance, log_line, slug
 from tests.unit.controller.world import ADMIN, FOO, World
 
@@ -46,6 +56,8 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "services.config": (Right.DEPLOY, lambda ops, who, _: ops.services.config(who, FOO)),
     "services.environment": (Right.VIEW, lambda ops, who, _: ops.services.environment(who, FOO)),
     "shared.get": (Right.DEPLOY, lambda ops, who, _: ops.shared.get(who, "foo")),
+    "execs.list": (Right.VIEW, lambda ops, who, _: ops.execs.list(who, "foo")),
+    "execs.retry": (Right.OPERATE, lambda ops, who, _: ops.execs.retry(who, "foo", "Init")),
     "shared.generated": (Right.DEPLOY, lambda ops, who, _: ops.shared.generated(who, "foo")),
     "shared.renew": (Right.OPERATE, lambda ops, who, _: ops.shared.renew(who, "foo", "Secret")),
     "shared.change": (
@@ -155,6 +167,7 @@ FOR_ADMINS: dict[str, Call] = {
 ABOUT_TWO = {"promotion.plan", "promotion.apply"}
 """They need rights on two deployments: asked in test_promotion."""
 FOR_EVERYBODY = {
+    "execs.advance",  # the server itself
     "deployments.list",
     "users.list",
     "keys.list",
@@ -205,8 +218,11 @@ async def prepare(world: World) -> str:
     await world.user("sam")
     deployment = world.state.deployment("foo")
     assert deployment
-    secret = replace(deployment, globals={"Generate": {"Secret": 1}}, generated={"Secret": "00"})
-    await world.state.commit(put(secret))
+    shared = {"Generate": {"Secret": 1}, "Exec": {"Init": {"service": "app", "cmd": "./init"}}}
+    failed = Resource(deployment="foo", name="Init", kind="exec", status=ResourceStatus.FAILED)
+    await world.state.commit(
+        put(replace(deployment, globals=shared, generated={"Secret": "00"})), put(failed)
+    )
     await world.operations.runs.detach(ADMIN, FOO, Order(command=["x"]))
     world.runtime.backend = Everything()
     world.runtime.running = [instance(2)]

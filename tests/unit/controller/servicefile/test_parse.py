@@ -237,8 +237,8 @@ class TestWarnings:
                 "Domain is no section that is known here. Did you mean Domains?",
             ),
             (
-                "Exec: {a: b}\nweb: {image: a}",
-                "Servicefile:1:1: Exec is kept for plugins; nothing here acts on it yet.",
+                "Exec: {Init: {service: weeb, cmd: a}}\nweb: {image: a}",
+                "Servicefile:1:8: weeb is required, and is no service of the file. Did you mean web?",
             ),
             (
                 "env: {image: b}",
@@ -347,3 +347,19 @@ def test_generate_is_checked_where_it_stands() -> None:
         "Servicefile:2:37: Long must be a number of random bytes from 1 to 1024, as in {hex: 32}.",
     ]
     assert not read_servicefile("Generate: {Key: 32, Other: {hex: 8}}\nweb: {image: a}\n").warnings
+
+
+def test_exec_is_checked_where_it_stands() -> None:
+    text = (
+        "Exec:\n  Init: {service: web}\n  Seed: {cmd: a}\n  a b: {service: web, cmd: a}\n"
+        "  More: {service: web, cmd: a, when: now}\n"
+        "  Good: {service: web, cmd: [a, b c], require: Init}\nweb: {image: a}\n"
+    )
+    with pytest.raises(NotAServiceFile) as refused:
+        read_servicefile(text)
+    assert [str(each) for each in refused.value.errors] == [
+        "Servicefile:2:9: Init: cmd is missing: the command that is to be run.",
+        "Servicefile:3:9: Seed: service must be the service in whose code it runs.",
+        "Servicefile:4:8: 'a b' is no name for a command: use at most 40 letters, digits, _ and -.",
+        "Servicefile:5:9: More: 'when' is unknown. Known are service, cmd, command, require.",
+    ]
