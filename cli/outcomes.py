@@ -1,6 +1,7 @@
 """What a service file, or a promotion, changes: told before and after, and followed to its end."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from cli.context import Context
 from cli.output import SEED_MARK
@@ -83,10 +84,15 @@ def difference_text(found: Difference) -> str:
     name = f"{PREFIXES.get(found.area, '')}{found.name}"
     if found.area not in SHOWN:
         return f"{found.sign} {name}"
+    before, after = _shown(found.before), _shown(found.after)
     match found.sign:
         case "+":
-            return f"+ {name}: {found.after}"
+            return f"+ {name}: {after}"
         case "-":
-            return f"- {name}: {found.before}"
+            return f"- {name}: {before}"
         case _:
-            return f"~ {name}: {found.before} -> {found.after}"
+            return f"~ {name}: {before} -> {after}"
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

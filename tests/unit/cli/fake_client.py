@@ -13,10 +13,9 @@ from controller.limits import effective_limits
 from controller.names import Address
 from controller.operations.limits import changed_limits
 from controller.servicefile.document import ServiceFile
-from controller.servicefile.plan import Found, make_plan, merged_definition
+from controller.servicefile.plan import Found, Plan, make_plan
 from controller.types import (
     Artifact,
-    ArtifactKind,
     Build,
     BuilderChoice,
     BuildStatus,
@@ -283,6 +282,9 @@ class FakeClient:
         self, deployment: str, body: Mapping[str, Any], *, name: str, prune: bool = False, force: bool = False
     ) -> FileOutcome:
         """By the plan that a server makes."""
+        return _outcome(self._plan_of(deployment, body, prune=prune, force=force), {}, applied=False)
+
+    def _plan_of(self, deployment: str, body: Mapping[str, Any], *, prune: bool, force: bool) -> Plan:
         if deployment not in self.deployments_:
             raise NotFound(f"There is no app {deployment}.")
         services = {name: each for (of, name), each in self.services_.items() if of == deployment}
@@ -295,49 +297,34 @@ class FakeClient:
         }
         found = Found(deployment=self.deployments_[deployment], services=services, wanted=versions, code=code)
         file = ServiceFile(services=body["services"], globals=body["globals"], infra=body.get("infra"))
-        plan = make_plan(file, found, prune=prune, force=force)
-        changed = [each.told() for each in plan.changes]
-        return FileOutcome(
-            deployment=deployment,
-            applied=False,
-            globals=plan.globals,
-            changes=tuple(changed),
-            unchanged=len(plan.steps) - len(changed),
-            notes=plan.notes,
-        )
+        return make_plan(file, found, prune=prune, force=force)
 
     async def deploy_file(
         self, deployment: str, body: Mapping[str, Any], *, name: str, prune: bool = False, force: bool = False
     ) -> FileOutcome:
-        outcome = await self.plan_file(deployment, body, name=name, prune=prune, force=force)
+        plan = self._plan_of(deployment, body, prune=prune, force=force)
         self.calls.append(("deploy_file", deployment, name, prune, force))
-        before_that = self.deployments_[deployment]
-        self.deployments_[deployment] = replace(before_that, globals=body["globals"])
-        changes = list[FileChange]()
-        for each in outcome.changes:
-            address = Address(deployment, each.service)
-            key = (deployment, each.service)
-            if each.makes_version:
-                before = self.services_.setdefault(key, factories.service(*key))
-                definition = merged_definition(before.definition, body["services"].get(each.service, {}), ())
-                code = factories.slug()
-                if definition.image is not None:
-                    code = Artifact(kind=ArtifactKind.IMAGE, reference=definition.image)
-                made = self._version(address, definition=definition, artifact=code, globals=body["globals"])
-                name = f"{deployment}-{each.service}-{made.number}-1"
-                self.instances_[key] = [
-                    factories.instance(made.number, id=name, deployment=deployment, service=each.service)
-                ]
-                changes.append(replace(each, version=made.number))
-            else:
-                new = factories.service(*key)
-                keys = body["services"].get(each.service, {})
-                before = self.services_.setdefault(key, new)
-                self.services_[key] = replace(
-                    before, definition=merged_definition(before.definition, keys, ())
+        self.deployments_[deployment] = plan.deployment
+        numbers = dict[str, int]()
+        for step in plan.changes:
+            key = (deployment, step.address.service)
+            service = self.services_.setdefault(key, factories.service(*key))
+            said = {"filed": step.filed, "domains": step.domains, "scale": step.scale}
+            self.services_[key] = replace(service, definition=step.definition, **said)
+            if step.makes_version and step.content is not None:
+                made = self._version(
+                    step.address,
+                    definition=step.definition,
+                    artifact=step.content.artifact,
+                    globals=step.content.globals,
+                    provided=step.content.provided,
                 )
-                changes.append(each)
-        return replace(outcome, applied=True, changes=tuple(changes))
+                id_ = f"{deployment}-{key[1]}-{made.number}-1"
+                self.instances_[key] = [
+                    factories.instance(made.number, id=id_, deployment=deployment, service=key[1])
+                ]
+                numbers[key[1]] = made.number
+        return _outcome(plan, numbers, applied=True)
 
     async def promote(
         self, source: str, target: str, services: Sequence[str] = (), *, plan: bool = False
@@ -927,3 +914,15 @@ class FakeClient:
         artifact: Artifact | None = None
         made = Build(id="b3", deployment="foo", service="app", status=BuildStatus.RUNNING, artifact=artifact)
         self.builds_.append(replace(made, **changes))
+
+
+def _outcome(plan: Plan, numbers: Mapping[str, int], *, applied: bool) -> FileOutcome:
+    changed = [each.told(numbers.get(each.address.service)) for each in plan.changes]
+    return FileOutcome(
+        deployment=plan.deployment.name,
+        applied=applied,
+        globals=plan.globals,
+        changes=tuple(changed),
+        unchanged=len(plan.steps) - len(changed),
+        notes=plan.notes,
+    )
