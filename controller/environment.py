@@ -1,10 +1,13 @@
 """The variables that an instance sees. Pure."""
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from controller.types import Artifact, ArtifactKind, Definition, Version
 
+FIRST_ASSIGNED = 20000
+"""Where ports with a name, of images, are counted from."""
 RESERVED_PREFIX = "MOORING_"
 """Variables of ours, which people can't set."""
 
@@ -26,12 +29,25 @@ def configured(
     return {**shared_env(shared), **(artifact.env if artifact else {}), **definition.env}
 
 
-def _own_port(version: Version) -> Mapping[str, str]:
-    """The port that an image listens on, where its definition says so (`port: 6379`)."""
+def _own_ports(version: Version) -> Mapping[str, str]:
+    """The ports that an image listens on: `PORT` where its definition says so (`port: 6379`), `PORT_RPC` of one with a
+    name. Those that are to be assigned can be any: each container has an address of its own."""
     ports = version.definition.extra.get("ports")
-    number = ports.get("") if isinstance(ports, Mapping) else None
-    is_image = version.artifact is not None and version.artifact.kind is ArtifactKind.IMAGE
-    return {"PORT": str(number)} if is_image and isinstance(number, int) else {}
+    if (
+        not isinstance(ports, Mapping)
+        or version.artifact is None
+        or version.artifact.kind is not ArtifactKind.IMAGE
+    ):
+        return {}
+    taken = {number for number in ports.values() if isinstance(number, int)}
+    free = (number for number in count(FIRST_ASSIGNED) if number not in taken)
+    numbers = {
+        name: number if isinstance(number, int) else next(free)
+        for name, number in sorted(ports.items())
+        if name
+    }
+    own = {f"PORT_{name.upper().replace('-', '_')}": str(number) for name, number in numbers.items()}
+    return {**({"PORT": str(ports[""])} if isinstance(ports.get(""), int) else {}), **own}
 
 
 def environment(version: Version) -> Mapping[str, str]:
@@ -43,7 +59,7 @@ def environment(version: Version) -> Mapping[str, str]:
     """
     return {
         **({"SOURCE_VERSION": version.commit} if version.commit else {}),
-        **_own_port(version),
+        **_own_ports(version),
         **configured(version.globals, version.artifact, version.definition),
         "MOORING_APP": version.deployment,
         "MOORING_SERVICE": version.service,

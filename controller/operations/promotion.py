@@ -26,6 +26,7 @@ from controller.operations.versioning import (
     MAX_REASON,
     Cause,
     Content,
+    check_process,
     content_with,
     held_text,
     new_version,
@@ -251,6 +252,7 @@ class PromotionOperations:
         code = Code(artifact=version.artifact, commit=version.commit, origin=version.origin)
         content = content_with(deployment, definition, code)
         assert content is not None
+        check_process(content, address)
         holds = holds_of(facts_of(self._state, deployment), target.name) if target.latest == 0 else {}
         return Taken(
             service=target,

@@ -29,6 +29,7 @@ from controller.operations.versioning import (
     MAX_REASON,
     Cause,
     Content,
+    check_process,
     content_with,
     held_text,
     new_version,
@@ -276,6 +277,8 @@ class ServiceOperations:
             definition = change(service.definition)
             wanted = find_wanted(self._state, service)
             content = content_with(deployment, definition, find_code(self._state, service))
+            if content is not None:
+                check_process(content, address)
             waits = stage and wanted is not None
             holds = self._holds(deployment, service, definition)
             if (

@@ -7,6 +7,9 @@ from typing import Any
 
 from controller.difference import summary
 from controller.environment import changed_names, configured
+from controller.errors import InvalidInput
+from controller.formation import chosen_process
+from controller.names import Address
 from controller.operations.text import one_line
 from controller.plugins import generate
 from controller.plugins.exec import SECTION as EXEC
@@ -116,6 +119,18 @@ def content_with(deployment: Deployment, definition: Definition, code: Code | No
         origin=code.origin,
         build=code.build,
     )
+
+
+def check_process(content: Content, address: Address) -> None:
+    """Raise InvalidInput where the definition chooses a process type that its code does not have."""
+    only = chosen_process(content.definition)
+    known = content.artifact.process_types
+    if only is not None and only not in known:
+        there = ", ".join(sorted(each or "web" for each in known)) or "none"
+        raise InvalidInput(
+            "process",
+            f"{address} is to run the process type {only}, which its code does not have. It has: {there}.",
+        )
 
 
 def new_version(

@@ -18,6 +18,7 @@ from controller.operations.text import one_line
 from controller.operations.versioning import (
     Cause,
     Content,
+    check_process,
     content_with,
     held_text,
     new_version,
@@ -102,6 +103,7 @@ class VersionOperations:
             definition = with_variables(service.definition, deployment, beginning)
             content = content_with(deployment, definition, code)
             assert content is not None, "it takes code, and there is some"
+            check_process(content, address)
             wanted = find_wanted(self._state, service)
             holds = holds_of(facts_of(self._state, deployment), service.name) if service.latest == 0 else {}
             if holds:

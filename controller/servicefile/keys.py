@@ -24,9 +24,13 @@ ACTED_ON = (
     "limits",
     "predeploy",
     "postdeploy",
+    "entrypoint",
+    "process",
 )
 """Keys that this release does something with."""
-KEPT = ("entrypoint", "volumes", "privileged", "wan_map", "process", "expose")
+OF_IMAGES, OF_CODE = ("entrypoint", "ports"), ("process",)
+"""Those of them that only mean something with an image, and only without one."""
+KEPT = ("volumes", "privileged", "wan_map", "expose")
 """Keys whose form is known and checked, and that nothing acts on yet: they are there for plugins."""
 SHORT = {"cmd": "command", "port": "ports"}
 """Another way to write a key."""

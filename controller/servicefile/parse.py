@@ -17,7 +17,7 @@ from controller.servicefile.complaints import Complaint, Complaints, Place, did_
 from controller.servicefile.document import DOMAINS, ENV, SECTIONS, VARS, ServiceFile, is_section
 from controller.servicefile.domains import GUARDS, HTTP, OPTIONS, read_domains
 from controller.servicefile.includes import Load, nothing_to_load, read_whole
-from controller.servicefile.keys import KEPT, KNOWN, SHORT, canonical, twice
+from controller.servicefile.keys import KEPT, KNOWN, OF_CODE, OF_IMAGES, SHORT, canonical, twice
 from controller.servicefile.replace import braced_names, replaced, replaced_text
 from controller.servicefile.tree import Branch, Entry, Scalar, Tree, plain
 from controller.servicefile.values import DEPLOY_ID, NAME, PORT, STARTED, check_variable
@@ -254,6 +254,8 @@ class _Reader:
             keys.update(read)
         if name in self._env:
             keys["env"] = {**self._env[name], **keys.get("env", {})}
+        for key, each in self._keys(name, entry.value):
+            self._tell_what_is_elsewhere(key, each, is_image="image" in keys)
         if "image" in keys:
             self._check(entry.key.place, {"image": keys["image"]})
             if "git" in keys:
@@ -286,12 +288,22 @@ class _Reader:
                 entry.key.place, f"{shown(key)} is no key that is known here{hint}.{near} It {KEPT_TEXT}."
             )
         own = SHORT.get(key, key)
-        if own in KEPT or (own == "ports" and key == "ports"):
+        if own in KEPT:
             self._kept[own].append(entry.key.place)
         checked = self._check(_spot(entry), {key: value}, _brace_hint(entry.value))
         if own == "require":
             self._required += [(each, entry.key.place) for each in checked.get(own, ())]
         return {name: each for name, each in checked.items() if each is not None}
+
+    def _tell_what_is_elsewhere(self, key: str, entry: Entry, *, is_image: bool) -> None:
+        """Keys that mean nothing with what the service runs."""
+        own = SHORT.get(key, key)
+        if own in OF_IMAGES and not is_image:
+            said = f"{key} means something with an image only; with code it is kept, and nothing acts on it."
+            self._complaints.warn(entry.key.place, said)
+        elif own in OF_CODE and is_image:
+            said = f"{key} means something with code only; with an image it is kept, and nothing acts on it."
+            self._complaints.warn(entry.key.place, said)
 
     def _value(self, key: str, entry: Entry) -> Any:
         if key == "env":

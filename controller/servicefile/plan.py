@@ -15,7 +15,7 @@ from controller.operations.definition import changed_definition, changed_env, ch
 from controller.operations.facts import defined
 from controller.operations.holding import check_no_circle, holds_of
 from controller.operations.scaling import scaled
-from controller.operations.versioning import Content, content_with, held_text
+from controller.operations.versioning import Content, check_process, content_with, held_text
 from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import read_exec
@@ -349,6 +349,8 @@ def _step(
     if keys is not None:
         definition = merged_definition(definition, keys, before.filed if before else ())
     content = content_with(deployment, definition, found.code.get(name))
+    if content is not None and keys is not None:
+        check_process(content, address)
     removed = keys is None and prune
     changes = content is not None and (wanted is None or not content.is_that_of(wanted))
     if keys is None and content is not None:

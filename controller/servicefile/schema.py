@@ -68,7 +68,7 @@ _KEYS: dict[str, Any] = {
             {"type": "object", "additionalProperties": _PORT},
             {"type": "array", "items": {"type": "string"}},
         ],
-        "description": f"Name to number, or assign. Those with a name: {_KEPT}",
+        "description": "Of an image: name to number, or assign. The container finds it as PORT_NAME.",
     },
     "health": {**_CHECK, "description": "How an instance shows that it can do its work."},
     "checks": {
@@ -80,7 +80,7 @@ _KEYS: dict[str, Any] = {
     "limits": {**_LIMITS, "description": "What an instance may take."},
     "predeploy": {"type": "string", "description": "Runs before a version is switched to."},
     "postdeploy": {"type": "string", "description": "Runs once a version is live."},
-    "entrypoint": {**_WORDS, "description": _KEPT},
+    "entrypoint": {**_WORDS, "description": "Of an image: gets the words of cmd."},
     "volumes": {
         "type": "object",
         "additionalProperties": {"type": "string", "pattern": "^/"},
@@ -88,7 +88,7 @@ _KEYS: dict[str, Any] = {
     },
     "privileged": {"type": "boolean", "description": _KEPT},
     "wan_map": {"type": "object", "additionalProperties": {"type": ["string", "null"]}, "description": _KEPT},
-    "process": {"type": "string", "description": _KEPT},
+    "process": {"type": "string", "description": "The one process type of its code that the service runs."},
     "require": {
         **_NAMES,
         "description": "Services, and names of Exec, that must be there before its first version.",

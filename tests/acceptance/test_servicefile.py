@@ -116,7 +116,8 @@ def test_one_file_becomes_another_deployment(containers: Installation, tmp_path:
 def test_one_value_makes_one_version(containers: Installation, tmp_path: Path) -> None:
     text = (
         "Vars: {SITE: shop}\nEnv: {BRANDING: Shop}\nDomains: {'{SITE}.example.localhost': b}\n"
-        "a: {image: company/redis, port: 8123}\nb: {image: company/redis, env: {SDF: '1'}}\n"
+        "a: {image: company/redis, port: 8123, entrypoint: /usr/bin/perl, cmd: /bin/runserver}\n"
+        "b: {image: company/redis, env: {SDF: '1'}}\n"
     )
     file = tmp_path / "Servicefile"
     file.write_text(text)

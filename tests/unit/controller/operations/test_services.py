@@ -382,3 +382,15 @@ class TestRollback:
             await world.operations.versions.rollback(ADMIN, FOO, 7)
         with pytest.raises(Refused, match="already"):
             await world.operations.versions.rollback(ADMIN, FOO, 1)
+
+
+async def test_a_process_type_that_the_code_does_not_have_is_refused(world: World):
+    await world.app()
+    await world.push()
+    with pytest.raises(
+        InvalidInput, match=r"run the process type worker, which its code does not have. It has: web\."
+    ):
+        await world.operations.services.define(ADMIN, FOO, {"process": "worker"})
+    await world.operations.services.define(ADMIN, FOO, {"process": "web"})
+    with pytest.raises(InvalidInput, match="It has: api"):
+        await world.push(content="b", process_types={"api": "serve"})
