@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
@@ -42,10 +43,12 @@ def test_second_server_on_one_data_folder_is_refused(system):
 
 
 @pytest.mark.parametrize("taken", ["api", "ssh", "http"])
-def test_port_in_use_is_refused_by_its_name(system, tmp_path, taken):
+def test_port_in_use_is_refused_by_its_name(system, taken):
     ports = dict(zip(("api", "ssh", "http"), free_ports(3), strict=True))
     ports[taken] = getattr(system, taken)
-    done = run("server", *flags(tmp_path / "data", **ports))
+    # Not in pytest's own folder, whose path may be too long for the sockets below it.
+    with tempfile.TemporaryDirectory(prefix="moor-") as folder:
+        done = run("server", *flags(f"{folder}/data", **ports))
     assert done.returncode == 1
     assert f"--{taken} 127.0.0.1:{ports[taken]}" in done.stderr
     assert " !     " in done.stderr
