@@ -26,7 +26,7 @@ class SharedConfigChange(Body):
 
 
 class VarsChange(Body):
-    put: dict[str, str] = Field(default_factory=dict, examples=[{"HOST": "staging.example.org"}])
+    put: dict[str, str] = Field(default_factory=dict, examples=[{"SITE": "staging.example.org"}])
     drop: list[str] = Field(default_factory=list, examples=[["TAG"]])
 
 

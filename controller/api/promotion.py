@@ -15,7 +15,7 @@ class PromotionBody(Body):
     services: list[str] = Field(
         default_factory=list,
         description="Of both deployments; empty: all that are in both.",
-        examples=[["web"]],
+        examples=[["app"]],
     )
 
 

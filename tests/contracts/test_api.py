@@ -158,6 +158,9 @@ async def _fill(operations: Operations) -> None:
         )
     await operations.services.change_config(ADMIN, FOO, values={"GREETING": "hello"})
     KNOWN["build"] = (await operations.builds.open(ADMIN, FOO, commit=None)).id
+    await operations.deployments.create(ADMIN, "staging")
+    await operations.services.ensure(ADMIN, Address("staging"))
+    await operations.versions.release(ADMIN, Address("staging"), slug("d" * 64), reason="push")
     await operations.deployments.create(ADMIN, "gone")
     await operations.services.ensure(ADMIN, Address("gone"))
     await operations.users.create(ADMIN, "robin")

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from controller.errors import InvalidInput
 from controller.servicefile.complaints import NotAServiceFile
-from controller.servicefile.document import SECTIONS, ServiceFile
+from controller.servicefile.document import SECTIONS, Infra, ServiceFile
 from controller.servicefile.keys import KNOWN
 from controller.servicefile.parse import read_servicefile
 from controller.servicefile.plan import Found, make_plan
 from controller.servicefile.render import render
-from controller.types import Deployment
+from controller.types import Deployment, Service
 from controller.wire import encode
 
 SETTINGS = settings(max_examples=200, deadline=None)
@@ -41,6 +41,7 @@ good = st.fixed_dictionaries(
         "volumes": st.dictionaries(names, st.just("/srv"), max_size=2),
         "privileged": st.booleans(),
         "port": st.integers(1, 65535) | st.just("assign"),
+        "process": st.sampled_from(["web", "worker", "a b"]),
         "wan_map": st.dictionaries(st.integers(1, 65535) | st.just(":80"), names, max_size=2),
         "require": names | st.lists(names, max_size=2),
         "health": st.just("/up") | st.just({"timeout": 30}),
@@ -96,6 +97,46 @@ def test_a_plan_of_what_was_read_can_always_be_made(file: Any) -> None:
         return
     plan = make_plan(read, Found(deployment=Deployment(name="deployment")))
     assert {each.address.service for each in plan.steps} == set(read.services)
+
+
+INFRA = st.builds(
+    Infra,
+    scale=st.dictionaries(
+        names,
+        st.dictionaries(st.sampled_from(["web", "worker"]), st.integers(-1, 101), max_size=2),
+        max_size=2,
+    ),
+    domains=st.dictionaries(st.sampled_from(["a.example.org", "B.example.org", "x y"]), names, max_size=2),
+)
+
+
+@SETTINGS
+@given(st.dictionaries(names, st.just({"image": "redis"}), min_size=1, max_size=3), INFRA)
+def test_infrastructure_is_planned_or_refused_and_the_same_again_is_no_change(
+    file: Any, infra: Infra
+) -> None:
+    wanted = ServiceFile(services=file, infra=infra)
+    try:
+        plan = make_plan(wanted, Found(deployment=Deployment(name="deployment")))
+    except InvalidInput as error:
+        assert str(error)
+        return
+    after = {
+        each.address.service: Service(
+            deployment="deployment",
+            name=each.address.service,
+            definition=each.definition,
+            filed=each.filed,
+            domains=each.domains,
+            scale=each.scale,
+            holds=each.holds,
+        )
+        for each in plan.steps
+    }
+    again = make_plan(wanted, Found(deployment=plan.deployment, services=after))
+    assert all(
+        (each.scaled, each.added_domains, each.dropped_domains) == ((), (), ()) for each in again.steps
+    )
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
