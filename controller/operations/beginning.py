@@ -9,7 +9,7 @@ from controller.formation import MAX_INSTANCES
 from controller.names import Address, check_process_type
 from controller.operations.definition import changed_env
 from controller.operations.numbers import whole
-from controller.types import Definition, Deployment, Manifest, Service, Wish
+from controller.types import Definition, Deployment, Manifest, Service, Version, Wish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,18 @@ def wanted(manifest: Manifest, there: Collection[str], make_secret: Callable[[],
         for name, wish in manifest.env.items()
         if name not in there and (wish.secret or wish.value is not None)
     }
+
+
+def with_older_secrets(beginning: Beginning, manifest: Manifest, versions: Iterable[Version]) -> Beginning:
+    """The same, but a secret that one of these (newest first) had is that one again: what was sealed with it is
+    still there when somebody has rolled back in between."""
+    older = dict[str, str]()
+    for version in versions:
+        for name in beginning.variables:
+            wish = manifest.env.get(name)
+            if wish is not None and wish.secret and name in version.definition.env:
+                older.setdefault(name, version.definition.env[name])
+    return replace(beginning, variables={**beginning.variables, **older}) if older else beginning
 
 
 def fresh_secret() -> str:

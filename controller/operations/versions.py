@@ -9,7 +9,14 @@ from controller.errors import NotFound, Refused
 from controller.names import Address
 from controller.operations.access import Actor, shown_version
 from controller.operations.artifacts import check_artifact, check_commit, check_origin
-from controller.operations.beginning import NOTHING, Beginning, begun, check_beginning, with_variables
+from controller.operations.beginning import (
+    NOTHING,
+    Beginning,
+    begun,
+    check_beginning,
+    with_older_secrets,
+    with_variables,
+)
 from controller.operations.facts import facts_of
 from controller.operations.holding import holds_of, released_build, told_held
 from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
@@ -100,7 +107,9 @@ class VersionOperations:
             check_takes_code(service)
             service = begun(service, beginning)
             code = Code(artifact=artifact, commit=commit, origin=origin, build=self._build_of(service, build))
-            definition = with_variables(service.definition, deployment, beginning)
+            known = self._state.versions(address.deployment, address.service)
+            new = with_older_secrets(beginning, artifact.manifest, known)
+            definition = with_variables(service.definition, deployment, new)
             content = content_with(deployment, definition, code)
             assert content is not None, "it takes code, and there is some"
             check_process(content, address)

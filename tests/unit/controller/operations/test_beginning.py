@@ -6,7 +6,7 @@ from controller.checks import check_of
 from controller.errors import InvalidInput
 from controller.operations.beginning import Beginning
 from controller.runs import command_after_switch, commands_before_switch
-from controller.types import Definition, HealthCheck, Manifest, RunKind, Service
+from controller.types import Definition, HealthCheck, Manifest, RunKind, Service, Wish
 from tests.factories import slug, version
 from tests.unit.controller.world import ADMIN, FOO, World
 
@@ -52,6 +52,28 @@ async def test_later_versions_get_new_variables_and_no_scale(world: World) -> No
     await released(world, beginning=Beginning())
     service = await released(world, "b")
     assert (service.definition.env["COLOR"], service.scale) == ("blue", {})
+
+
+async def test_a_secret_that_was_rolled_back_is_the_same_again(world: World) -> None:
+    await world.app()
+    await world.push()
+    await world.live()
+    asks = Manifest(env={"KEY": Wish(secret=True), "COLOR": Wish(value="blue")})
+
+    async def pushed(content: str, secret: str) -> str:
+        beginning = Beginning(variables={"KEY": secret, "COLOR": "blue"})
+        await world.operations.versions.release(
+            ADMIN, FOO, slug(content * 64, manifest=asks), reason="push", beginning=beginning
+        )
+        await world.live()
+        service = world.state.service("foo", "app")
+        assert service is not None
+        return service.definition.env["KEY"]
+
+    assert await pushed("b", "first") == "first"
+    await world.operations.versions.rollback(ADMIN, FOO, 1)
+    await world.live()
+    assert await pushed("b", "second") == "first"
 
 
 @pytest.mark.parametrize(
