@@ -18,13 +18,17 @@ from builder.slugs import SlugStore
 from builder.threads import Check, completed, run_blocking
 from builder.tree import remove_tree
 from controller.config import DataFolder
-from controller.upkeep.storage import Cache, Kind, Removed, Space
+from controller.upkeep.storage import Cache, Kind, Removed, Space, Volume
 
 if TYPE_CHECKING:
     from builder.images import ImageStore
 
 log = logging.getLogger(__name__)
 
+_ASIDE = ".removed"
+"""In the folder of volumes: those of destroyed services."""
+_GIVEN_UP = ".given-up"
+"""In a service's folder there: they go with it."""
 AT_ONCE = 50
 """Unpacked slugs that one call removes at most."""
 
@@ -71,6 +75,7 @@ class DiskStorage:
             Kind.BUILDS: self._folders.builds,
             Kind.LOGS: self._folders.logs,
             Kind.REPOSITORIES: self._folders.repositories,
+            Kind.VOLUMES: self._folders.volumes,
         }
         others = set(self._folders.root.iterdir()) - set(known.values())
         sizes = {kind: measure(folder, check) for kind, folder in known.items()}
@@ -90,6 +95,7 @@ class DiskStorage:
                 Kind.BUILDS: sum(measure(each, check) for each in logs),
                 Kind.LOGS: measure(folders.logs / deployment / service, check),
                 Kind.REPOSITORIES: measure(folders.repositories / deployment / f"{service}.git", check),
+                Kind.VOLUMES: measure(folders.volumes / deployment / service, check),
             }
 
         own = await run_blocking(work)
@@ -157,7 +163,9 @@ class DiskStorage:
             with _as_system_error():
                 await self._images.remove_service(deployment, service)
         folders = self._folders
+        await completed(asyncio.to_thread(self._put_aside, folders.volumes / deployment / service))
         places = [each / deployment / service for each in (folders.apps, folders.caches, folders.logs)]
+        places.append(folders.volumes / deployment / service)
         places.append(folders.repositories / deployment / f"{service}.git")
         for place in places:
             if place.exists():
@@ -165,12 +173,34 @@ class DiskStorage:
             with suppress(OSError):
                 place.parent.rmdir()  # goes with its last service
 
+    def _put_aside(self, volumes: Path) -> None:
+        """Whoever takes the service's name next must not find them; whoever lost them by mistake can."""
+        if (volumes / _GIVEN_UP).exists() or not any(volumes.glob("*")):
+            return
+        aside = self._folders.volumes / _ASIDE
+        aside.mkdir(mode=0o700, exist_ok=True)
+        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        volumes.rename(aside / f"{volumes.parent.name}.{volumes.name}.{moment}")
+
+    async def volumes(self, deployment: str) -> Sequence[Volume]:
+        def work(check: Check) -> Sequence[Volume]:
+            found = _folders_below(self._folders.volumes / deployment)
+            return [Volume(each.parent.name, each.name, measure(each, check)) for each in sorted(found)]
+
+        return await run_blocking(work)
+
+    async def give_up_volumes(self, deployment: str, service: str) -> None:
+        folder = self._folders.volumes / deployment / service
+        if folder.is_dir():
+            await asyncio.to_thread((folder / _GIVEN_UP).touch)
+
     async def services(self) -> Sequence[tuple[str, str]]:
         def work() -> Sequence[tuple[str, str]]:
             places = [
                 *_folders_below(self._folders.apps),
                 *_folders_below(self._folders.caches),
                 *_folders_below(self._folders.logs),
+                *(each for each in _folders_below(self._folders.volumes) if each.parent.name != _ASIDE),
                 *self._folders.repositories.glob("*/*.git"),
             ]
             return sorted({(each.parent.name, each.name.removesuffix(".git")) for each in places})

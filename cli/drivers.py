@@ -43,7 +43,8 @@ def make_store(settings: Settings) -> Store:
 
 
 def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
-    """`folder`: its own; `logs`: for what instances print; `prepare`: gives an instance's unpacked slug; `engine`
+    """`folder`: its own; `logs`: for what instances print; `prepare`: gives an instance's unpacked slug; `volumes`: the
+    folder below which volumes lie; `engine`
     and `realm`: of containers (see `_engine`); and the settings of the same names."""
 
     async def prepare(spec: InstanceSpec) -> Path:
@@ -62,6 +63,7 @@ def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
         "folder": settings.folders.root / settings.backend,
         "logs": settings.folders.logs,
         "prepare": prepare,
+        "volumes": settings.folders.volumes,
         "runner_image": settings.runner_image,
         "ca_bundle": settings.build_ca_bundle,
         **_engine(settings),

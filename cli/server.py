@@ -437,7 +437,7 @@ def _reachable(listen: Listen) -> Listen:
 
 def _make_folders(folders: DataFolder) -> None:
     """What apps and builds must reach may be entered by everybody and listed by nobody; the rest is ours."""
-    for each in (folders.apps, folders.tools, folders.builds, folders.caches):
+    for each in (folders.apps, folders.volumes, folders.tools, folders.builds, folders.caches):
         each.mkdir(exist_ok=True)
         each.chmod(0o711)
     for each in (folders.slugs, folders.repositories, folders.logs):

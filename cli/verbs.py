@@ -113,6 +113,7 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
             ("resource:limit",),
         ),
         Verb("limits:unset", "limits:unset", "Take limits back to the defaults.", ("resource:limit-clear",)),
+        Verb("volumes", "volumes:volumes", "List folders that outlive versions.", ("storage:list",)),
         Verb("maintenance", "maintenance:show", "Show whether an app is in maintenance."),
         Verb(
             "maintenance:on",

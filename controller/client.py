@@ -54,6 +54,7 @@ from controller.views import (
     Status,
     Variable,
     VersionDiff,
+    VolumeInfo,
 )
 
 if TYPE_CHECKING:
@@ -210,6 +211,9 @@ class Client:
         """One version of each service whose environment that changes."""
         body = {"put": put, "drop": list(drop)}
         return await self._send(SharedChange, "PATCH", f"{_deployment(deployment)}/config", body)
+
+    async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
+        return await self._list(VolumeInfo, f"{_deployment(deployment)}/volumes")
 
     async def execs(self, deployment: str) -> Sequence[ExecInfo]:
         """The commands of a deployment's section Exec."""

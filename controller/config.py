@@ -236,6 +236,11 @@ class DataFolder:
         return self.root / "apps"
 
     @property
+    def volumes(self) -> Path:
+        """Folders of services that outlive their versions, `<deployment>/<service>/<name>/`."""
+        return self.root / "volumes"
+
+    @property
     def caches(self) -> Path:
         """Build caches, `<deployment>/<service>/`."""
         return self.root / "caches"

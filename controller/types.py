@@ -180,6 +180,9 @@ class Strategy(StrEnum):
     """`size` instances of each process type at a time."""
     CANARY = "canary"
     """A share of the instances beside all of the old ones, until somebody promotes or aborts it."""
+    STOP_FIRST = "stop-first"
+    """Everything old stops before anything new starts; nothing serves in between. What all-at-once becomes for a
+    service with volumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +236,8 @@ class Definition:
     """A shell line that runs once the version is live. When it fails, that is told and undoes nothing."""
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By process type; "" for those of all types."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Name to the folder at which a container has it. All instances of the service share it, over versions."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Unknown keys, kept as they came, for plugins to claim."""
 

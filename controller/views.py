@@ -207,6 +207,18 @@ class Collected:
     """Bytes on disk."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class VolumeInfo:
+    """A folder of a service that outlives its versions."""
+
+    service: str
+    name: str
+    path: str
+    """Where a container has it; empty where the service's definition has it no more."""
+    size: int
+    """Bytes on disk; 0 before the first instance."""
+
+
 class VariableSource(StrEnum):
     SERVICE = "service"
     DEPLOYMENT = "deployment"

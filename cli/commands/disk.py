@@ -6,7 +6,7 @@ from cli.output import size_text
 from controller.names import Address
 from controller.views import DiskReport, ServiceUsage
 
-KINDS = ("slugs", "images", "apps", "caches", "builds", "logs", "repositories")
+KINDS = ("slugs", "images", "apps", "caches", "builds", "logs", "repositories", "volumes")
 
 
 @app_command(example="moor disk\nmoor disk -a foo", app_optional=True, from_folder=False)

@@ -44,6 +44,7 @@ from controller.views import (
     Status,
     Variable,
     VersionDiff,
+    VolumeInfo,
 )
 
 MODELS = (
@@ -74,6 +75,7 @@ MODELS = (
     Variable,
     Version,
     VersionDiff,
+    VolumeInfo,
 )
 """Everything that an answer can be made of."""
 

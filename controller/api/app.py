@@ -29,6 +29,7 @@ from controller.api import (
     tokens,
     users,
     versions,
+    volumes,
 )
 from controller.api.answers import EVERYWHERE, documented_problems, openapi_of
 from controller.api.auth import Gate
@@ -86,6 +87,7 @@ def create_app(
         runs.routes(operations.runs, keep_alive=keep_alive),
         attach.routes(operations.attaching),
         disk.routes(operations.disk),
+        volumes.routes(operations.volumes),
         users.routes(operations.users),
         keys.routes(operations.keys),
         tokens.routes(operations.credentials),

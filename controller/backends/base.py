@@ -41,6 +41,9 @@ class InstanceSpec:
     """User and group id to run as; None: as the server does."""
     limits: Limits = field(default_factory=Limits)
     """None in it means no limit."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Name to the folder at which a container has it. It is the service's, and stays when instances go. The
+    variable `VOLUME_NAME` tells where it is, also where an instance has no file system of its own."""
     once: bool = False
     """Start it a single time, whatever becomes of it: once it has ended by itself it is observed as EXITED,
     with its exit code, until it is stopped. Also when the machine or the backend goes down meanwhile."""

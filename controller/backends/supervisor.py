@@ -19,7 +19,9 @@ from controller.backends.keeper.client import KeeperClient
 from controller.backends.keeper.groups import Groups, attached_groups
 from controller.backends.labels import to_instance, to_labels
 from controller.backends.logs import instance_logs
+from controller.backends.volumes import ensure_volumes, volume_folders
 from controller.logs.query import LogQuery, LogStream
+from controller.servicefile.keys import volume_variable
 from controller.types import Instance, InstanceState
 
 Prepare = Callable[[InstanceSpec], Awaitable[Path]]
@@ -43,15 +45,18 @@ class SupervisorBackend:
         folder: Path,
         logs: Path,
         prepare: Prepare,
+        volumes: Path,
         address: str = "127.0.0.1",
         ports: range = range(20000, 30000),
         groups: bool = True,
     ) -> None:
-        """`groups` False: limits are kept without the kernel's control groups, as far as that goes."""
+        """`volumes`: the folder below which those of all services lie.
+        `groups` False: limits are kept without the kernel's control groups, as far as that goes."""
         self._folder = folder
         self._keeper = KeeperClient(folder, groups=groups)
         self._logs = logs
         self._prepare = prepare
+        self._volumes = volumes
         self._address = address
         self._ports = ports
 
@@ -67,6 +72,7 @@ class SupervisorBackend:
     async def start(self, spec: InstanceSpec) -> Instance:
         check_runnable(spec)
         folder = await self._prepare(spec)
+        await ensure_volumes(self._volumes, spec)
         if self._keeper.limits is None:
             await self._keeper.observe()  # whether it knows limits decides what it is told
         return _instance(await self._keeper.start(self._request(spec, folder)))
@@ -87,6 +93,7 @@ class SupervisorBackend:
     async def run(self, spec: InstanceSpec, *, terminal: Terminal | None) -> AttachedProcess:
         check_runnable(spec)
         folder = await self._prepare(spec)
+        await ensure_volumes(self._volumes, spec)
         await self._keeper.observe()  # it makes the folders that a command needs too
         request = self._request(spec, folder) | {"limits": asdict(spec.limits)}
         return await self._attach(request, None, terminal)
@@ -136,6 +143,11 @@ class SupervisorBackend:
         with contextlib.suppress(FileNotFoundError):
             Groups.find(attached_groups((self._folder / "realm").read_text())).close()
 
+    def _volume_variables(self, spec: InstanceSpec) -> Mapping[str, str]:
+        """Nothing is mounted for a plain process: it is told the folder itself."""
+        places = volume_folders(self._volumes.absolute(), spec)
+        return {volume_variable(name): str(place) for name, place in places.items()}
+
     def _request(self, spec: InstanceSpec, folder: Path) -> dict[str, Any]:
         """What `keeper.program.Request` parses."""
         return {
@@ -143,7 +155,7 @@ class SupervisorBackend:
             "labels": dict(to_labels(spec)),
             "command": spec.command,
             "folder": str(folder.absolute()),
-            "env": dict(spec.env),
+            "env": {**spec.env, **self._volume_variables(spec)},
             "uid": spec.uid,
             "log": str((self._logs / spec.deployment / spec.service / f"{spec.id}.log").absolute()),
             "address": self._address if spec.wants_port else None,

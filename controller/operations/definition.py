@@ -27,7 +27,7 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
     """`before` with the keys of `given` put in place of its own.
 
     A key that is not given keeps what it was, null takes it back to its default. `env`, `health`,
-    `checks`, `rollout` and `limits` are replaced as a whole. Unknown keys go to `extra`, and those of a
+    `checks`, `rollout`, `limits` and `volumes` are replaced as a whole. Unknown keys go to `extra`, and those of a
     service file (`cmd`, `port`, …) are taken in all of their forms. Raises InvalidInput naming the key.
     """
     definition, extra = before, dict(before.extra)
@@ -51,6 +51,9 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
             definition = replace(definition, rollout=read_rollout(value))
         elif key == "limits":
             definition = replace(definition, limits=read_limits(value))
+        elif key == "volumes":
+            definition = replace(definition, volumes=value or {})
+            extra.pop(key, None)  # where releases without volumes kept it
         elif value is None:
             extra.pop(key, None)
         else:

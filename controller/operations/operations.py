@@ -35,6 +35,7 @@ from controller.operations.sources import Inspect, SourceOperations
 from controller.operations.users import UserOperations
 from controller.operations.vars import VarOperations
 from controller.operations.versions import VersionOperations
+from controller.operations.volumes import VolumeOperations
 from controller.state import State
 from controller.upkeep.collector import Collector, Policy
 from controller.upkeep.overdue import Limits
@@ -54,6 +55,7 @@ class Operations:
 
     server: ServerOperations
     disk: DiskOperations
+    volumes: VolumeOperations
     deployments: DeploymentOperations
     services: ServiceOperations
     servicefiles: ServiceFileOperations
@@ -137,6 +139,7 @@ def make_operations(
     return Operations(
         server=ServerOperations(runtime, problems, doorplate, upkeep.disk.space, domain=settings.domain),
         disk=DiskOperations(state, upkeep),
+        volumes=VolumeOperations(state, storage),
         upkeep=upkeep,
         deployments=DeploymentOperations(state, removal, clock=clock),
         services=ServiceOperations(

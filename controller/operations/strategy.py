@@ -12,6 +12,7 @@ OPTIONS = {
     Strategy.ONE_BY_ONE: (),
     Strategy.BATCH: ("size",),
     Strategy.CANARY: ("share", "timeout"),
+    Strategy.STOP_FIRST: (),
 }
 LONGEST_CANARY = 7 * 24 * 3600
 """Seconds: two versions side by side are no lasting state."""

@@ -4,7 +4,7 @@ Nothing of it is remembered: how many instances there are of either release, whi
 which are routed tells where the rollout stands. A service without a rollout is one that has arrived.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -94,12 +94,14 @@ def find_course(desired: DesiredService, observed: ObservedService) -> Course:
     complete = desired.rolling and not held and all(each.whole(gradual=gradual) for each in steps)
     arrived = complete or not desired.rolling
     serving = set(_serving(desired, steps, observed, strategy, arrived=arrived))
-    standing_in = list(_stand_ins(desired, steps, serving, observed, arrived=arrived))
+    alone = stops_first(desired)
+    standing_in = [] if alone else list(_stand_ins(desired, steps, serving, observed, arrived=arrived))
     kept = {each.id for step in steps for each in step.staying}
     kept |= {each.id for each in standing_in}
     serving |= {each.id for each in standing_in if each.process_type in ROUTED}
     if not serving and any(_wanted(steps, kind, arrived=arrived) for kind in ROUTED):
         serving = _last_resort(kept, observed)
+        serving = serving & kept if alone else serving
     return Course(
         starts=tuple(_starts(desired, steps)),
         kept=frozenset(kept),
@@ -117,11 +119,27 @@ def rollout_of(desired: DesiredService) -> Rollout:
     if desired.goal is None or desired.serving is None or not desired.rolling:
         return Rollout()
     rollout = desired.goal.version.definition.rollout
+    if rollout.strategy is Strategy.ALL_AT_ONCE and _volumes(desired.goal) & _volumes(desired.serving):
+        return replace(rollout, strategy=Strategy.STOP_FIRST)
     if rollout.strategy is Strategy.CANARY:
         promoted = desired.service.promoted == goal_of(desired.service)
         if promoted or not any(_share(desired.goal, each, rollout) for each in desired.goal.groups):
             return replace(rollout, strategy=Strategy.ALL_AT_ONCE)
     return rollout
+
+
+def stops_first(desired: DesiredService) -> bool:
+    """Whether nothing of the goal may start beside anything else of the service, as after a rollout that was given
+    up: two that work in the same volume are what most databases forbid."""
+    if desired.goal is None or desired.paused:
+        return False
+    strategy = desired.goal.version.definition.rollout.strategy
+    shared = _volumes(desired.goal) & _volumes(desired.serving or desired.goal)
+    return strategy is Strategy.STOP_FIRST or (strategy is Strategy.ALL_AT_ONCE and bool(shared))
+
+
+def _volumes(release: Release) -> Set[str]:
+    return release.version.definition.volumes.keys()
 
 
 # The steps of each process type
@@ -155,6 +173,9 @@ def _step(
     gradual = rollout_of(desired).strategy in GRADUAL and not desired.paused
     old_quantity = before.quantity if before else 0
     staying = max(0, old_quantity - len(in_place)) if gradual else old_quantity
+    alone = stops_first(desired)
+    if alone and desired.rolling:
+        staying = 0
     kept = kept_of(desired.goal, kind, limit, observed)
     return _Step(
         kind=kind,
@@ -163,7 +184,7 @@ def _step(
         starts=limit - len(new),
         refills=_refills(desired, before, new, observed) if before else 0,
         new=new,
-        replaced=[each for each in kept if each.id in replacing],
+        replaced=[] if alone else [each for each in kept if each.id in replacing],
         old=kept_of(desired.serving, kind, staying, observed) if before else [],
         ready=ready,
         in_place=in_place,
@@ -181,7 +202,7 @@ def _limit(
     if group is None or desired.goal is None:
         return 0
     rollout = rollout_of(desired)
-    if desired.paused:
+    if desired.paused or (stops_first(desired) and _anything_else(desired.goal, observed)):
         return min(len(new), group.quantity)
     if rollout.strategy is Strategy.CANARY:
         return _share(desired.goal, group, rollout)
@@ -211,6 +232,8 @@ def _refills(
     strategy = rollout_of(desired).strategy
     if strategy is Strategy.ALL_AT_ONCE and not desired.paused:
         return 0  # the goal is there as soon as they would be
+    if strategy is Strategy.STOP_FIRST and (new or not desired.paused):
+        return 0  # they would run beside the goal
     standing = 0
     if strategy in GRADUAL:
         # Whether they are ready is not known yet where the controller has just been started.
@@ -220,6 +243,15 @@ def _refills(
         )
     old = instances_of(desired.serving, before.process_type, observed)
     return max(0, before.quantity - len(old) - standing)
+
+
+def _anything_else(goal: Release, observed: ObservedService) -> bool:
+    """Whether anything is still there that the goal does not keep, on its way out or not."""
+    own = (goal.version.number, goal.generation)
+    return any(
+        (each.version, each.generation) != own or each.id in goal.replacing or is_leaving(each, observed)
+        for each in observed.instances
+    )
 
 
 def _present(release: Release | None, kind: str, observed: ObservedService) -> list[Instance]:

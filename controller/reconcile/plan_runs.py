@@ -187,6 +187,7 @@ def run_spec(service: Service, version: Version, run: Run, limits: Limits) -> In
         env={**environment(version), **run.env},
         uid=service.uid,
         limits=limits_for(version.definition, run.process_type, limits),
+        volumes=version.definition.volumes,
         once=True,
     )
 

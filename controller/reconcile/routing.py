@@ -3,9 +3,10 @@
 from collections import Counter
 
 from controller.reconcile.actions import Route
-from controller.reconcile.course import Course
+from controller.reconcile.course import Course, stops_first
 from controller.reconcile.desired import DesiredService, Key
 from controller.reconcile.observed import ObservedService
+from controller.rollout import goal_text
 from controller.types import Instance
 from router.types import Pool, Target
 
@@ -53,6 +54,8 @@ def _reason(desired: DesiredService, course: Course, pool: Pool | None, observed
         return "stopped" if desired.service.stopped else "nothing is left that could serve"
     if not pool.targets and not any(each.serves_requests and each.quantity for each in desired.goal.groups):
         return "nothing of it that takes requests shall run"
+    if not pool.targets and desired.rolling and stops_first(desired):
+        return f"nothing serves until {goal_text(desired.service)} does: what served stops first"
     if not pool.targets:
         return f"no instance of v{desired.goal.version.number} is ready"
     return _who_serves(pool, observed)

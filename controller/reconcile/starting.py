@@ -82,4 +82,5 @@ def _spec(desired: DesiredService, release: Release, group: ProcessGroup, number
         wants_port=group.serves_requests,
         uid=service.uid,
         limits=limits_for(version.definition, group.process_type, desired.limits),
+        volumes=version.definition.volumes,
     )

@@ -3,6 +3,7 @@
 Two definitions that mean the same are equal afterwards, so that the same file again is no change.
 """
 
+import posixpath
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ ACTED_ON = (
     "checks",
     "rollout",
     "limits",
+    "volumes",
     "predeploy",
     "postdeploy",
     "entrypoint",
@@ -30,7 +32,7 @@ ACTED_ON = (
 """Keys that this release does something with."""
 OF_IMAGES, OF_CODE = ("entrypoint", "ports"), ("process",)
 """Those of them that only mean something with an image, and only without one."""
-KEPT = ("volumes", "privileged", "wan_map", "expose")
+KEPT = ("privileged", "wan_map", "expose")
 """Keys whose form is known and checked, and that nothing acts on yet: they are there for plugins."""
 SHORT = {"cmd": "command", "port": "ports"}
 """Another way to write a key."""
@@ -38,6 +40,8 @@ KNOWN = (*ACTED_ON, *KEPT, *SHORT)
 
 ASSIGN = "assign"
 """A port of this number is chosen when an instance starts."""
+MAX_VOLUME_NAME = 40
+TAKEN_PATHS = frozenset({"/", "/app", "/tmp", "/proc", "/sys", "/dev"})  # noqa: S108 - of containers
 _PORT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
 _WAN = re.compile(r"(?:(?P<host>[0-9.]+|\[[0-9a-fA-F:.]+\])?:)?(?P<port>[0-9]{1,5})")
 
@@ -104,14 +108,30 @@ def _volumes(value: Any) -> dict[str, str]:
         raise InvalidInput(
             "volumes", "volumes must map names to folders of the container, as in {data: /srv/redis}."
         )
+    found = dict[str, str]()
     for name, path in value.items():
-        if not _PORT_NAME.fullmatch(str(name)):
+        if not _PORT_NAME.fullmatch(str(name)) or len(str(name)) > MAX_VOLUME_NAME:
             raise InvalidInput(
-                "volumes", f"{str(name)[:60]!a} is no name of a volume: use small letters and -."
+                "volumes",
+                f"{str(name)[:60]!a} is no name of a volume: use at most {MAX_VOLUME_NAME} small letters, "
+                "digits and -.",
             )
         if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/"):
             raise InvalidInput("volumes", f"The volume {name} must be a whole path, such as /srv/{name}.")
-    return {str(name): path for name, path in value.items()}
+        place = posixpath.normpath(path).replace("//", "/")
+        if place in TAKEN_PATHS or place in found.values():
+            raise InvalidInput(
+                "volumes", f"The volume {name} can't be at {place[:100]}: something else is there already."
+            )
+        found[str(name)] = place
+    if len({volume_variable(each) for each in found}) < len(found):
+        raise InvalidInput("volumes", "Two volumes have names that differ by - and _ only: rename one.")
+    return found
+
+
+def volume_variable(name: str) -> str:
+    """The variable that tells an instance where its volume is."""
+    return f"VOLUME_{name.upper().replace('-', '_')}"
 
 
 def _privileged(value: Any) -> bool | None:

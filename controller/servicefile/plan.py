@@ -26,7 +26,7 @@ from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains
 from controller.servicefile.infra import check_infra
 from controller.servicefile.keys import canonical
-from controller.types import Code, Definition, Deployment, Service, Version
+from controller.types import Code, Definition, Deployment, Service, Strategy, Version
 from controller.views import Area, Difference, FileChange, FileChangeKind
 
 ENV_PREFIX = "env."
@@ -201,6 +201,7 @@ def make_plan(
         for domain, target in targets.items()
         if target.guarded
     ]
+    notes += [said for each in steps if (said := _stops_first(each))]
     ordered = in_order([*names, *(each for each in waiting if each not in names)], waiting)
     place = {name: at for at, name in enumerate(ordered)}
     steps[: len(names)] = sorted(steps[: len(names)], key=lambda each: place[each.address.service])
@@ -273,6 +274,18 @@ def _scaled(step: Step, wanted: Mapping[str, int]) -> Step:
     if step.wanted and wanted_processes(after, step.wanted) == wanted_processes(service, step.wanted):
         return step  # said in other words, as where `web` stands for the unnamed type
     return replace(step, scale=after.scale)
+
+
+def _stops_first(step: Step) -> str | None:
+    """What people should know where its new version can't run beside the old one."""
+    if not step.makes_version or step.wanted is None:
+        return None
+    shared = sorted(step.definition.volumes.keys() & step.wanted.definition.volumes.keys())
+    strategy = step.definition.rollout.strategy
+    if strategy is Strategy.STOP_FIRST or (strategy is Strategy.ALL_AT_ONCE and shared):
+        why = f"they would share the volume {', '.join(shared)}" if shared else "its rollout is stop-first"
+        return f"{step.address.service}: what serves stops before the new version starts, as {why}."
+    return None
 
 
 def _facts_after(steps: Sequence[Step], found: Found, deployment: Deployment) -> DeploymentFacts:

@@ -84,7 +84,8 @@ _KEYS: dict[str, Any] = {
     "volumes": {
         "type": "object",
         "additionalProperties": {"type": "string", "pattern": "^/"},
-        "description": _KEPT,
+        "description": "Name of a folder that outlives versions to the path that a container has it at; "
+        "$VOLUME_NAME tells where it is.",
     },
     "privileged": {"type": "boolean", "description": _KEPT},
     "wan_map": {"type": "object", "additionalProperties": {"type": ["string", "null"]}, "description": _KEPT},

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     LOGS = "logs"
     """What instances printed."""
     REPOSITORIES = "repositories"
+    VOLUMES = "volumes"
     OTHER = "other"
     """The store, tools, drivers' files."""
 
@@ -55,6 +56,16 @@ class Cache:
     service: str
     size: int
     used_at: datetime
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A folder of a service that outlives its versions."""
+
+    service: str
+    name: str
+    size: int
+    """Bytes on disk."""
 
 
 class Storage(Protocol):
@@ -100,7 +111,16 @@ class Storage(Protocol):
         """Remove it, unless `in_use` says at the last moment that a build works with it."""
 
     async def remove_service(self, deployment: str, service: str) -> None:
-        """Remove all that a destroyed service has, but for archives of slugs, which others may share."""
+        """Remove all that a destroyed service has, but for archives of slugs, which others may share.
+
+        Its volumes are put aside, where only the machine's admin finds them, unless they were given up.
+        """
+
+    async def volumes(self, deployment: str) -> Sequence[Volume]:
+        """Of all services of the deployment, measured; by service and name."""
+
+    async def give_up_volumes(self, deployment: str, service: str) -> None:
+        """They are to be removed with the service."""
 
     async def services(self) -> Sequence[tuple[str, str]]:
         """(deployment, service) of all that has files."""

@@ -11,7 +11,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -137,7 +137,11 @@ class SupervisorRig:
             return self.slug
 
         return SupervisorBackend(
-            folder=self.root / "supervisor", logs=self.root / "logs", prepare=prepare, groups=self.groups
+            folder=self.root / "supervisor",
+            logs=self.root / "logs",
+            prepare=prepare,
+            volumes=self.root / "volumes",
+            groups=self.groups,
         )
 
     def file(self, name: str, text: str) -> Path:
@@ -225,6 +229,7 @@ class DockerRig:
             "folder": self.root / "docker",
             "logs": self.root / "logs",
             "prepare": prepare,
+            "volumes": self.root / "volumes",
             "engine": Engine(self.url),
             "realm": self.realm,
             "runner_image": self.image,
@@ -405,6 +410,41 @@ async def test_every_instance_has_an_address_and_port_of_its_own(rig: Rig) -> No
     assert all(rig.gave(each.address) and each.port for each in started)
     portless = await backend.start(spec(11))
     assert (portless.address, portless.port) == (None, None)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("made", REAL_RIGS, ids=rig_name)
+async def test_volume_belongs_to_the_user_of_the_app_and_stays_over_versions(made: type[Any]) -> None:
+    rig = made()
+    backend = rig.backend()
+    wanted = spec(
+        uid=UID, volumes={"my-data": "/srv/data"}, command='id -u >> "$VOLUME_MY_DATA/users"; exec sleep 1000'
+    )
+    users = rig.root / "volumes" / "foo" / "app" / "my-data" / "users"
+
+    async def written() -> Sequence[str]:
+        return users.read_text().split() if users.exists() else ()
+
+    try:
+        await backend.start(wanted)
+        assert await eventually(written) == [str(UID)]
+        await backend.stop(wanted.id, grace=5)
+        await backend.start(replace(wanted, id="foo-app-4-web-1", version=4))
+
+        async def both() -> bool:
+            return await written() == [str(UID)] * 2
+
+        assert await eventually(both)
+        assert users.stat().st_uid == users.parent.stat().st_uid == UID
+        if made is DockerRig:
+            mounts = rig.inspect("foo-app-4-web-1")["Mounts"]
+            assert str(users.parent) in {
+                each["Source"] for each in mounts if each["Destination"] == "/srv/data"
+            }
+    finally:
+        for each in (await backend.observe()).instances:
+            await backend.stop(each.id, grace=0)
+        await rig.close()
 
 
 async def exited(backend: Backend, name: str) -> Instance:
@@ -894,6 +934,7 @@ async def test_port_that_somebody_else_has_is_passed_over(real: SupervisorRig) -
             folder=real.root / "supervisor",
             logs=real.root / "logs",
             prepare=prepare,
+            volumes=real.root / "volumes",
             ports=range(port, port + 1),
         )
         with pytest.raises(BackendError, match="No port from") as caught:
@@ -934,7 +975,9 @@ async def test_path_too_long_for_a_socket_is_said_so(tmp_path: Path) -> None:
     async def prepare(_: InstanceSpec) -> Path:
         return tmp_path
 
-    backend = SupervisorBackend(folder=tmp_path / ("x" * 100), logs=tmp_path / "logs", prepare=prepare)
+    backend = SupervisorBackend(
+        folder=tmp_path / ("x" * 100), logs=tmp_path / "logs", prepare=prepare, volumes=tmp_path / "volumes"
+    )
     with pytest.raises(BackendError, match="too long for a unix socket") as caught:
         await backend.observe()
     assert not caught.value.retryable

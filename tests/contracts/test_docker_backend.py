@@ -437,7 +437,7 @@ async def main(root, url, realm, image, command):
     async def prepare(_):
         return root / "slug"
     backend = DockerBackend(folder=root / "docker", logs=root / "logs", prepare=prepare, engine=Engine(url),
-                            realm=realm, runner_image=image)
+                            realm=realm, runner_image=image, volumes=root / "volumes")
     artifact = Artifact(kind=ArtifactKind.SLUG, reference="0" * 64)
     names = dict(deployment="foo", service="app", version=3, generation=7, number=1, artifact=artifact)
     started = await backend.start(InstanceSpec(id="foo-app-3-web-1", process_type="web", command=command,

@@ -43,6 +43,7 @@ from controller.backends.docker.watch import Watch
 from controller.backends.docker.wire import Wire, ask, close_all, open_wire
 from controller.backends.keeper.processes import MARKER
 from controller.backends.logs import instance_logs
+from controller.backends.volumes import ensure_volumes, volume_folders
 from controller.engine import REALM, Engine, EngineError, NotThere, Taken
 from controller.logs.query import LogQuery, LogStream
 from controller.types import ArtifactKind, Instance
@@ -70,11 +71,14 @@ class DockerBackend:
         engine: Engine,
         realm: str,
         runner_image: str,
+        volumes: Path,
         networks: str = POOL,
     ) -> None:
-        """`realm` marks what is ours. `networks`: the range that our networks are parts of."""
+        """`realm` marks what is ours. `volumes`: the folder below which those of all
+        services lie. `networks`: the range that our networks are parts of."""
         self._logs = logs
         self._prepare = prepare
+        self._volumes = volumes
         self._engine = engine
         self._realm = realm
         self._runner_image = runner_image
@@ -143,6 +147,7 @@ class DockerBackend:
                     place,
                     realm=self._realm,
                     folder=folder,
+                    volumes=volume_folders(self._volumes.absolute(), spec),
                     terminal=terminal,
                     owned_by=self._owner,
                 )
@@ -187,6 +192,7 @@ class DockerBackend:
     # Starting
 
     async def _artifact(self, spec: InstanceSpec) -> tuple[Image, Path | None]:
+        await ensure_volumes(self._volumes, spec)
         if spec.artifact.kind is ArtifactKind.IMAGE:
             return await ensure_image(self._engine, spec.artifact.reference), None
         folder = await self._prepare(spec)
@@ -201,7 +207,14 @@ class DockerBackend:
 
     async def _start(self, spec: InstanceSpec, image: Image, folder: Path | None) -> None:
         def describe(place: Place) -> dict[str, Any]:
-            return instance_config(spec, image, place, realm=self._realm, folder=folder)
+            return instance_config(
+                spec,
+                image,
+                place,
+                realm=self._realm,
+                folder=folder,
+                volumes=volume_folders(self._volumes.absolute(), spec),
+            )
 
         try:
             await self._launcher.launch(spec.id, describe)

@@ -13,6 +13,7 @@ from controller.backends.docker.image import Image
 from controller.backends.keeper.processes import boot_id, read_process
 from controller.backends.labels import to_labels
 from controller.engine import REALM
+from controller.servicefile.keys import volume_variable
 from controller.types import ArtifactKind, Limits
 
 PREFIX = "mooring."
@@ -40,6 +41,9 @@ KEPT_RIGHTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "S
 """Capabilities of an image's root: enough to give its files away, to bind port 80 and to become somebody else."""
 LONGEST_VALUE = 128 * 1024 - 1
 """Bytes of `NAME=value` that Linux takes in one piece."""
+
+
+NO_VOLUMES: Mapping[str, Path] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +81,21 @@ def port_of(spec: InstanceSpec, image: Image) -> int | None:
 
 
 def instance_config(
-    spec: InstanceSpec, image: Image, place: Place, *, realm: str, folder: Path | None
+    spec: InstanceSpec,
+    image: Image,
+    place: Place,
+    *,
+    realm: str,
+    folder: Path | None,
+    volumes: Mapping[str, Path] = NO_VOLUMES,
 ) -> dict[str, Any]:
-    """The body of the request that creates it. `folder`: the unpacked slug; None for an image."""
+    """The body of the request that creates it. `folder`: the unpacked slug; None for an image. `volumes`: name to
+    where each is on the host."""
     port = port_of(spec, image)
     command = _command(spec)
     if command.arguments == [spec.command]:
         command = _Command(command.entrypoint, [patient(spec.command)])
-    config = _config(spec, image, place, folder=folder, command=command, port=port)
+    config = _config(spec, image, place, folder=folder, command=command, port=port, volumes=volumes)
     config["Labels"] = {
         REALM: realm,
         KIND: INSTANCE,
@@ -116,6 +127,7 @@ def attached_config(
     folder: Path | None,
     terminal: Terminal | None,
     owned_by: str,
+    volumes: Mapping[str, Path] = NO_VOLUMES,
 ) -> dict[str, Any]:
     """The same for a command that somebody is attached to. The engine removes it when it ends."""
     command = _command(spec)
@@ -123,7 +135,7 @@ def attached_config(
         command = _Command(
             command.entrypoint, [*command.arguments[:-1], sized(command.arguments[-1], terminal)]
         )
-    config = _config(spec, image, place, folder=folder, command=command, port=None)
+    config = _config(spec, image, place, folder=folder, command=command, port=None, volumes=volumes)
     config["Labels"] = {
         REALM: realm,
         KIND: ATTACHED,
@@ -220,6 +232,7 @@ def _config(
     folder: Path | None,
     command: _Command,
     port: int | None,
+    volumes: Mapping[str, Path],
 ) -> dict[str, Any]:
     """What both kinds of containers have in common."""
     slug = spec.artifact.kind is ArtifactKind.SLUG
@@ -227,6 +240,7 @@ def _config(
     if slug or command.entrypoint is not None:
         env["TINI_KILL_PROCESS_GROUP"] = "1"  # a shell that waits for a command does not pass SIGTERM on
     env |= spec.env
+    env |= {volume_variable(name): path for name, path in spec.volumes.items()}
     if port is not None:
         env["PORT"] = str(port)
     config: dict[str, Any] = {
@@ -247,6 +261,9 @@ def _config(
             "EndpointsConfig": {place.network: {"IPAMConfig": {"IPv4Address": place.address}}}
         },
     }
+    if volumes:
+        host = config["HostConfig"]
+        host["Mounts"] = [*host.get("Mounts", ()), *_binds(spec, volumes)]
     if command.arguments is not None:
         config["Cmd"] = command.arguments
     if command.entrypoint is not None:
@@ -273,6 +290,12 @@ def _slug_host(folder: Path | None) -> dict[str, Any]:
             {"Type": "volume", "Target": "/tmp"},  # noqa: S108
         ],
     }
+
+
+def _binds(spec: InstanceSpec, volumes: Mapping[str, Path]) -> list[dict[str, Any]]:
+    return [
+        {"Type": "bind", "Source": str(volumes[name]), "Target": path} for name, path in spec.volumes.items()
+    ]
 
 
 def _label_volumes(config: dict[str, Any], realm: str) -> None:

@@ -63,6 +63,7 @@ from controller.views import (
     Variable,
     VariableSource,
     VersionDiff,
+    VolumeInfo,
 )
 from tests import factories
 from tests.factories import NOW
@@ -370,6 +371,10 @@ class FakeClient:
 
     async def shared_config(self, deployment: str) -> Mapping[str, str]:
         return self.shared_
+
+    async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
+        data = VolumeInfo(service="app", name="data", path="/srv/data", size=5 * 1024**2)
+        return [data, replace(data, name="old", path="", size=0)] if deployment == "foo" else []
 
     async def execs(self, deployment: str) -> Sequence[ExecInfo]:
         if deployment != "foo":

@@ -70,6 +70,7 @@ CASES = {
     "run:detached": ["run:detached", "-a", "foo", "rake", "--trace", "db:seed"],
     "run:list": ["run:list", "-a", "foo"],
     "run:logs": ["run:logs", "-a", "foo", "run.1"],
+    "volumes": ["volumes", "-a", "foo"],
     "exec": ["exec", "-a", "foo"],
     "exec:retry": ["exec:retry", "-a", "foo", "Init"],
     "run:stop": ["run:stop", "-a", "foo", "run.1"],

@@ -77,7 +77,7 @@ async def test_image_services(client: Client):
     redis = Address("foo", "redis")
     change = await client.set_service(redis, {"image": "redis:7", "volumes": {"data": "/srv"}})
     assert change.version is not None
-    assert change.version.definition.extra == {"volumes": {"data": "/srv"}}
+    assert change.version.definition.volumes == {"data": "/srv"}
     assert (await client.set_service(redis, {"image": "redis:7"})).version is None
     assert (await client.set_service(redis, {"image": "redis:7"}, force=True)).version.number == 2
 

@@ -58,6 +58,7 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "shared.get": (Right.DEPLOY, lambda ops, who, _: ops.shared.get(who, "foo")),
     "execs.list": (Right.VIEW, lambda ops, who, _: ops.execs.list(who, "foo")),
     "execs.retry": (Right.OPERATE, lambda ops, who, _: ops.execs.retry(who, "foo", "Init")),
+    "volumes.list": (Right.VIEW, lambda ops, who, _: ops.volumes.list(who, "foo")),
     "shared.generated": (Right.DEPLOY, lambda ops, who, _: ops.shared.generated(who, "foo")),
     "shared.renew": (Right.OPERATE, lambda ops, who, _: ops.shared.renew(who, "foo", "Secret")),
     "shared.change": (

@@ -156,7 +156,7 @@ async def test_an_image_service_runs_at_once(world: World):
     definition = change.version.definition
     assert (change.version.number, change.version.artifact.reference) == (1, "redis:7")
     assert (definition.env, definition.health) == ({"PORTS": "3"}, HealthCheck(timeout=5))
-    assert definition.extra == {"volumes": {"data": "/srv"}}
+    assert definition.volumes == {"data": "/srv"}
 
 
 async def test_defining_again_changes_the_given_keys_only(world: World):

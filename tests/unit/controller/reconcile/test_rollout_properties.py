@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from controller.reconcile.actions import GiveUp, Promote, Route, Start, Stop
-from controller.reconcile.course import rollout_of
+from controller.reconcile.course import rollout_of, stops_first
 from controller.reconcile.desired import DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_service
@@ -276,6 +276,10 @@ class Rolling(RuleBasedStateMachine):
     def check_room(self, spec):
         desired = self.desired()
         rollout = rollout_of(desired)
+        if stops_first(desired):
+            others = {(each.version, each.generation) for each in self.instances.values()}
+            own = {(spec.version, spec.generation)}
+            assert desired.paused or others <= own, "started beside another version"
         if rollout.strategy not in (Strategy.ONE_BY_ONE, Strategy.BATCH):
             return
         if (spec.version, spec.generation) != goal_of(self.service):
@@ -292,6 +296,8 @@ class Rolling(RuleBasedStateMachine):
     def check_stop(self, name):
         assert name not in self.routed(self.pool), "stopped while it is routed to"
         assert not self.draining.get(name), "stopped while it works on requests"
+        if stops_first(self.desired()):
+            return
         kind = self.instances[name].process_type
         if kind != "worker" or name not in self.ready or self.desired().goal is None:
             return
@@ -303,6 +309,8 @@ class Rolling(RuleBasedStateMachine):
     def check_route(self, pool):
         before, after = self.routed(self.pool), self.routed(pool)
         assert after <= self.ready | before, "newly routed to what is not ready"
+        if stops_first(self.desired()):
+            return
         if self.desired().goal is not None:
             could = before & self.ready
             assert len(after & self.ready) >= min(len(could), self.scale["web"]), "fewer serve than could"
