@@ -50,7 +50,7 @@ class AppJson:
 
 def read_app_json(text: str, name: str = APP_JSON) -> AppJson:
     """Raises NotAServiceFile with every error that there is."""
-    start = Place(name, 1, 1)
+    start, text = Place(name, 1, 1), text.removeprefix("\ufeff")
     if len(text) > MAX_SIZE:
         raise NotAServiceFile([Complaint(start, f"It is larger than {MAX_SIZE // 1024} KiB.")])
     try:

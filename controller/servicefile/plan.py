@@ -180,10 +180,7 @@ def make_plan(
         infra = check_infra(file.infra, deployment.name)
         file = replace(file, infra=infra)
         deployment = replace(deployment, infra_domains=infra.domains)
-    targets = {
-        **read_domains(file.globals.get(DOMAINS), deployment.name),
-        **read_domains(deployment.infra_domains, deployment.name),
-    }
+    targets = _targets(file, deployment)
     domains = _domains(targets, file, found, prune=prune)
     names = [*file.services, *(each for each in found.services if each not in file.services)]
     steps, notes = list[Step](), list[str]()
@@ -409,7 +406,7 @@ def _domains(
     kept = [each for each in found.services.values() if not prune or each.name in file.services]
     there = {Address(name, each.name): each for each in kept} | dict(found.elsewhere)
     after = {address: list(service.domains) for address, service in there.items()}
-    for domain, address in _routed(_said_before(found)):
+    for domain, address in _routed(_said_before(found.deployment, file)):
         if address in after and domain in after[address]:
             after[address].remove(domain)
     for domain, address in _routed(targets):
@@ -433,15 +430,26 @@ def _as_before(domains: Sequence[str], service: Service | None) -> tuple[str, ..
     return (*(each for each in before if each in domains), *(each for each in domains if each not in before))
 
 
-def _said_before(found: Found) -> Mapping[str, DomainTarget]:
-    """By the last service file, and the last infrastructure file."""
-    deployment = found.deployment
+def _targets(file: ServiceFile, deployment: Deployment) -> Mapping[str, DomainTarget]:
+    """What the section says, and over it the infrastructure file. Where that is not given, nothing is said of its
+    domains: they stay as they are."""
+    said = read_domains(file.globals.get(DOMAINS), deployment.name)
+    if file.infra is None:
+        return {domain: each for domain, each in said.items() if domain not in deployment.infra_domains}
+    return {**said, **read_domains(file.infra.domains, deployment.name)}
+
+
+def _said_before(deployment: Deployment, file: ServiceFile) -> Mapping[str, DomainTarget]:
+    """The same of the last service file, and the last infrastructure file; of what this one may take back."""
     filed = deployment.globals.get(DOMAINS) if DOMAINS in deployment.filed else None
+    infra = read_domains(deployment.infra_domains, deployment.name)
     try:
         said = read_domains(filed, deployment.name)
     except InvalidInput:  # of a release that took more
         said = {}
-    return {**said, **read_domains(deployment.infra_domains, deployment.name)}
+    if file.infra is None:
+        return {domain: each for domain, each in said.items() if domain not in infra}
+    return {**said, **infra}
 
 
 def _routed(targets: Mapping[str, DomainTarget]) -> Iterator[tuple[str, Address]]:
@@ -453,7 +461,7 @@ def _routed(targets: Mapping[str, DomainTarget]) -> Iterator[tuple[str, Address]
 def addresses_of(file: ServiceFile, deployment: Deployment) -> set[Address]:
     """Services of other deployments that the section Domains names, or named last time."""
     now = read_domains(file.globals.get(DOMAINS), deployment.name)
-    before = _said_before(Found(deployment=deployment))
+    before = _said_before(deployment, file)
     named = {target.address for target in (*now.values(), *before.values()) if target.address}
     return {each for each in named if each.deployment != deployment.name}
 

@@ -53,7 +53,7 @@ KNOWN = {"deployment": "foo", "service": "app", "user": "robin", "number": 1, "b
 TO_GO = {"deployment": "gone", "service": "app", "user": "sam", "name": "laptop"}
 """The same where something is destroyed."""
 HARD = re.compile(
-    r"DELETE|/(runs|keys|vars|renew|retry|promotion|plan|rotate|promote|abort|cancel|pause|resume|rollback|diff|scale|limits|close)$"
+    r"DELETE|/(runs|keys|renew|retry|rotate|promote|abort|cancel|pause|resume|rollback|diff|scale|limits|close)$"
 )
 """What does not succeed by chance, or not here."""
 

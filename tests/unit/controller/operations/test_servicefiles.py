@@ -403,3 +403,21 @@ async def test_infrastructure_of_what_is_not_there_is_refused(shop: World, wrong
     await deploy(shop)
     with pytest.raises(InvalidInput):
         await deploy(shop, infra=wrong)
+
+
+async def test_what_people_did_to_its_domains_and_services_stays_without_it(shop: World) -> None:
+    await deploy(shop, infra=INFRA)
+    await shop.operations.domains.change(ADMIN, Address("foo", "web"), remove=["www.example.org"])
+    assert (await deploy(shop)).changes == ()
+    await shop.operations.services.destroy(ADMIN, Address("foo", "web"))
+    assert (await deploy(shop, {"redis": SHOP["redis"]})).changes == ()
+
+
+async def test_a_section_does_not_take_its_domains_while_it_is_away(shop: World) -> None:
+    await deploy(shop, infra=INFRA)
+    shared = {**ENV, "Domains": {"www.example.org": {"http": "redis"}}}
+    outcome = await deploy(shop, shared=shared)
+    assert [each for each in outcome.changes if each.added_domains or each.removed_domains] == []
+    assert (await deploy(shop)).changes == ()
+    found = {each.name: each.domains for each in shop.state.services("foo")}
+    assert found == {"redis": (), "web": ("www.example.org",)}

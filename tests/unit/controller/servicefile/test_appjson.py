@@ -28,6 +28,7 @@ def errors(text: str) -> list[str]:
 
 
 def test_one_that_says_nothing_here() -> None:
+    assert read_app_json("\ufeff{}") == AppJson()
     assert read(name="x", keywords=["a"], stack="y", buildpacks=[{"url": "nodejs"}]) == AppJson()
 
 
