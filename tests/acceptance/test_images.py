@@ -44,13 +44,7 @@ def here():
     finally:
         log = here.last_lines(200)
         for app in here.json("apps") if here.server and here.server.poll() is None else ():
-            here.run(
-                "moor",
-                "apps:destroy",
-                app["service"]["deployment"],
-                "--confirm",
-                app["service"]["deployment"],
-            )
+            here.run("moor", "apps:destroy", app["deployment"], "--confirm", app["deployment"])
         here.remove()
         print(log)
 
@@ -170,6 +164,25 @@ def test_saved_image_is_loaded_over_ssh_without_its_names(here, pushed, tmp_path
     assert here.get("loaded")[1] == "Hello from a Dockerfile, in grey\n"
     tags = asked(lambda client: client.inspect_image(reference))["RepoTags"]
     assert f"{name}:2" not in tags
+
+
+def test_promoted_image_outlives_the_app_that_it_was_built_for(here):
+    for name in ("try", "real"):
+        here.moor("create", name)
+    folder = here.checkout("try", sample="dockerfile")
+    assert here.push(folder).returncode == 0
+    here.moor("config:set", "-a", "real", "GREETING=for real")
+    told = here.moor("promote", "try", "real")
+    assert "app v1: a new version" in told
+    assert here.get("real")[1].endswith("for real\n")
+    assert len(kept(here, "real")) == 1
+    here.moor("apps:destroy", "try", "--confirm", "try")
+    here.wait_until(lambda: not kept(here, "try"), "its images are gone")
+    here.moor("disk:collect")
+    here.moor("ps:restart", "-a", "real")
+    assert here.get("real")[1].endswith("for real\n")
+    assert here.json("builds", "-a", "real") == []
+    here.moor("apps:destroy", "real", "--confirm", "real")
 
 
 def test_disk_tells_of_images(here, pushed):
