@@ -6,6 +6,7 @@ says which there are.
 """
 
 import inspect
+import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,12 +20,15 @@ from builder.slugs import SlugStore
 from controller.backends.base import Backend, BackendError, InstanceSpec
 from controller.config import AUTO, Settings
 from controller.errors import InvalidInput
+from controller.resources.base import ResourceDriver
 from controller.store.base import Store
 from controller.types import ArtifactKind
 from router.base import Router
 
 if TYPE_CHECKING:
     from builder.images import ImageStore
+
+log = logging.getLogger(__name__)
 
 KINDS = ("backend", "router", "store", "builder")
 
@@ -118,6 +122,18 @@ def make_images(settings: Settings) -> "ImageStore | None":
     return ImageStore(
         Engine(settings.docker_host), ensure_realm(settings.folders.realm), limit=settings.image_limit
     )
+
+
+def make_resource_drivers() -> Mapping[str, ResourceDriver]:
+    """All that are installed, by kind, made with what they are by default. One that can't be loaded is left out,
+    which the log says: others have nothing to do with it."""
+    found = dict[str, ResourceDriver]()
+    for entry in entry_points(group="mooring.resources"):
+        try:
+            found[entry.name] = entry.load()()
+        except Exception:
+            log.exception("resource driver not loaded kind=%s", entry.name)
+    return found
 
 
 def check_drivers(settings: Settings) -> None:

@@ -23,9 +23,18 @@ from builder.slugs import SlugStore
 from builder.source import export_source
 from builder.storage import DiskStorage
 from cli.choosing import as_recorded, settled
-from cli.drivers import check_drivers, make_backend, make_builder, make_images, make_router, make_store
+from cli.drivers import (
+    check_drivers,
+    make_backend,
+    make_builder,
+    make_images,
+    make_resource_drivers,
+    make_router,
+    make_store,
+)
 from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
 from cli.remote import run_over_ssh
+from cli.resourceslug import EmptySlugs
 from cli.tenure import tenure
 from cli.waiting import Stopped, once_it_answers
 from controller.api.app import create_app
@@ -236,6 +245,8 @@ async def _running(
             privileged=os.geteuid() == 0,
             vault=vault,
             inspect=Inspection(settings, builder, export_source).inspect,
+            drivers=make_resource_drivers(),
+            make_slug=None if settings.backend == "docker" else EmptySlugs(slugs, folders).make,
         )
         stack.push_async_callback(operations.close)
         token = await operations.credentials.bootstrap(folders.local_token)

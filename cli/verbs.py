@@ -163,6 +163,24 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("domains:add", "domains:add", "Let further domains lead to an app."),
         Verb("domains:remove", "domains:remove", "Take domains away from an app."),
     ),
+    "Resources": (
+        Verb(
+            "resources",
+            "resources:resources",
+            "List an app's databases and the like.",
+            ("resources:list", "addons"),
+        ),
+        Verb("resources:create", "resources:create", "Make a database."),
+        Verb("resources:info", "resources:info", "Show one, with what it gives to services."),
+        Verb("resources:attach", "resources:attach", "Give one to a service.", ("resources:link",)),
+        Verb("resources:detach", "resources:detach", "Take one away from a service.", ("resources:unlink",)),
+        Verb("resources:backup", "resources:backup", "Save all that one has."),
+        Verb("resources:backups", "resources:backups", "List its backups, newest first."),
+        Verb("resources:restore", "resources:restore", "Bring back what a backup has."),
+        Verb("resources:export", "resources:export", "Print its data."),
+        Verb("resources:import", "resources:import_", "Take data from standard input."),
+        Verb("resources:destroy", "resources:destroy", "Destroy one with all of its data."),
+    ),
     "People": (
         Verb("ssh-keys", "people:keys", "List SSH keys.", ("ssh-keys:list", "keys")),
         Verb(

@@ -39,6 +39,7 @@ from controller.types import (
     Version,
 )
 from controller.views import (
+    BackupInfo,
     BuildpackVerdict,
     Change,
     Collected,
@@ -47,6 +48,7 @@ from controller.views import (
     ExecInfo,
     FileOutcome,
     ProcessLimits,
+    ResourceInfo,
     RolloutStep,
     ServiceInfo,
     ServiceUsage,
@@ -65,6 +67,8 @@ __all__ = ["Change", "Client", "RolloutStep", "ServiceInfo", "Status"]
 CONNECT_TIMEOUT = 5.0
 SILENCE_TIMEOUT = 60.0
 """Seconds that a stream may be silent: the server gives a sign of life far more often."""
+LONG_TIMEOUT = 3600.0
+"""Seconds that a database may take until it has written, or taken in, its data."""
 KEPT_OPEN = 2.0
 """Seconds that an idle connection is used again: less than the server's 5, so that it never closes one in our face."""
 BATCH = 256 * 1024
@@ -211,6 +215,71 @@ class Client:
         """One version of each service whose environment that changes."""
         body = {"put": put, "drop": list(drop)}
         return await self._send(SharedChange, "PATCH", f"{_deployment(deployment)}/config", body)
+
+    async def resources(self, deployment: str) -> Sequence[ResourceInfo]:
+        return await self._list(ResourceInfo, f"{_deployment(deployment)}/resources")
+
+    async def resource(self, deployment: str, name: str) -> ResourceInfo:
+        return await self._get(ResourceInfo, _resource(deployment, name))
+
+    async def create_resource(
+        self, deployment: str, kind: str, name: str, *, url: str | None = None
+    ) -> ResourceInfo:
+        """`url`: of a server that is kept elsewhere; None: it gets one of its own. Raises Conflict, Refused."""
+        body = {"kind": kind, "name": name, "url": url}
+        return await self._send(ResourceInfo, "POST", f"{_deployment(deployment)}/resources", body)
+
+    async def destroy_resource(self, deployment: str, name: str) -> None:
+        """With all data, but for backups. Raises Conflict while it is attached."""
+        await self._request("DELETE", _resource(deployment, name))
+
+    async def attach_resource(self, address: Address, name: str, *, prefix: str = "") -> Change:
+        """Raises Conflict where the service has other variables of these names."""
+        path = f"{_resource(address.deployment, name)}/attachments/{address.service}"
+        return await self._send(Change, "PUT", path, {"prefix": prefix})
+
+    async def detach_resource(self, address: Address, name: str) -> Change:
+        path = f"{_resource(address.deployment, name)}/attachments/{address.service}"
+        return await self._send(Change, "DELETE", path)
+
+    async def backups(self, deployment: str, name: str) -> Sequence[BackupInfo]:
+        """Oldest first."""
+        return await self._list(BackupInfo, f"{_resource(deployment, name)}/backups")
+
+    async def back_up(self, deployment: str, name: str) -> AsyncIterator[DeliveryStep]:
+        """How that goes. Closing the stream ends it, and nothing of the backup stays."""
+        async for step in self._streamed(DeliveryStep, "POST", f"{_resource(deployment, name)}/backups"):
+            yield step
+
+    async def restore(
+        self, deployment: str, name: str, backup: str | None = None
+    ) -> AsyncIterator[DeliveryStep]:
+        """`backup`: its id; None: the newest."""
+        url = f"{_resource(deployment, name)}/restore?{_query({'backup': backup})}"
+        async for step in self._streamed(DeliveryStep, "POST", url):
+            yield step
+
+    async def export_data(self, deployment: str, name: str) -> AsyncIterator[bytes]:
+        """Raises Unavailable where not all of it comes."""
+        timeout = httpx.Timeout(self._timeout, connect=CONNECT_TIMEOUT, read=LONG_TIMEOUT)
+        url = f"{_resource(deployment, name)}/data"
+        with self._told_in_our_words():
+            async with self._http.stream("GET", url, timeout=timeout) as answer:
+                if not answer.is_success:
+                    raise self._error(answer.status_code, answer.headers, await answer.aread())
+                async for piece in answer.aiter_bytes():
+                    yield piece
+
+    async def import_data(self, deployment: str, name: str, content: AsyncIterator[bytes]) -> ResourceInfo:
+        """Takes the place of all that it has; where it fails nothing is changed."""
+        timeout = httpx.Timeout(self._timeout, connect=CONNECT_TIMEOUT, read=LONG_TIMEOUT)
+        headers = {"Content-Type": "application/octet-stream"}
+        url = f"{_resource(deployment, name)}/data"
+        with self._told_in_our_words():
+            answer = await self._http.put(url, content=content, headers=headers, timeout=timeout)
+        if not answer.is_success:
+            raise self._error(answer.status_code, answer.headers, answer.content)
+        return self._decoded(ResourceInfo, answer.content)
 
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         return await self._list(VolumeInfo, f"{_deployment(deployment)}/volumes")
@@ -986,6 +1055,10 @@ def _query(params: Mapping[str, Param]) -> str:
 
 def _deployment(name: str) -> str:
     return f"/v1/deployments/{check_name(name, 'app name')}"
+
+
+def _resource(deployment: str, name: str) -> str:
+    return f"{_deployment(deployment)}/resources/{check_name(name, 'resource name')}"
 
 
 def _service(address: Address) -> str:

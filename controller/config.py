@@ -241,6 +241,11 @@ class DataFolder:
         return self.root / "volumes"
 
     @property
+    def backups(self) -> Path:
+        """Backups of resources, a folder for each; readable by the server's user only."""
+        return self.root / "backups"
+
+    @property
     def caches(self) -> Path:
         """Build caches, `<deployment>/<service>/`."""
         return self.root / "caches"

@@ -219,6 +219,39 @@ class VolumeInfo:
     """Bytes on disk; 0 before the first instance."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResourceInfo:
+    """A database of a deployment, or the like."""
+
+    deployment: str
+    name: str
+    kind: str
+    status: ResourceStatus
+    failure: str = ""
+    external: bool = False
+    """It is kept elsewhere: no service of the deployment is its server."""
+    attached: Mapping[str, str] = field(default_factory=dict)
+    """Service to the prefix of its variables; empty: they are named as its kind is known."""
+    plan: Mapping[str, str] = field(default_factory=dict)
+    """What is no secret of its server."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What it gives to services; hidden from those who may only view."""
+    created_at: datetime | None = None
+    created_by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupInfo:
+    """All data of a resource, as of one moment."""
+
+    id: str
+    created_at: datetime
+    size: int
+    """Bytes."""
+    sha256: str
+    actor: str = ""
+
+
 class VariableSource(StrEnum):
     SERVICE = "service"
     DEPLOYMENT = "deployment"

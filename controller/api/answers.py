@@ -29,6 +29,7 @@ from controller.types import (
     Version,
 )
 from controller.views import (
+    BackupInfo,
     BuildpackVerdict,
     Change,
     Collected,
@@ -37,6 +38,7 @@ from controller.views import (
     ExecInfo,
     FileOutcome,
     ProcessLimits,
+    ResourceInfo,
     RolloutStep,
     ServiceInfo,
     ServiceUsage,
@@ -48,6 +50,7 @@ from controller.views import (
 )
 
 MODELS = (
+    BackupInfo,
     Build,
     Change,
     Collected,
@@ -62,6 +65,7 @@ MODELS = (
     Problem,
     BuildpackVerdict,
     ProcessLimits,
+    ResourceInfo,
     RolloutStep,
     Run,
     Service,

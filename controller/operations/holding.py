@@ -10,6 +10,7 @@ from controller.errors import InvalidInput
 from controller.operations.execs import ExecOperations
 from controller.operations.facts import facts_of
 from controller.operations.lookup import find_code
+from controller.operations.resourceservers import come_up, is_awaited
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, Content, content_with, held_text, new_version
@@ -105,7 +106,7 @@ class Releaser:
         return (
             (deployment is not None and EXEC in deployment.globals)
             or any(each.holds for each in self._state.services(name))
-            or any(each.kind == EXEC_KIND for each in self._state.resources(name))
+            or any(each.kind == EXEC_KIND or is_awaited(each) for each in self._state.resources(name))
         )
 
     def _decide(self, name: str) -> Iterator[Put | Delete | EventDraft]:
@@ -114,6 +115,7 @@ class Releaser:
             return
         facts = facts_of(self._state, deployment)
         yield from self._commands.advance(deployment, facts)
+        yield from come_up(self._state, name)
         for service in self._state.services(name):
             if service.holds and (holds := holds_of(facts, service.name)) != service.holds:
                 yield from self._changed(deployment, service, holds)

@@ -1,6 +1,6 @@
 """All operations of one server, put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +23,7 @@ from controller.operations.processes import ProcessOperations
 from controller.operations.promotion import PromotionOperations
 from controller.operations.receipts import Receipts
 from controller.operations.removal import Removal
+from controller.operations.resources import MakeSlug, ResourceOperations
 from controller.operations.rollouts import RolloutOperations
 from controller.operations.runs import RunOperations
 from controller.operations.runtime import Runtime
@@ -36,6 +37,7 @@ from controller.operations.users import UserOperations
 from controller.operations.vars import VarOperations
 from controller.operations.versions import VersionOperations
 from controller.operations.volumes import VolumeOperations
+from controller.resources.base import ResourceDriver
 from controller.state import State
 from controller.upkeep.collector import Collector, Policy
 from controller.upkeep.overdue import Limits
@@ -55,6 +57,7 @@ class Operations:
 
     server: ServerOperations
     disk: DiskOperations
+    resources: ResourceOperations
     volumes: VolumeOperations
     deployments: DeploymentOperations
     services: ServiceOperations
@@ -106,10 +109,13 @@ def make_operations(
     privileged: bool,
     vault: Vault | None = None,
     inspect: Inspect | None = None,
+    drivers: Mapping[str, ResourceDriver] | None = None,
+    make_slug: MakeSlug | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Operations:
     """`storage`: the server's files; `doorplate` is asked when somebody wants to know.
 
+    `drivers`: of resources, by kind; `make_slug`: what their servers run in, see ResourceOperations.
     `inspect` asks the buildpacks about what was pushed. `privileged`: the server is root, so each service gets
     a user id of its own.
     """
@@ -126,6 +132,23 @@ def make_operations(
     rollouts = RolloutOperations(state, runtime, renew=credentials.renew, clock=clock)
     runs = RunOperations(state, runtime, renew=credentials.renew, default_ttl=settings.run_ttl, clock=clock)
     execs = ExecOperations(state, runtime, ttl=settings.run_ttl, clock=clock)
+    births = NewServices(
+        state,
+        removal,
+        root_domain=settings.domain,
+        first_uid=settings.first_uid if privileged else None,
+        clock=clock,
+    )
+    services = ServiceOperations(
+        state,
+        runtime,
+        removal,
+        root_domain=settings.domain,
+        http_port=lambda: doorplate().http.port,
+        first_uid=settings.first_uid if privileged else None,
+        limits=settings.limits,
+        clock=clock,
+    )
     upkeep = Upkeep(
         storage,
         collector,
@@ -142,27 +165,23 @@ def make_operations(
         volumes=VolumeOperations(state, storage),
         upkeep=upkeep,
         deployments=DeploymentOperations(state, removal, clock=clock),
-        services=ServiceOperations(
+        services=services,
+        resources=ResourceOperations(
             state,
             runtime,
-            removal,
-            root_domain=settings.domain,
-            http_port=lambda: doorplate().http.port,
-            first_uid=settings.first_uid if privileged else None,
-            limits=settings.limits,
+            services,
+            births,
+            storage,
+            drivers=drivers or {},
+            make_slug=make_slug,
+            folder=settings.folders.backups,
             clock=clock,
         ),
         servicefiles=ServiceFileOperations(
             state,
             runtime,
             removal,
-            NewServices(
-                state,
-                removal,
-                root_domain=settings.domain,
-                first_uid=settings.first_uid if privileged else None,
-                clock=clock,
-            ),
+            births,
             root_domain=settings.domain,
             clock=clock,
         ),

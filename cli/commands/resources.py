@@ -1,0 +1,201 @@
+"""Databases of a deployment, and the like: making them, giving them to services, saving what they have."""
+
+from collections.abc import AsyncIterator
+
+import click
+
+from cli.commands.git import follow_delivery
+from cli.console import Console
+from cli.context import CommandFailed, Context, opened
+from cli.grammar import app_command, only_deployment
+from cli.output import size_text, timestamp
+from cli.rollout import detach_option, finish_change, follow
+from controller.names import Address
+from controller.views import ResourceInfo
+
+
+@app_command(example="moor resources -a foo")
+async def resources(context: Context, *, address: Address) -> None:
+    found = await context.client.resources(only_deployment(address))
+    context.output.title(f"{address} resources")
+    context.output.table(
+        ("resource", "kind", "status", "attached to", "detail"),
+        [(each.name, each.kind, each.status.value, _attached_text(each), each.failure) for each in found],
+    )
+    if not found:
+        context.output.detail("None: resources:create postgres makes one.")
+    context.output.data(found)
+
+
+@app_command(
+    example="moor resources:create -a foo postgres\n"
+    "moor resources:create -a foo redis cache\n"
+    "moor resources:create -a foo postgres db --url postgres://user:secret@db.example.org/foo"
+)
+@click.argument("kind")
+@click.argument("name", required=False)
+@click.option("--url", metavar="URL", help="Of a server that is kept elsewhere: none is run here.")
+@detach_option
+async def create(
+    context: Context, *, address: Address, kind: str, name: str | None, url: str | None, detach: bool
+) -> None:
+    """Without a NAME it is called by its kind. Its server is a service of the app under that name, with a volume, and
+    uses what is installed on the machine (Debian's postgresql, redis-server)."""
+    deployment = only_deployment(address)
+    made = await context.client.create_resource(deployment, kind, name or kind, url=url)
+    context.output.step(f"Creating {made.kind} {made.name} for {deployment}")
+    if not made.external and not detach:
+        last = await follow(context, Address(deployment, made.name), 1)
+        if last.failure:
+            raise CommandFailed(
+                f"{made.name} does not come up: {last.failure}",
+                log=last.version.failure_log if last.version else (),
+                hint=f"`resources:destroy -a {deployment} {made.name}` takes it away again.",
+            )
+    context.output.detail(f"resources:attach -a {deployment} {made.name} gives it to the app.")
+    context.output.data(await context.client.resource(deployment, made.name))
+
+
+@app_command(example="moor resources:info -a foo db")
+@click.argument("name")
+async def info(context: Context, *, address: Address, name: str) -> None:
+    """With what services find in their environment, for those who may read config."""
+    deployment = only_deployment(address)
+    found = await context.client.resource(deployment, name)
+    backups = [] if found.external else await context.client.backups(deployment, name)
+    context.output.title(f"{deployment} {name} information")
+    context.output.facts(
+        (
+            ("kind", found.kind),
+            ("status", found.status.value),
+            ("failure", found.failure),
+            ("kept", "elsewhere" if found.external else f"as the service {Address(deployment, name)}"),
+            *found.plan.items(),
+            ("attached to", _attached_text(found)),
+            ("last backup", timestamp(backups[-1].created_at) if backups else ""),
+            ("created", timestamp(found.created_at)),
+            ("created by", found.created_by),
+            *((f"values.{key}", each) for key, each in found.values.items()),
+        )
+    )
+    context.output.data(found)
+
+
+@app_command(example="moor resources:attach -a foo db\nmoor resources:attach -a foo/web db --as REPORTS")
+@click.argument("name")
+@click.option(
+    "--as", "prefix", metavar="PREFIX", default="", help="Variables PREFIX_URL, PREFIX_HOST and so on."
+)
+@detach_option
+async def attach(context: Context, *, address: Address, name: str, prefix: str, detach: bool) -> None:
+    """Without --as the service finds it as its kind is known: DATABASE_URL, REDIS_URL."""
+    change = await context.client.attach_resource(address, name, prefix=prefix)
+    context.output.step(f"Attaching {name} to {address}")
+    await finish_change(context, address, change, detach=detach)
+
+
+@app_command(example="moor resources:detach -a foo db")
+@click.argument("name")
+@detach_option
+async def detach(context: Context, *, address: Address, name: str, detach: bool) -> None:
+    change = await context.client.detach_resource(address, name)
+    context.output.step(f"Detaching {name} from {address}")
+    await finish_change(context, address, change, detach=detach)
+
+
+@app_command(example="moor resources:backup -a foo db")
+@click.argument("name")
+async def backup(context: Context, *, address: Address, name: str) -> None:
+    await follow_delivery(context, context.client.back_up(only_deployment(address), name))
+
+
+@app_command(example="moor resources:backups -a foo db")
+@click.argument("name")
+async def backups(context: Context, *, address: Address, name: str) -> None:
+    deployment = only_deployment(address)
+    found = list(reversed(await context.client.backups(deployment, name)))
+    context.output.title(f"{deployment} {name} backups")
+    context.output.table(
+        ("backup", "made", "size", "by"),
+        [(each.id, timestamp(each.created_at), size_text(each.size), each.actor) for each in found],
+    )
+    if not found:
+        context.output.detail("None: resources:backup makes one.")
+    context.output.data(found)
+
+
+@app_command(example="moor resources:restore -a foo db\nmoor resources:restore -a foo db 20260101T030000")
+@click.argument("name")
+@click.argument("backup", required=False)
+async def restore(context: Context, *, address: Address, name: str, backup: str | None) -> None:
+    """The newest one where none is named. Everything that the resource has is replaced; where that fails its data stay
+    as they were."""
+    await follow_delivery(context, context.client.restore(only_deployment(address), name, backup))
+
+
+@app_command(example="moor resources:export -a foo db > foo.dump")
+@click.argument("name")
+async def export(context: Context, *, address: Address, name: str) -> None:
+    """As its own tools write them: postgres for pg_restore, redis as RDB."""
+    console = _console(context)
+    if context.output.terminal:
+        raise CommandFailed(
+            "The data would go to a terminal.", hint=f"Send them to a file: resources:export {name} > FILE."
+        )
+    async with opened(context.client.export_data(only_deployment(address), name)) as pieces:
+        async for piece in pieces:
+            await console.write(1, piece)
+
+
+@app_command(example="moor resources:import -a foo db < foo.dump")
+@click.argument("name")
+async def import_(context: Context, *, address: Address, name: str) -> None:
+    """What resources:export gave. Everything that the resource has is replaced; where it fails its data stay."""
+    console = _console(context)
+    if context.input.terminal:
+        raise CommandFailed(
+            "Standard input is a terminal, and data are expected there.",
+            hint=f"Send them from a file: resources:import {name} < FILE.",
+        )
+    found = await context.client.import_data(only_deployment(address), name, _pieces(console))
+    context.output.step(f"{name} has the data that were sent")
+    context.output.data(found)
+
+
+@app_command(example="moor resources:destroy -a foo db\nmoor resources:destroy -a foo db --confirm db")
+@click.argument("name")
+@click.option("--confirm", metavar="NAME", help="The name once more, instead of being asked.")
+async def destroy(context: Context, *, address: Address, name: str, confirm: str | None) -> None:
+    """With all of its data. Its backups stay on the server's disk, where its admin finds them."""
+    deployment = only_deployment(address)
+    await context.client.resource(deployment, name)
+    if confirm is None:
+        if not context.input.terminal:
+            raise CommandFailed(
+                f"Destroying {name} needs your word for it, and there is no terminal to ask at.",
+                hint=f"Add --confirm {name}.",
+            )
+        context.output.note(f"This destroys {name} of {deployment} with all of its data.")
+        context.output.prompt(f" !     Type {name} to go on: ")
+        confirm = (await context.input.line()).strip()
+    if confirm != name:
+        raise CommandFailed(f"That was not {name}: nothing was destroyed.")
+    await context.client.destroy_resource(deployment, name)
+    context.output.step(f"Destroyed {name}")
+    context.output.data({"destroyed": name})
+
+
+def _attached_text(found: ResourceInfo) -> str:
+    return ", ".join(
+        f"{service} as {prefix}" if prefix else service for service, prefix in sorted(found.attached.items())
+    )
+
+
+def _console(context: Context) -> Console:
+    assert context.open_console is not None
+    return context.open_console()
+
+
+async def _pieces(console: Console) -> AsyncIterator[bytes]:
+    while piece := await console.read():
+        yield piece

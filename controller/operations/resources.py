@@ -1,0 +1,397 @@
+"""Resources of a deployment: making them, giving them to services, saving what they have."""
+
+import asyncio
+import logging
+import re
+import secrets
+import socket
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from controller.backends.base import SupportsRun
+from controller.deliveries import DeliveryStep, Mark
+from controller.difference import HIDDEN
+from controller.errors import Conflict, InvalidInput, NotFound, Refused, Unavailable
+from controller.names import Address, check_env_name, check_name
+from controller.operations.access import Actor
+from controller.operations.lookup import get_deployment, get_service
+from controller.operations.newservices import NewServices
+from controller.operations.resourceservers import server_of, told
+from controller.operations.runtime import Runtime
+from controller.operations.services import ServiceOperations
+from controller.plugins.exec import KIND as EXEC_KIND
+from controller.plugins.exec import SECTION as EXEC
+from controller.plugins.exec import declared
+from controller.resources.backups import BackupFolder
+from controller.resources.base import PROCESS, ResourceDriver, ResourceError
+from controller.resources.beside import feed, output_of
+from controller.state import Delete, EventDraft, Put, State, delete, put
+from controller.types import Artifact, InstanceState, Resource, ResourceStatus, Right
+from controller.upkeep.storage import Storage
+from controller.views import BackupInfo, Change, ResourceInfo
+
+log = logging.getLogger(__name__)
+
+PORTS = range(31000, 32000)
+"""On loopback, one for each server for good: the URL that services have must stay as it is."""
+_PREFIX = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+
+MakeSlug = Callable[[str, str], Awaitable[Artifact]]
+"""An empty slug for that service (deployment, name): its programs are the machine's."""
+
+
+class ResourceOperations:
+    def __init__(
+        self,
+        state: State,
+        runtime: Runtime,
+        services: ServiceOperations,
+        births: NewServices,
+        storage: Storage,
+        *,
+        drivers: Mapping[str, ResourceDriver],
+        make_slug: MakeSlug | None,
+        folder: Path,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """`make_slug` None: the backend runs nothing that is installed on the machine. `folder`: of backups."""
+        self._state = state
+        self._runtime = runtime
+        self._services = services
+        self._births = births
+        self._storage = storage
+        self._drivers = drivers
+        self._make_slug = make_slug
+        self._folder = folder
+        self._clock = clock
+        self._busy: Mapping[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    # What there is
+
+    def list(self, asker: Actor, deployment: str) -> Sequence[ResourceInfo]:
+        """By name; commands of `Exec` are not among them."""
+        get_deployment(self._state, asker, deployment, Right.VIEW)
+        return [
+            self._info(asker, each) for each in self._state.resources(deployment) if each.kind != EXEC_KIND
+        ]
+
+    def get(self, asker: Actor, deployment: str, name: str) -> ResourceInfo:
+        return self._info(asker, self._find(asker, deployment, name, Right.VIEW))
+
+    async def create(
+        self, asker: Actor, deployment: str, kind: str, name: str, *, url: str | None = None
+    ) -> ResourceInfo:
+        """A server of its own, or with `url` one that is kept elsewhere. Raises InvalidInput, Conflict, Refused."""
+        get_deployment(self._state, asker, deployment, Right.OPERATE)
+        driver = self._driver(kind)
+        check_name(name, "resource name")
+        if url is None:
+            await self._create_server(asker, deployment, kind, name, driver)
+        else:
+            await self._create_external(asker, deployment, kind, name, driver.external(url))
+        self._runtime.wake()
+        return self.get(asker, deployment, name)
+
+    async def destroy(self, asker: Actor, deployment: str, name: str) -> None:
+        """Its server goes with all data; its backups stay on the disk. Raises Conflict while it is attached."""
+        resource = self._find(asker, deployment, name, Right.MANAGE)
+        there = [each for each in resource.attached if self._state.service(deployment, each) is not None]
+        if there:
+            raise Conflict(
+                f"{name} is attached to {', '.join(sorted(there))}: detach it first (resources:detach)."
+            )
+        if not resource.settings.get("external") and self._state.service(deployment, name) is not None:
+            await self._storage.give_up_volumes(deployment, name)
+            await self._services.destroy(asker, Address(deployment, name))
+
+        def decide() -> Iterator[Delete | EventDraft]:
+            now = self._find(asker, deployment, name, Right.MANAGE)
+            yield delete(now)
+            yield told(now, "resource.destroyed", f"{name} was destroyed", asker.name)
+
+        await self._state.transact(decide)
+
+    # Services that have it
+
+    async def attach(self, asker: Actor, address: Address, name: str, *, prefix: str = "") -> Change:
+        """Its values go into the service's config, by a new version. Raises Conflict where that has other ones."""
+        if prefix and not _PREFIX.fullmatch(prefix):
+            raise InvalidInput("prefix", "The prefix must be of capital letters, digits and _, as in CACHE.")
+        deployment = address.deployment
+
+        def decide() -> Iterator[Put | EventDraft]:
+            resource = self._find(asker, deployment, name, Right.OPERATE)
+            service = get_service(self._state, asker, address, Right.OPERATE)
+            self._check_attachable(resource, service.name, prefix)
+            values = self._variables(resource, prefix)
+            taken = [
+                each for each, value in values.items() if service.definition.env.get(each, value) != value
+            ]
+            if taken:
+                raise Conflict(
+                    f"{address} has {taken[0]} already, with another value: unset it, or attach {name} under names of "
+                    f"its own (--as {check_env_name(name.upper().replace('-', '_').replace('.', '_'))})."
+                )
+            if service.name not in resource.attached:
+                yield put(replace(resource, attached={**resource.attached, service.name: prefix}))
+                yield told(resource, "resource.attached", f"{name} is attached to {service.name}", asker.name)
+
+        await self._state.transact(decide)
+        values = self._variables(self._find(asker, deployment, name, Right.OPERATE), prefix)
+        return await self._services.change_config(asker, address, values=values)
+
+    async def detach(self, asker: Actor, address: Address, name: str) -> Change:
+        """The variables go, by a new version. That the service itself is gone is no error."""
+        resource = self._find(asker, address.deployment, name, Right.OPERATE)
+        if address.service not in resource.attached:
+            raise NotFound(f"{name} is not attached to {address}.")
+        change = Change(version=None)
+        if self._state.service(address.deployment, address.service) is not None:
+            names = self._variables(resource, resource.attached[address.service])
+            change = await self._services.change_config(asker, address, values={}, drop=list(names))
+
+        def decide() -> Iterator[Put | EventDraft]:
+            now = self._find(asker, address.deployment, name, Right.OPERATE)
+            left = {key: each for key, each in now.attached.items() if key != address.service}
+            yield put(replace(now, attached=left))
+            yield told(now, "resource.detached", f"{name} is detached from {address.service}", asker.name)
+
+        await self._state.transact(decide)
+        return change
+
+    # Its data
+
+    async def backups(self, asker: Actor, deployment: str, name: str) -> Sequence[BackupInfo]:
+        """Newest first."""
+        resource = self._find(asker, deployment, name, Right.VIEW)
+        return await self._backups_of(resource).list()
+
+    async def backup(self, asker: Actor, deployment: str, name: str) -> AsyncGenerator[DeliveryStep, None]:
+        """How a new one is made. Where it breaks off nothing of it stays."""
+        resource = self._served(asker, deployment, name)
+        folder = self._backups_of(resource)
+        yield DeliveryStep(mark=Mark.STEP, text=f"Backing up {name}")
+        async with self._alone(resource):
+            await folder.sweep()
+            async with aclosing(self._dump(resource)) as pieces:
+                made = await folder.keep(pieces, self._clock(), asker.name)
+        text = f"{name} was backed up as {made.id} ({made.size} bytes)"
+        await self._state.commit(events=[told(resource, "resource.backup", text, asker.name)])
+        yield DeliveryStep(mark=Mark.LINE, text=f"{made.id}, {made.size} bytes")
+        yield DeliveryStep(mark=Mark.DONE, text=made.id)
+
+    async def restore(
+        self, asker: Actor, deployment: str, name: str, backup: str | None = None
+    ) -> AsyncGenerator[DeliveryStep, None]:
+        """Make a backup, the newest without a name, all that it has. Where that fails its data stay as they were."""
+        resource = self._served(asker, deployment, name)
+        folder = self._backups_of(resource)
+        found = await folder.get(backup)
+        yield DeliveryStep(
+            mark=Mark.STEP, text=f"Restoring {name} as of {found.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        async with aclosing(folder.pieces(found)) as pieces:
+            text = await self._fed(resource, pieces, asker, f"backup {found.id}")
+        yield DeliveryStep(mark=Mark.LINE, text=text)
+        yield DeliveryStep(mark=Mark.DONE, text=found.id)
+
+    async def export(self, asker: Actor, deployment: str, name: str) -> AsyncGenerator[bytes, None]:
+        """The same data as of a backup, piece by piece. Raises where not all of it comes."""
+        resource = self._served(asker, deployment, name)
+        async with self._alone(resource), aclosing(self._dump(resource)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def import_(
+        self, asker: Actor, deployment: str, name: str, pieces: AsyncIterator[bytes]
+    ) -> ResourceInfo:
+        """What `export` gave becomes all that it has; a failure leaves its data as they were."""
+        resource = self._served(asker, deployment, name)
+        await self._fed(resource, pieces, asker, "an import")
+        return self.get(asker, deployment, name)
+
+    async def _fed(self, resource: Resource, pieces: AsyncIterator[bytes], asker: Actor, what: str) -> str:
+        backend, instance = self._running(resource)
+        async with self._alone(resource):
+            await feed(backend, instance, self._driver(resource.kind).restore(), pieces)
+        text = f"{resource.name} has the data of {what}"
+        await self._state.commit(events=[told(resource, "resource.restored", text, asker.name)])
+        return text
+
+    async def _dump(self, resource: Resource) -> AsyncGenerator[bytes, None]:
+        backend, instance = self._running(resource)
+        command = self._driver(resource.kind).backup()
+        async with aclosing(output_of(backend, instance, command)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    @asynccontextmanager
+    async def _alone(self, resource: Resource) -> AsyncIterator[None]:
+        """One of these at a time for each resource; what goes wrong in the words of people."""
+        lock = self._busy[resource.deployment, resource.name]
+        if lock.locked():
+            raise Conflict(f"{resource.name} is being backed up or restored already: wait for that.")
+        async with lock:
+            try:
+                yield
+            except ResourceError as error:
+                kind = Unavailable if error.retryable else Refused
+                raise kind(f"{resource.name}: {error}.".replace("..", ".")) from error
+            except OSError as error:
+                raise Unavailable(
+                    f"The backup of {resource.name} can't be kept: {error.strerror or error}."
+                ) from error
+
+    # Making one
+
+    async def _create_server(
+        self, asker: Actor, deployment: str, kind: str, name: str, driver: ResourceDriver
+    ) -> None:
+        if self._make_slug is None:
+            raise Refused(
+                f"The backend of this server runs containers, and none of them has a {kind} server of ours yet: name "
+                "one that is kept elsewhere by --url."
+            )
+        self._check_free(deployment, name)
+        port = await asyncio.to_thread(self._free_port)
+        try:
+            server = driver.server(port, secrets.token_hex(24))
+        except ResourceError as error:
+            raise Refused(str(error)) from error
+        slug = await self._make_slug(deployment, name)
+
+        def decide() -> Iterator[Put | EventDraft]:
+            found = get_deployment(self._state, asker, deployment, Right.OPERATE)
+            self._check_free(deployment, name)
+            if port in self._ports():
+                raise Conflict("Somebody was faster with this port: try again.")
+            resource = Resource(
+                deployment=deployment,
+                name=name,
+                kind=kind,
+                values=server.values,
+                settings={"plan": dict(server.plan), "port": port, "backups": secrets.token_hex(8)},
+                created_at=self._clock(),
+                created_by=asker.name,
+            )
+            service = self._births.new(asker, Address(deployment, name))
+            yield put(resource)
+            yield told(resource, "resource.created", f"{name} was created", asker.name)
+            yield from server_of(service, found, server, slug, asker, self._clock())
+
+        await self._state.transact(decide)
+
+    async def _create_external(
+        self, asker: Actor, deployment: str, kind: str, name: str, values: Mapping[str, str]
+    ) -> None:
+        def decide() -> Iterator[Put | EventDraft]:
+            get_deployment(self._state, asker, deployment, Right.OPERATE)
+            self._check_free(deployment, name)
+            resource = Resource(
+                deployment=deployment,
+                name=name,
+                kind=kind,
+                status=ResourceStatus.READY,
+                values=values,
+                settings={"external": True},
+                created_at=self._clock(),
+                created_by=asker.name,
+            )
+            yield put(resource)
+            yield told(resource, "resource.created", f"{name} was created, kept elsewhere", asker.name)
+
+        await self._state.transact(decide)
+
+    def _check_free(self, deployment: str, name: str) -> None:
+        found = self._state.deployment(deployment)
+        taken = found is not None and name in declared(found.globals.get(EXEC))
+        if taken or self._state.resource(deployment, name) or self._state.service(deployment, name):
+            raise Conflict(f"{deployment} has a service or a resource {name} already: choose another name.")
+
+    def _ports(self) -> set[int]:
+        return {each.settings["port"] for each in self._state.resources() if "port" in each.settings}
+
+    def _free_port(self) -> int:
+        taken = self._ports()
+        for port in PORTS:
+            if port in taken:
+                continue
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+        raise Refused(f"No port from {PORTS.start} to {PORTS.stop - 1} is free for one more server.")
+
+    # Looking
+
+    def _driver(self, kind: str) -> ResourceDriver:
+        if kind not in self._drivers:
+            known = ", ".join(sorted(self._drivers)) or "none"
+            raise InvalidInput("kind", f"There is no kind of resource {kind[:40]!a}. Known are: {known}.")
+        return self._drivers[kind]
+
+    def _find(self, asker: Actor, deployment: str, name: str, right: Right) -> Resource:
+        get_deployment(self._state, asker, deployment, right)
+        resource = self._state.resource(deployment, name)
+        if resource is None or resource.kind == EXEC_KIND:
+            raise NotFound(f"{deployment} has no resource {name[:60]!a} (see `resources`).")
+        return resource
+
+    def _served(self, asker: Actor, deployment: str, name: str) -> Resource:
+        """One whose data we may take and change. Raises Refused for one that is kept elsewhere."""
+        resource = self._find(asker, deployment, name, Right.OPERATE)
+        if resource.settings.get("external"):
+            raise Refused(f"{name} is kept elsewhere: back it up and restore it where its server is.")
+        self._running(resource)
+        return resource
+
+    def _running(self, resource: Resource) -> tuple[SupportsRun, str]:
+        backend = self._runtime.backend
+        if not isinstance(backend, SupportsRun):
+            raise Refused("The backend of this server can't run commands beside an instance.")
+        for each in self._runtime.instances(resource.deployment, resource.name):
+            if each.process_type == PROCESS and each.state is InstanceState.RUNNING:
+                return backend, each.id
+        address = Address(resource.deployment, resource.name)
+        raise Unavailable(f"The server of {resource.name} does not run now: `ps -a {address}` tells more.")
+
+    def _check_attachable(self, resource: Resource, service: str, prefix: str) -> None:
+        if resource.status is not ResourceStatus.READY:
+            why = resource.failure or "its server has not come up yet"
+            raise Conflict(f"{resource.name} is not ready: {why}.")
+        if service == resource.name and not resource.settings.get("external"):
+            raise Refused(f"{service} is the server of {resource.name} itself.")
+        if resource.attached.get(service, prefix) != prefix:
+            raise Conflict(
+                f"{resource.name} is attached to {service} already, under other names: detach it first."
+            )
+
+    def _variables(self, resource: Resource, prefix: str) -> Mapping[str, str]:
+        return self._driver(resource.kind).bind(resource.values, prefix)
+
+    def _backups_of(self, resource: Resource) -> BackupFolder:
+        # Under a name of its own: who makes one of the same name again does not find those of another.
+        token = resource.settings.get("backups", "external")
+        return BackupFolder(self._folder / f"{resource.deployment}.{resource.name}.{token}")
+
+    def _info(self, asker: Actor, resource: Resource) -> ResourceInfo:
+        shown = asker.may(resource.deployment, Right.DEPLOY)
+        return ResourceInfo(
+            deployment=resource.deployment,
+            name=resource.name,
+            kind=resource.kind,
+            status=resource.status,
+            failure=resource.failure,
+            external=bool(resource.settings.get("external")),
+            attached=resource.attached,
+            plan=resource.settings.get("plan", {}),
+            values=resource.values if shown else dict.fromkeys(resource.values, HIDDEN),
+            created_at=resource.created_at,
+            created_by=resource.created_by,
+        )

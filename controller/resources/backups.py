@@ -1,0 +1,124 @@
+"""Backups of one resource, as files in a folder: whole or not there at all, and checked before they are used."""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from controller.errors import NotFound
+from controller.resources.base import ResourceError
+from controller.views import BackupInfo
+from controller.wire import WireError, decode, encode
+
+PIECE = 256 * 1024
+_ID = re.compile(r"[0-9]{8}T[0-9]{6}(?:-[0-9]+)?")
+_DATA, _RECORD, _PART = ".backup", ".json", ".part"
+
+
+@dataclass(frozen=True)
+class BackupFolder:
+    """`<id>.backup` with its `<id>.json`, which is written last: without it there is no backup."""
+
+    path: Path
+
+    async def list(self) -> Sequence[BackupInfo]:
+        """Newest first."""
+        return await asyncio.to_thread(self._list)
+
+    async def get(self, backup: str | None) -> BackupInfo:
+        """That one, or the newest. Raises NotFound."""
+        found = await self.list()
+        if backup is None and found:
+            return found[0]
+        for each in found:
+            if each.id == backup:
+                return each
+        raise NotFound(
+            "There is no backup yet: resources:backup makes one."
+            if backup is None
+            else f"There is no backup {backup[:60]!a} (see resources:backups)."
+        )
+
+    async def keep(self, pieces: AsyncIterator[bytes], now: datetime, actor: str) -> BackupInfo:
+        """A new one of all that comes. Where that breaks off, or the disk is full, nothing of it stays: OSError, or
+        what `pieces` raises."""
+        await asyncio.to_thread(self.path.mkdir, mode=0o700, parents=True, exist_ok=True)
+        name = await asyncio.to_thread(self._free_id, now)
+        part = self.path / f"{name}{_PART}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with await asyncio.to_thread(part.open, "xb") as file:
+                async for piece in pieces:
+                    await asyncio.to_thread(file.write, piece)
+                    digest.update(piece)
+                    size += len(piece)
+                await asyncio.to_thread(_to_disk, file.fileno(), file.flush)
+            made = BackupInfo(id=name, created_at=now, size=size, sha256=digest.hexdigest(), actor=actor)
+            await asyncio.to_thread(self._record, part, made)
+        finally:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+        return made
+
+    async def pieces(self, backup: BackupInfo) -> AsyncGenerator[bytes, None]:
+        """All of it, checked before the first piece is given. Raises ResourceError, OSError."""
+        path = self.path / f"{backup.id}{_DATA}"
+        if await asyncio.to_thread(_hash_of, path) != backup.sha256:
+            raise ResourceError(
+                f"The backup {backup.id} is damaged: its content is not what was written. Take another one.",
+                retryable=False,
+            )
+        with await asyncio.to_thread(path.open, "rb") as file:
+            while piece := await asyncio.to_thread(file.read, PIECE):
+                yield piece
+
+    async def remove(self, backup: str) -> None:
+        """Its record first."""
+        for ending in (_RECORD, _DATA):
+            await asyncio.to_thread((self.path / f"{backup}{ending}").unlink, missing_ok=True)
+
+    async def sweep(self) -> None:
+        """What a server that was killed left half written; to be called while none is being made."""
+        for each in await asyncio.to_thread(lambda: list(self.path.glob(f"*{_PART}"))):
+            await asyncio.to_thread(each.unlink, missing_ok=True)
+
+    def _list(self) -> Sequence[BackupInfo]:
+        found = []
+        for each in self.path.glob(f"*{_RECORD}"):
+            try:
+                found.append(decode(BackupInfo, each.read_bytes()))
+            except (OSError, WireError):
+                continue  # it is being removed, or not ours
+        return sorted(found, key=lambda each: each.id, reverse=True)
+
+    def _free_id(self, now: datetime) -> str:
+        first = name = now.strftime("%Y%m%dT%H%M%S")
+        number = 1
+        while any((self.path / f"{name}{ending}").exists() for ending in (_DATA, _PART)):
+            number += 1
+            name = f"{first}-{number}"
+        assert _ID.fullmatch(name)
+        return name
+
+    def _record(self, part: Path, made: BackupInfo) -> None:
+        part.rename(self.path / f"{made.id}{_DATA}")
+        record = self.path / f"{made.id}{_RECORD}"
+        fresh = record.with_suffix(_PART)
+        with fresh.open("xb") as file:
+            file.write(encode(made))
+            _to_disk(file.fileno(), file.flush)
+        fresh.rename(record)
+
+
+def _to_disk(descriptor: int, flush: object) -> None:
+    assert callable(flush)
+    flush()
+    os.fsync(descriptor)
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
