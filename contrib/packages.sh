@@ -23,6 +23,8 @@ case "${MOOR_PACKAGES:-}" in
     demo) need curl curl ;;
     test)
         need etcd etcd-server etcd
+        [ -d /usr/lib/postgresql ] || { missing="$missing postgresql"; services="$services postgresql"; }
+        need redis-server redis-server redis-server
         # The languages of the sample apps.
         need node nodejs; need npm npm
         need go golang-go

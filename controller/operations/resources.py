@@ -170,10 +170,12 @@ class ResourceOperations:
         resource = self._find(asker, deployment, name, Right.VIEW)
         return await self._backups_of(resource).list()
 
-    async def backup(self, asker: Actor, deployment: str, name: str) -> AsyncGenerator[DeliveryStep, None]:
+    def backup(self, asker: Actor, deployment: str, name: str) -> AsyncGenerator[DeliveryStep, None]:
         """How a new one is made. Where it breaks off nothing of it stays."""
-        resource = self._served(asker, deployment, name)
-        folder = self._backups_of(resource)
+        return self._backup(asker, self._served(asker, deployment, name))
+
+    async def _backup(self, asker: Actor, resource: Resource) -> AsyncGenerator[DeliveryStep, None]:
+        name, folder = resource.name, self._backups_of(resource)
         yield DeliveryStep(mark=Mark.STEP, text=f"Backing up {name}")
         async with self._alone(resource):
             await folder.sweep()
@@ -184,24 +186,30 @@ class ResourceOperations:
         yield DeliveryStep(mark=Mark.LINE, text=f"{made.id}, {made.size} bytes")
         yield DeliveryStep(mark=Mark.DONE, text=made.id)
 
-    async def restore(
+    def restore(
         self, asker: Actor, deployment: str, name: str, backup: str | None = None
     ) -> AsyncGenerator[DeliveryStep, None]:
         """Make a backup, the newest without a name, all that it has. Where that fails its data stay as they were."""
-        resource = self._served(asker, deployment, name)
+        return self._restore(asker, self._served(asker, deployment, name), backup)
+
+    async def _restore(
+        self, asker: Actor, resource: Resource, backup: str | None
+    ) -> AsyncGenerator[DeliveryStep, None]:
         folder = self._backups_of(resource)
         found = await folder.get(backup)
         yield DeliveryStep(
-            mark=Mark.STEP, text=f"Restoring {name} as of {found.created_at:%Y-%m-%d %H:%M:%S} UTC"
+            mark=Mark.STEP, text=f"Restoring {resource.name} as of {found.created_at:%Y-%m-%d %H:%M:%S} UTC"
         )
         async with aclosing(folder.pieces(found)) as pieces:
             text = await self._fed(resource, pieces, asker, f"backup {found.id}")
         yield DeliveryStep(mark=Mark.LINE, text=text)
         yield DeliveryStep(mark=Mark.DONE, text=found.id)
 
-    async def export(self, asker: Actor, deployment: str, name: str) -> AsyncGenerator[bytes, None]:
+    def export(self, asker: Actor, deployment: str, name: str) -> AsyncGenerator[bytes, None]:
         """The same data as of a backup, piece by piece. Raises where not all of it comes."""
-        resource = self._served(asker, deployment, name)
+        return self._export(self._served(asker, deployment, name))
+
+    async def _export(self, resource: Resource) -> AsyncGenerator[bytes, None]:
         async with self._alone(resource), aclosing(self._dump(resource)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -16,7 +16,9 @@ _SERVE = (
     'exec redis-server "$VOLUME_DATA/redis.conf" --bind 127.0.0.1 --port "$PORT_NUMBER" --dir "$VOLUME_DATA" '
     "--appendonly yes --enable-debug-command local --daemonize no "
     # Else each backup waits for five seconds, for replicas that are not there.
-    "--repl-diskless-sync-delay 0"
+    "--repl-diskless-sync-delay 0 "
+    # A title is written over the environment, by which the keeper knows what belongs to an instance.
+    "--set-proc-title no"
 )
 _CHECK = _ASK + '[ "$(ask PING)" = PONG ]'
 # Its own words go to its standard output too, where it writes to a pipe: by way of a file there are only data.

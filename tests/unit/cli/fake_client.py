@@ -42,6 +42,7 @@ from controller.types import (
 )
 from controller.views import (
     Area,
+    BackupInfo,
     BuildpackVerdict,
     Change,
     Collected,
@@ -55,6 +56,7 @@ from controller.views import (
     FileChangeKind,
     FileOutcome,
     ProcessLimits,
+    ResourceInfo,
     RolloutStep,
     ServiceInfo,
     ServiceUsage,
@@ -69,6 +71,19 @@ from tests import factories
 from tests.factories import NOW
 
 Key = tuple[str, str]
+
+
+DB = ResourceInfo(
+    deployment="foo",
+    name="db",
+    kind="postgres",
+    status=ResourceStatus.READY,
+    attached={"app": ""},
+    plan={"version": "15", "port": "31000"},
+    values={"URL": "postgres://app:5ec2e7@127.0.0.1:31000/app"},
+    created_at=NOW,
+    created_by="ann",
+)
 
 
 class FakeClient:
@@ -371,6 +386,43 @@ class FakeClient:
 
     async def shared_config(self, deployment: str) -> Mapping[str, str]:
         return self.shared_
+
+    async def resources(self, deployment: str) -> Sequence[ResourceInfo]:
+        if deployment != "foo":
+            return []
+        cache = replace(DB, name="cache", kind="redis", status=ResourceStatus.FAILED, failure="it crashed")
+        return [replace(cache, attached={}, values={}), DB]
+
+    async def resource(self, deployment: str, name: str) -> ResourceInfo:
+        return DB
+
+    async def create_resource(
+        self, deployment: str, kind: str, name: str, *, url: str | None = None
+    ) -> ResourceInfo:
+        return DB
+
+    async def destroy_resource(self, deployment: str, name: str) -> None:
+        pass
+
+    async def attach_resource(self, address: Address, name: str, *, prefix: str = "") -> Change:
+        return await self.change_config(address, put={f"{prefix}_URL": DB.values["URL"]})
+
+    async def detach_resource(self, address: Address, name: str) -> Change:
+        return await self.change_config(address, put={}, drop=["COLOR"])
+
+    async def backups(self, deployment: str, name: str) -> Sequence[BackupInfo]:
+        first = BackupInfo(id="20260101T000000", created_at=NOW, size=5_000_000, sha256="0" * 64, actor="ann")
+        return [first, replace(first, id="20260102T000000", actor="")]
+
+    async def back_up(self, deployment: str, name: str) -> AsyncIterator[DeliveryStep]:
+        yield DeliveryStep(mark=Mark.STEP, text=f"Backing up {name}")
+        yield DeliveryStep(mark=Mark.DONE, text="20260102T000000")
+
+    async def restore(
+        self, deployment: str, name: str, backup: str | None = None
+    ) -> AsyncIterator[DeliveryStep]:
+        yield DeliveryStep(mark=Mark.STEP, text=f"Restoring {name}")
+        yield DeliveryStep(mark=Mark.DONE, text="20260102T000000")
 
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         data = VolumeInfo(service="app", name="data", path="/srv/data", size=5 * 1024**2)

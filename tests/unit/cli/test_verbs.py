@@ -70,6 +70,15 @@ CASES = {
     "run:detached": ["run:detached", "-a", "foo", "rake", "--trace", "db:seed"],
     "run:list": ["run:list", "-a", "foo"],
     "run:logs": ["run:logs", "-a", "foo", "run.1"],
+    "resources": ["resources", "-a", "foo"],
+    "resources:create": ["resources:create", "-a", "foo", "postgres", "db", "--detach"],
+    "resources:info": ["resources:info", "-a", "foo", "db"],
+    "resources:attach": ["resources:attach", "-a", "foo", "db", "--as", "REPORTS"],
+    "resources:detach": ["resources:detach", "-a", "foo", "db"],
+    "resources:backup": ["resources:backup", "-a", "foo", "db"],
+    "resources:backups": ["resources:backups", "-a", "foo", "db"],
+    "resources:restore": ["resources:restore", "-a", "foo", "db"],
+    "resources:destroy": ["resources:destroy", "-a", "foo", "db", "--confirm", "db"],
     "volumes": ["volumes", "-a", "foo"],
     "exec": ["exec", "-a", "foo"],
     "exec:retry": ["exec:retry", "-a", "foo", "Init"],
@@ -113,7 +122,7 @@ CASES = {
     "secrets:rotate": ["secrets:rotate"],
     "help": ["help", "ps:scale"],
 }
-OTHER = {"version", "run", "enter", "git:load-image"}
+OTHER = {"version", "run", "enter", "git:load-image", "resources:export", "resources:import"}
 LOCAL = {
     "upload",
     "server",

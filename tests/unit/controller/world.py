@@ -15,9 +15,10 @@ from controller.operations.credentials import Sessions
 from controller.operations.operations import Operations, make_operations
 from controller.operations.server import Doorplate
 from controller.operations.sources import Look
+from controller.resources.postgres import PostgresDriver
 from controller.state import EventDraft, State, put
 from controller.store.memory import MemoryStore
-from controller.types import Instance, Right, User, VersionStatus
+from controller.types import Artifact, Instance, Right, User, VersionStatus
 from controller.views import BuildpackVerdict
 from tests.factories import slug
 
@@ -141,6 +142,13 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
         words = f"{look.service.name} on {look.branch}, {sorted(look.env)}"
         return [BuildpackVerdict(buildpack="null", by="", matched=False, words=words, builds=False)]
 
+    programs = folder / "postgresql"
+    (programs / "15" / "bin").mkdir(parents=True)
+    (programs / "15" / "bin" / "initdb").touch()
+
+    async def empty_slug(_deployment: str, _service: str) -> Artifact:
+        return slug("e" * 64, process_types={})
+
     operations = make_operations(
         state,
         settings,
@@ -155,6 +163,8 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
         sessions=sessions,
         privileged=privileged,
         inspect=inspect,
+        drivers={"postgres": PostgresDriver(programs)},
+        make_slug=empty_slug,
         clock=lambda: datetime.now(UTC),
     )
     await state.commit(put(ADMIN.user))

@@ -2,10 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
+from controller.backends.base import Terminal
+from controller.backends.echo import Echo
+from controller.backends.memory import MemoryBackend
 from controller.client import Client
+from controller.deliveries import Mark
 from controller.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 from controller.names import Address
 from controller.types import BuildStatus, InstanceState, Right, VersionStatus
@@ -80,6 +85,43 @@ async def test_image_services(client: Client):
     assert change.version.definition.volumes == {"data": "/srv"}
     assert (await client.set_service(redis, {"image": "redis:7"})).version is None
     assert (await client.set_service(redis, {"image": "redis:7"}, force=True)).version.number == 2
+
+
+async def test_resources(client: Client, world: World):
+    await client.create_deployment("foo")
+    made = await client.create_resource("foo", "postgres", "db")
+    assert await client.resource("foo", "db") == made == (await client.resources("foo"))[0]
+    world.runtime.backend = Echoing()
+    with pytest.raises(Unavailable, match="does not run now"):
+        [each async for each in client.back_up("foo", "db")]
+    world.runtime.running = [instance(1, process_type="server", service="db", id="foo-db-1-server-1")]
+    steps = [each async for each in client.back_up("foo", "db")]
+    (backup,) = await client.backups("foo", "db")
+    assert (steps[-1].mark, steps[-1].text) == (Mark.DONE, backup.id)
+    assert [each.mark async for each in client.restore("foo", "db", backup.id)][-1] is Mark.DONE
+    with pytest.raises(NotFound, match="no backup 'other'"):
+        [each async for each in client.restore("foo", "db", "other")]
+    assert b"".join([each async for each in client.export_data("foo", "db")]) == b""
+
+    async def data() -> AsyncIterator[bytes]:
+        yield b"x" * 3_000_000  # more than the body of any other request may have
+
+    assert (await client.import_data("foo", "db", data())).name == "db"
+    await client.destroy_resource("foo", "db")
+    elsewhere = await client.create_resource("foo", "postgres", "other", url="postgres://h/x")
+    assert elsewhere.external
+    await client.set_service(Address("foo", "redis"), {"image": "redis:7"})
+    attached = await client.attach_resource(Address("foo", "redis"), "other", prefix="MAIN")
+    assert attached.version and attached.version.definition.env["MAIN_URL"] == "postgres://h/x"
+    assert (await client.detach_resource(Address("foo", "redis"), "other")).version
+    assert await client.volumes("foo") == []
+
+
+class Echoing(MemoryBackend):
+    async def enter(
+        self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
+    ) -> Echo:
+        return Echo(0, terminal)
 
 
 async def test_people(client: Client, url: str):

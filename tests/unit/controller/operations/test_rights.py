@@ -58,6 +58,27 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "shared.get": (Right.DEPLOY, lambda ops, who, _: ops.shared.get(who, "foo")),
     "execs.list": (Right.VIEW, lambda ops, who, _: ops.execs.list(who, "foo")),
     "execs.retry": (Right.OPERATE, lambda ops, who, _: ops.execs.retry(who, "foo", "Init")),
+    "resources.list": (Right.VIEW, lambda ops, who, _: ops.resources.list(who, "foo")),
+    "resources.get": (Right.VIEW, lambda ops, who, _: ops.resources.get(who, "foo", "db")),
+    "resources.create": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.resources.create(who, "foo", "postgres", "new", url="postgres://h/x"),
+    ),
+    "resources.create server": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.resources.create(who, "foo", "postgres", "new"),
+    ),
+    "resources.attach": (Right.OPERATE, lambda ops, who, _: ops.resources.attach(who, FOO, "db")),
+    "resources.detach": (Right.OPERATE, lambda ops, who, _: ops.resources.detach(who, FOO, "db")),
+    "resources.destroy": (Right.MANAGE, lambda ops, who, _: ops.resources.destroy(who, "foo", "own")),
+    "resources.backups": (Right.VIEW, lambda ops, who, _: ops.resources.backups(who, "foo", "own")),
+    "resources.backup": (Right.OPERATE, lambda ops, who, _: ops.resources.backup(who, "foo", "own")),
+    "resources.restore": (Right.OPERATE, lambda ops, who, _: ops.resources.restore(who, "foo", "own")),
+    "resources.export": (Right.OPERATE, lambda ops, who, _: ops.resources.export(who, "foo", "own")),
+    "resources.import_": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.resources.import_(who, "foo", "own", nothing()),
+    ),
     "volumes.list": (Right.VIEW, lambda ops, who, _: ops.volumes.list(who, "foo")),
     "shared.generated": (Right.DEPLOY, lambda ops, who, _: ops.shared.generated(who, "foo")),
     "shared.renew": (Right.OPERATE, lambda ops, who, _: ops.shared.renew(who, "foo", "Secret")),
@@ -202,6 +223,11 @@ class Everything(MemoryBackend):
         return Echo(0, terminal)
 
 
+async def nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
 async def entered(attached: AbstractAsyncContextManager[object]) -> None:
     async with attached:
         pass
@@ -224,9 +250,14 @@ async def prepare(world: World) -> str:
     await world.state.commit(
         put(replace(deployment, globals=shared, generated={"Secret": "00"})), put(failed)
     )
+    elsewhere = replace(failed, name="db", kind="postgres", status=ResourceStatus.READY)
+    elsewhere = replace(elsewhere, values={"URL": "postgres://h/x"}, settings={"external": True})
+    own = replace(elsewhere, name="own", settings={"backups": "00"})
+    await world.state.commit(put(replace(elsewhere, attached={"app": ""})), put(own))
     await world.operations.runs.detach(ADMIN, FOO, Order(command=["x"]))
     world.runtime.backend = Everything()
-    world.runtime.running = [instance(2)]
+    server = instance(1, process_type="server", service="own", id="foo-own-1-server-1")
+    world.runtime.running = [instance(2), server]
     return (await world.operations.builds.open(ADMIN, FOO, commit=None)).id
 
 
