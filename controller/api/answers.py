@@ -14,6 +14,7 @@ from controller import wire
 from controller.api.auth import OPEN, SECURITY_SCHEME
 from controller.api.idempotency import METHODS, PARAMETER
 from controller.api.methods import BYTES
+from controller.deliveries import DeliveryStep
 from controller.problem import MEDIA_TYPE, Problem
 from controller.types import (
     Build,
@@ -50,6 +51,7 @@ from controller.views import (
 )
 
 MODELS = (
+    DeliveryStep,
     BackupInfo,
     Build,
     Change,

@@ -13,7 +13,7 @@ from controller.api.bodies import Body
 from controller.api.methods import BYTES, UPLOAD
 from controller.api.pages import InWindow, paged
 from controller.api.paths import DEPLOYMENT, InDeployment
-from controller.api.streams import MEDIA_TYPE, NdjsonStream, stream_place
+from controller.api.streams import MEDIA_TYPE, NdjsonStream
 from controller.deliveries import DeliveryStep
 from controller.names import Address, check_name
 from controller.operations.resources import ResourceOperations
@@ -106,28 +106,29 @@ def routes(resources: ResourceOperations, *, keep_alive: float) -> APIRouter:
     @router.post(
         f"{ONE}/backups",
         summary="Back it up",
+        response_class=NdjsonStream,
+        status_code=200,
         responses=answers(DeliveryStep, 403, 404, 409, media=MEDIA_TYPE),
     )
-    async def backup(asker: Asker, deployment: InDeployment, name: Name, request: Request) -> Response:
+    async def backup(asker: Asker, deployment: InDeployment, name: Name) -> Response:
         """A stream of steps. Closing it ends the backup, of which nothing stays then."""
-        with stream_place(request):
-            return NdjsonStream(resources.backup(asker, deployment, name), keep_alive=keep_alive)
+        return NdjsonStream(resources.backup(asker, deployment, name), keep_alive=keep_alive)
 
     @router.post(
         f"{ONE}/restore",
         summary="Restore a backup",
+        response_class=NdjsonStream,
+        status_code=200,
         responses=answers(DeliveryStep, 403, 404, 409, media=MEDIA_TYPE),
     )
     async def restore(
         asker: Asker,
         deployment: InDeployment,
         name: Name,
-        request: Request,
         backup: Annotated[str | None, Query(description="Its id; null: the newest.", max_length=60)] = None,
     ) -> Response:
         """A stream of steps. All that the resource has is replaced; where it fails, nothing is."""
-        with stream_place(request):
-            return NdjsonStream(resources.restore(asker, deployment, name, backup), keep_alive=keep_alive)
+        return NdjsonStream(resources.restore(asker, deployment, name, backup), keep_alive=keep_alive)
 
     @router.get(
         f"{ONE}/data",
@@ -135,14 +136,13 @@ def routes(resources: ResourceOperations, *, keep_alive: float) -> APIRouter:
         response_class=StreamingResponse,
         responses=answers(bytes, 403, 404, 409, media=BYTES),
     )
-    async def export(asker: Asker, deployment: InDeployment, name: Name, request: Request) -> Response:
+    async def export(asker: Asker, deployment: InDeployment, name: Name) -> Response:
         """As its kind's own tools write them (`pg_restore`, RDB). Where not all of it comes, the answer breaks off."""
         pieces = resources.export(asker, deployment, name)
         first = await anext(pieces, b"")
-        with stream_place(request):
-            return StreamingResponse(
-                _from(first, pieces), media_type=BYTES, headers={"Cache-Control": "no-store"}
-            )
+        return StreamingResponse(
+            _from(first, pieces), media_type=BYTES, headers={"Cache-Control": "no-store"}
+        )
 
     @router.put(
         f"{ONE}/data",

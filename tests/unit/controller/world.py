@@ -142,8 +142,8 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
         words = f"{look.service.name} on {look.branch}, {sorted(look.env)}"
         return [BuildpackVerdict(buildpack="null", by="", matched=False, words=words, builds=False)]
 
-    programs = folder / "postgresql"
-    (programs / "15" / "bin").mkdir(parents=True)
+    programs = folder.with_name(f"{folder.name}-postgresql")
+    (programs / "15" / "bin").mkdir(parents=True, exist_ok=True)
     (programs / "15" / "bin" / "initdb").touch()
 
     async def empty_slug(_deployment: str, _service: str) -> Artifact:
