@@ -27,7 +27,7 @@ ServiceName = Annotated[str, Path(description="A service of the same deployment.
 
 class NewResource(Body):
     kind: str = Field(description="`postgres` or `redis`.", examples=["postgres"], max_length=40)
-    name: str = Field(examples=["db"], max_length=100)
+    name: str = Field(examples=["reports"], max_length=100)
     url: str | None = Field(
         None,
         description="Of a server that is kept elsewhere; null: one of its own is run.",

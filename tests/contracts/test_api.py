@@ -37,6 +37,7 @@ from controller.operations.server import Doorplate
 from controller.operations.sources import Look
 from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
+from controller.resources.postgres import PostgresDriver
 from controller.state import State, put
 from controller.store.memory import MemoryStore
 from controller.types import Instance, Right
@@ -54,6 +55,7 @@ TO_GO = {"deployment": "gone", "service": "app", "user": "sam", "name": "laptop"
 """The same where something is destroyed."""
 HARD = re.compile(
     r"DELETE|/(runs|keys|renew|retry|rotate|promote|abort|cancel|pause|resume|rollback|diff|scale|limits|close)$"
+    r"|/resources/{name}/(restore|data)$|POST .*/resources/{name}/backups$"
 )
 """What does not succeed by chance, or not here."""
 
@@ -109,6 +111,7 @@ async def _server(folder: Path) -> AsyncIterator[Served]:
         loop,
         storage=DiskStorage(settings.folders, slugs),
         inspect=_inspect,
+        drivers={"postgres": PostgresDriver()},
         doorplate=lambda: doorplate,
         sessions=sessions,
         privileged=False,
@@ -116,6 +119,7 @@ async def _server(folder: Path) -> AsyncIterator[Served]:
     await state.commit(put(ADMIN.user))
     running = asyncio.create_task(loop.run())
     await _fill(operations)
+    await operations.resources.create(ADMIN, "foo", "postgres", "db", url="postgres://db.example.org/foo")
     app = create_app(operations, keep_alive=0.2, failures=FailedLogins(allowed=10**9))
     config = uvicorn.Config(
         app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, http=Connection
