@@ -20,6 +20,9 @@ from builder.slugs import SlugStore
 from controller.backends.base import Backend, BackendError, InstanceSpec
 from controller.config import AUTO, Settings
 from controller.errors import InvalidInput
+from controller.plugins.builtin import MODULES
+from controller.plugins.discovery import find_plugins
+from controller.plugins.manager import Plugins
 from controller.resources.base import ResourceDriver
 from controller.store.base import Store
 from controller.types import ArtifactKind
@@ -134,6 +137,16 @@ def make_resource_drivers() -> Mapping[str, ResourceDriver]:
         except Exception:
             log.exception("resource driver not loaded kind=%s", entry.name)
     return found
+
+
+def make_plugins(settings: Settings) -> Plugins:
+    """Those that the settings want, loaded; none of them was called yet."""
+    own = [module.NAME for module in MODULES]
+    return Plugins(
+        find_plugins(settings.folders.plugins, settings.plugins, taken=own),
+        timeout=settings.plugin_timeout,
+        trace=settings.plugin_trace,
+    )
 
 
 def check_drivers(settings: Settings) -> None:

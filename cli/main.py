@@ -6,6 +6,7 @@ cancels it when the terminal closes.
 """
 
 import errno
+import re
 import sys
 from collections.abc import Coroutine, Sequence
 from importlib import import_module
@@ -15,13 +16,14 @@ import click
 from click.exceptions import Exit
 
 from cli.context import CommandFailed, Context, Ended
-from cli.grammar import Command, app_option, help_option, shared_options
+from cli.grammar import Command, app_option, command, help_option, shared_options
 from cli.verbs import ALIASES, SECTIONS, VERBS
 from controller.errors import InternalFault, InvalidInput, MooringError, Unauthenticated
 
 USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
+_VERB = re.compile(r"[a-z0-9][a-z0-9-]*(:[a-z0-9-]+)*")
 GRAMMAR = """\
 The app is the one named with -a APP (before or after the verb), else the one that the folder's git
 remote `deploy` points at, else the first word. Over SSH it is the first word: ps:scale APP web=2."""
@@ -48,6 +50,8 @@ class Root(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = load(args[0])
+        if known is None and _VERB.fullmatch(args[0]):
+            known = of_a_plugin(args[0])
         if known is None:
             raise click.UsageError(unknown_verb(args[0]), ctx)
         return args[0], known, args[1:]
@@ -97,16 +101,30 @@ def load(name: str) -> Command | None:
     return loaded
 
 
+def of_a_plugin(verb: str) -> Command:
+    """The command for a word that is no verb of ours: whether the server has it is seen when it runs."""
+
+    @command(example=f"moor {verb}")
+    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+    async def call(context: Context, *, words: tuple[str, ...]) -> None:
+        from cli.commands.plugins import call_verb
+
+        await call_verb(context, verb, words, unknown_verb(verb))
+
+    call.name, call.context_settings = verb, {"ignore_unknown_options": True}
+    return call
+
+
 def help_text(context: Context, verb: str | None) -> str:
     """The help of a verb, or of everything; raises UsageError for a word that is no verb."""
     program = "moor" if context.local else ""
     with click.Context(ROOT, info_name=program, obj=context, terminal_width=context.output.width) as root:
         if verb is None:
             return root.get_help()
-        command = load(verb)
-        if command is None:
+        known = load(verb)
+        if known is None:
             raise click.UsageError(unknown_verb(verb))
-        return click.Context(command, info_name=command.name, parent=root).get_help()
+        return click.Context(known, info_name=known.name, parent=root).get_help()
 
 
 def unknown_verb(word: str) -> str:

@@ -28,6 +28,7 @@ from cli.drivers import (
     make_backend,
     make_builder,
     make_images,
+    make_plugins,
     make_resource_drivers,
     make_router,
     make_store,
@@ -45,8 +46,11 @@ from controller.config import DataFolder, Listen, Settings, parse_listen
 from controller.errors import MooringError, Refused
 from controller.logs.recorder import AccessRecorder, requests_wanted
 from controller.operations.credentials import Sessions
+from controller.operations.notices import Notifier
 from controller.operations.operations import Operations, make_operations
 from controller.operations.server import Doorplate
+from controller.plugins.extensions import ServerFacts
+from controller.plugins.preparing import Preparing
 from controller.reconcile.loop import Reconciler
 from controller.reconcile.timing import Timing
 from controller.state import State
@@ -226,8 +230,16 @@ async def _running(
             health_timeout=settings.health_timeout,
             release_timeout=settings.release_timeout,
         )
+        plugins = make_plugins(settings)
+        notifier = Notifier(state, store, plugins)
         reconciler = Reconciler(
-            state, backend, router, domain=settings.domain, timing=timing, limits=settings.limits
+            state,
+            backend,
+            router,
+            domain=settings.domain,
+            timing=timing,
+            limits=settings.limits,
+            prepare=Preparing(plugins).prepared,
         )
         sessions = Sessions()
         doorplate = Doorplate(
@@ -247,14 +259,20 @@ async def _running(
             inspect=Inspection(settings, builder, export_source).inspect,
             drivers=make_resource_drivers(),
             make_slug=None if settings.backend == "docker" else EmptySlugs(slugs, folders).make,
+            plugins=plugins,
         )
         stack.push_async_callback(operations.close)
         token = await operations.credentials.bootstrap(folders.local_token)
+        server_facts = ServerFacts(
+            data=settings.data, api=str(_reachable(settings.api)), domain=settings.domain
+        )
+        await plugins.start(server_facts, await notifier.known())
         await operations.builds.abandon()
         await operations.attaching.sweep()
         await storage.sweep()
         await operations.removal.sweep(await storage.services())
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
+        await stack.enter_async_context(_task(notifier.run(), "plugins are told"))
         await stack.enter_async_context(_task(operations.releaser.run(), "held services"))
         await stack.enter_async_context(_task(_keep_tidy(operations), "tidy"))
         if isinstance(router, SupportsAccessLogs):

@@ -47,6 +47,9 @@ from controller.views import (
     DiskReport,
     ExecInfo,
     FileOutcome,
+    PluginCommand,
+    PluginInfo,
+    PluginReport,
     ProcessLimits,
     ResourceInfo,
     RolloutStep,
@@ -283,6 +286,29 @@ class Client:
 
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         return await self._list(VolumeInfo, f"{_deployment(deployment)}/volumes")
+
+    async def plugins(self) -> PluginReport:
+        """All plugins of the server, for admins."""
+        return await self._get(PluginReport, "/v1/plugins")
+
+    async def resume_plugin(self, name: str) -> PluginInfo:
+        """Raises NotFound, Refused where it is not suspended."""
+        return await self._send(PluginInfo, "POST", f"/v1/plugins/{quote(name, safe='')}/resume", {})
+
+    async def trace_plugins(self, *, on: bool) -> bool:
+        answer = await self._send(dict[str, bool], "PUT", "/v1/plugins-trace", {"on": on})
+        return answer["on"]
+
+    async def plugin_verbs(self) -> Sequence[PluginCommand]:
+        """Verbs that the server has from plugins."""
+        return await self._list(PluginCommand, "/v1/plugin-verbs")
+
+    async def call_verb(
+        self, verb: str, words: Sequence[str], *, deployment: str | None = None
+    ) -> Sequence[str]:
+        """What a plugin's verb prints. Raises NotFound, InvalidInput; Unavailable where the plugin fails."""
+        said = {"words": list(words), "deployment": deployment}
+        return await self._send(list[str], "POST", f"/v1/plugin-verbs/{quote(verb, safe='')}", said)
 
     async def execs(self, deployment: str) -> Sequence[ExecInfo]:
         """The commands of a deployment's section Exec."""

@@ -65,6 +65,14 @@ class Settings:
     builder: str = AUTO
     """Driver that turns source into artifacts (entry point group `mooring.builders`). `auto`: `docker` with the backend
     of that name, else `host`."""
+    plugins: str = "*"
+    """Plugins that are on, by their names, with commas between them: those that are installed (entry point group
+    `mooring.plugins`), and files in `plugins/` of the data folder. `*` stands for all, `-NAME` for all but that one;
+    empty: none. Plugins run within the server, with all that it may do."""
+    plugin_timeout: float = 5.0
+    """Seconds that a call of a plugin may take; then it is suspended."""
+    plugin_trace: bool = False
+    """Whether each call of a plugin is written into the log."""
     docker_host: str = ""
     """Where the container engine is: `unix:///var/run/docker.sock`, or for builds alone also `tcp://HOST:PORT` and
     `ssh://USER@HOST`. Empty: the variable DOCKER_HOST, else the socket of this machine."""
@@ -264,6 +272,11 @@ class DataFolder:
     def tools(self) -> Path:
         """What builds use and everybody may read: buildpacks and the programs that they call."""
         return self.root / "tools"
+
+    @property
+    def plugins(self) -> Path:
+        """Plugins that are single files, and what plugins keep."""
+        return self.root / "plugins"
 
     @property
     def logs(self) -> Path:

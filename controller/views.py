@@ -277,6 +277,51 @@ class SharedChange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PluginInfo:
+    """A plugin of the server, and how it has done since the server started."""
+
+    name: str
+    source: str
+    """A distribution with its version, or a file."""
+    standing: str
+    """`built in`, `on`, `off`, `failed` (not loaded) or `suspended`."""
+    why: str = ""
+    """Why it is not on."""
+    hooks: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    """Of definitions, and sections, that it acts on."""
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    last_error: str = ""
+    left_behind: int = 0
+    """Calls that did not answer in time; they may still be going on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginReport:
+    """All plugins."""
+
+    plugins: tuple[PluginInfo, ...]
+    trace: bool
+    timeout: float
+    """Seconds that a call may take."""
+    panels: tuple[str, ...]
+    """Paths of routes that are parts of a web page."""
+    unclaimed: Mapping[str, tuple[str, ...]]
+    """Deployment to sections, and keys of services, that no plugin acts on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginCommand:
+    """A verb that a plugin brings."""
+
+    verb: str
+    plugin: str
+    summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecInfo:
     """A command of the section Exec."""
 
@@ -334,6 +379,8 @@ class FileOutcome:
     """Those that others require come first."""
     unchanged: int
     """How many services of the file stay as they are."""
+    unclaimed: tuple[str, ...] = ()
+    """Sections, and keys of services as `web.sidecar`, that are kept and that no plugin acts on."""
     notes: tuple[str, ...] = ()
     """What people should know."""
 

@@ -17,6 +17,7 @@ from cli.rollout import detach_option
 from cli.uploading import News, Source, bring_code, find_news, send_code
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.names import Address, check_name
+from controller.servicefile.complaints import Complaint
 from controller.servicefile.document import Infra
 from controller.views import FileChangeKind, FileOutcome
 
@@ -85,8 +86,9 @@ async def deploy(
     deployment = only_deployment(address)
     kept = await _kept_vars(context, deployment, may_be_missing=create)
     variables = {**kept, **_given_vars(context, pairs, value_files)}
+    read, unknown = await _read(context, file, deployment, variables, allowed)
     body = {
-        **await _read(context, file, deployment, variables, allowed),
+        **read,
         "infra": _infra(context, deployment, infra),
     }
     if create and not plan:
@@ -94,6 +96,7 @@ async def deploy(
     name = "standard input" if file == STANDARD_INPUT else Path(file).name
     ask = context.client.plan_file if plan else context.client.deploy_file
     outcome = await ask(deployment, body, name=name, prune=prune, force=force)
+    _tell_unclaimed(context, outcome, unknown)
     for note in outcome.notes:
         context.output.note(note)
     sources = _sources(body, file)
@@ -141,7 +144,11 @@ async def validate(
         context.output.line(json.dumps(schema_of(), indent=2))
         context.output.data(schema_of())
         return
-    body = await _read(context, file, "deployment", _given_vars(context, pairs, value_files), allowed)
+    body, unknown = await _read(
+        context, file, "deployment", _given_vars(context, pairs, value_files), allowed
+    )
+    for each in unknown:
+        context.output.note(str(each))
     services, sections = body["services"], body["globals"]
     if show:
         from controller.servicefile.render import render
@@ -225,8 +232,9 @@ def _pair(text: str) -> tuple[str, str]:
 
 async def _read(
     context: Context, file: str, deployment: str, variables: Mapping[str, str], allowed: Sequence[str]
-) -> Mapping[str, Any]:
-    """What it says, with warnings printed. In a thread: over SSH the server goes on meanwhile."""
+) -> tuple[Mapping[str, Any], Sequence[Complaint]]:
+    """What it says, with warnings printed but for those on what a plugin of the server may know. In a thread: over SSH
+    the server goes on meanwhile."""
     import asyncio
 
     from controller.servicefile.parse import read_servicefile
@@ -253,8 +261,20 @@ async def _read(
     body = {"services": reading.file.services, "globals": reading.file.globals}
     beside = check_beside(folder, _sources(body, file).values()) if folder else ()
     for each in (*reading.warnings, *beside):
-        context.output.note(str(each))
-    return body
+        if not each.about:
+            context.output.note(str(each))
+    return body, [each for each in reading.warnings if each.about]
+
+
+def _tell_unclaimed(context: Context, outcome: FileOutcome, unknown: Sequence[Complaint]) -> None:
+    """What no plugin of the server acts on, of this file or of earlier ones."""
+    for each in unknown:
+        if each.about in outcome.unclaimed:
+            context.output.note(str(each))
+    if others := sorted(set(outcome.unclaimed) - {each.about for each in unknown}):
+        context.output.note(
+            f"Kept from before, and no plugin that is on acts on it: {', '.join(others)} (see `plugins`)."
+        )
 
 
 def _loader(folder: Folder, name: str, allowed: Sequence[str]) -> Callable[[str], str]:

@@ -17,6 +17,7 @@ from controller.api import (
     execs,
     keys,
     logs,
+    plugins,
     problems,
     processes,
     promotion,
@@ -95,6 +96,7 @@ def create_app(
         tokens.routes(operations.credentials),
         events.routes(operations.journal, keep_alive=keep_alive),
         secrets.routes(operations.secrets),
+        plugins.routes(operations.plugins),
     )
     app.state.streams = OpenStreams()
     app.state.methods = methods = Methods((*own, *routers))

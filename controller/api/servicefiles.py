@@ -68,7 +68,7 @@ def routes(servicefiles: ServiceFileOperations) -> APIRouter:
     )
     async def plan(asker: Asker, deployment: InDeployment, body: ServiceFileBody) -> Response:
         """What deploying it would change now; nothing is. Values of variables are hidden."""
-        return respond(servicefiles.plan(asker, _request(deployment, body)))
+        return respond(await servicefiles.plan(asker, _request(deployment, body)))
 
     @router.post(
         f"{DEPLOYMENT}/servicefile",

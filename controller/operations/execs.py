@@ -10,9 +10,11 @@ from controller.operations.access import Actor
 from controller.operations.facts import facts_of
 from controller.operations.lookup import find_code, find_wanted, get_deployment
 from controller.operations.runtime import Runtime
-from controller.operations.versioning import NO_CODE, content_with
+from controller.operations.versioning import content_with
+from controller.plugins.advice import code_text
 from controller.plugins.exec import KIND, SECTION, Order, declared
 from controller.plugins.facts import DeploymentFacts
+from controller.plugins.manager import Plugins
 from controller.plugins.require import awaited
 from controller.run_record import begun
 from controller.runs import next_number
@@ -37,6 +39,8 @@ class ExecOperations:
         self._state = state
         self._runtime = runtime
         self._ttl = ttl
+        self._kept_back: dict[tuple[str, str], str] = {}
+        """Deployment and name of a command to why a plugin does not let it run yet."""
         self._clock = clock
 
     def list(self, asker: Actor, deployment: str) -> Sequence[ExecInfo]:
@@ -69,6 +73,20 @@ class ExecOperations:
         await self._state.transact(decide)
         return next(each for each in self.list(asker, deployment) if each.name == name)
 
+    async def consult(self, deployment: str, plugins: Plugins) -> None:
+        """Ask plugins about those that could run now."""
+        found = self._state.deployment(deployment)
+        if found is None or not plugins.has("setup_resource"):
+            return
+        facts = facts_of(self._state, found)
+        for name in declared(found.globals.get(SECTION)):
+            reasons = [
+                str(said) for _, said in await plugins.ask("setup_resource", deployment=facts, name=name)
+            ]
+            self._kept_back.pop((deployment, name), None)
+            if reasons:
+                self._kept_back[deployment, name] = "; ".join(reasons)
+
     def advance(self, deployment: Deployment, facts: DeploymentFacts) -> Iterator[Put | Delete | EventDraft]:
         """The next step of each, to be written in one transaction: a run that begins, or what came of one."""
         orders = declared(deployment.globals.get(SECTION))
@@ -91,7 +109,7 @@ class ExecOperations:
         before: Resource | None,
         facts: DeploymentFacts,
     ) -> Iterator[Put | EventDraft]:
-        if _waits(self._state, order, facts) is not None:
+        if self._waits(name, order, facts) is not None:
             return
         service = self._state.service(deployment.name, order.service)
         assert service is not None, "it waits for that"
@@ -148,10 +166,21 @@ class ExecOperations:
             command=order.command,
             require=order.require,
             status=ResourceStatus.PENDING if resource is None else resource.status,
-            waits=_waits(self._state, order, facts) if begins else None,
+            waits=self._waits(name, order, facts) if begins else None,
             run=None if run is None else run.process,
             failure="" if resource is None else resource.failure,
         )
+
+    def _waits(self, name: str, order: Order, facts: DeploymentFacts) -> str | None:
+        """Why it can't run yet; None: it can."""
+        service = self._state.service(facts.deployment.name, order.service)
+        if service is None:
+            return f"waits for the service {order.service}, which is not there yet"
+        code = find_code(self._state, service)
+        if content_with(facts.deployment, service.name, service.definition, code) is None:
+            words = code_text(service.deployment, service.name, service.definition)
+            return f"waits for the code of {order.service} ({words})"
+        return awaited(order.require, facts) or self._kept_back.get((facts.deployment.name, name))
 
 
 def provisional_version(state: State, service: Service) -> Version | None:
@@ -159,7 +188,7 @@ def provisional_version(state: State, service: Service) -> Version | None:
     nowhere. None: there is no code yet."""
     deployment = state.deployment(service.deployment)
     code = find_code(state, service)
-    content = content_with(deployment, service.definition, code) if deployment else None
+    content = content_with(deployment, service.name, service.definition, code) if deployment else None
     if content is None:
         return None
     return Version(
@@ -174,16 +203,6 @@ def provisional_version(state: State, service: Service) -> Version | None:
         build=content.build,
         provided=content.provided,
     )
-
-
-def _waits(state: State, order: Order, facts: DeploymentFacts) -> str | None:
-    """Why it can't run yet; None: it can."""
-    service = state.service(facts.deployment.name, order.service)
-    if service is None:
-        return f"waits for the service {order.service}, which is not there yet"
-    if content_with(facts.deployment, service.definition, find_code(state, service)) is None:
-        return f"waits for the code of {order.service} ({NO_CODE})"
-    return awaited(order.require, facts)
 
 
 def _is_due(resource: Resource, order: Order) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.errors import InvalidInput
+from controller.operations.advice import Advisor
 from controller.operations.execs import ExecOperations
 from controller.operations.facts import facts_of
 from controller.operations.lookup import find_code
@@ -15,6 +16,7 @@ from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, Content, content_with, held_text, new_version
 from controller.plugins import require
+from controller.plugins.advice import Question, holds_of, need
 from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.facts import DeploymentFacts
@@ -25,12 +27,6 @@ log = logging.getLogger(__name__)
 
 RETRY = 5.0
 """Seconds until a deployment is looked at again in which something went wrong."""
-
-
-def holds_of(facts: DeploymentFacts, name: str) -> Mapping[str, str]:
-    """Name of a plugin to why it keeps that service from having its first version."""
-    reason = require.setup(facts, facts.services[name])
-    return {} if reason is None else {require.NAME: reason}
 
 
 def check_no_circle(facts: DeploymentFacts) -> None:
@@ -62,9 +58,16 @@ class Releaser:
     """Looks again at what is held whenever something in its deployment has changed."""
 
     def __init__(
-        self, state: State, runtime: Runtime, commands: ExecOperations, *, clock: Callable[[], datetime]
+        self,
+        state: State,
+        runtime: Runtime,
+        advisor: Advisor,
+        commands: ExecOperations,
+        *,
+        clock: Callable[[], datetime],
     ) -> None:
         self._state = state
+        self._advisor = advisor
         self._commands = commands
         self._runtime = runtime
         self._clock = clock
@@ -91,7 +94,8 @@ class Releaser:
             if not self._is_waiting(name):
                 continue
             try:
-                events = await self._state.transact(lambda name=name: self._decide(name))  # type: ignore[misc]
+                await self._commands.consult(name, self._advisor.plugins)
+                events = await self._advisor.transact(lambda name=name: self._decide(name))  # type: ignore[misc]
             except Exception:  # whatever it is, others go on
                 log.exception("held services could not be looked at deployment=%s", name)
                 failed.add(name)
@@ -116,14 +120,16 @@ class Releaser:
         facts = facts_of(self._state, deployment)
         yield from self._commands.advance(deployment, facts)
         yield from come_up(self._state, name)
-        for service in self._state.services(name):
-            if service.holds and (holds := holds_of(facts, service.name)) != service.holds:
+        held = [each for each in self._state.services(name) if each.holds]
+        need(Question(deployment, each.name, each.definition) for each in held)
+        for service in held:
+            if (holds := holds_of(facts, service.name)) != service.holds:
                 yield from self._changed(deployment, service, holds)
 
     def _changed(
         self, deployment: Deployment, service: Service, holds: Mapping[str, str]
     ) -> Iterator[Put | EventDraft]:
-        content = content_with(deployment, service.definition, find_code(self._state, service))
+        content = content_with(deployment, service.name, service.definition, find_code(self._state, service))
         if holds or content is None:
             yield put(replace(service, holds=holds))
             yield from told_held(service, holds, content, "")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from controller.config import Settings
+from controller.operations.advice import Advisor
 from controller.operations.attaching import AttachOperations
 from controller.operations.builds import BuildOperations
 from controller.operations.credentials import CredentialOperations, Sessions
@@ -19,6 +20,7 @@ from controller.operations.journal import JournalOperations
 from controller.operations.keys import KeyOperations
 from controller.operations.logs import LogOperations
 from controller.operations.newservices import NewServices
+from controller.operations.plugins import PluginOperations
 from controller.operations.processes import ProcessOperations
 from controller.operations.promotion import PromotionOperations
 from controller.operations.receipts import Receipts
@@ -37,6 +39,7 @@ from controller.operations.users import UserOperations
 from controller.operations.vars import VarOperations
 from controller.operations.versions import VersionOperations
 from controller.operations.volumes import VolumeOperations
+from controller.plugins.manager import Plugins
 from controller.resources.base import ResourceDriver
 from controller.state import State
 from controller.upkeep.collector import Collector, Policy
@@ -76,6 +79,7 @@ class Operations:
     deploys: DeployOperations
     runs: RunOperations
     execs: ExecOperations
+    plugins: PluginOperations
     attaching: AttachOperations
     users: UserOperations
     keys: KeyOperations
@@ -111,6 +115,7 @@ def make_operations(
     inspect: Inspect | None = None,
     drivers: Mapping[str, ResourceDriver] | None = None,
     make_slug: MakeSlug | None = None,
+    plugins: Plugins | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Operations:
     """`storage`: the server's files; `doorplate` is asked when somebody wants to know.
@@ -119,6 +124,7 @@ def make_operations(
     `inspect` asks the buildpacks about what was pushed. `privileged`: the server is root, so each service gets
     a user id of its own.
     """
+    plugins = plugins or Plugins()
     builds = BuildOperations(state, folder=settings.folders.builds, keep=settings.keep_builds, clock=clock)
 
     async def clean(deployment: str, service: str) -> None:
@@ -131,6 +137,7 @@ def make_operations(
     credentials = CredentialOperations(state, sessions, clock=clock)
     rollouts = RolloutOperations(state, runtime, renew=credentials.renew, clock=clock)
     runs = RunOperations(state, runtime, renew=credentials.renew, default_ttl=settings.run_ttl, clock=clock)
+    advisor = Advisor(state, plugins)
     execs = ExecOperations(state, runtime, ttl=settings.run_ttl, clock=clock)
     births = NewServices(
         state,
@@ -143,6 +150,7 @@ def make_operations(
         state,
         runtime,
         removal,
+        advisor,
         root_domain=settings.domain,
         http_port=lambda: doorplate().http.port,
         first_uid=settings.first_uid if privileged else None,
@@ -157,7 +165,7 @@ def make_operations(
     )
 
     def problems() -> Sequence[str]:
-        return (*runtime.problems(), *upkeep.problems(), *removal.problems())
+        return (*runtime.problems(), *upkeep.problems(), *removal.problems(), *plugins.problems())
 
     return Operations(
         server=ServerOperations(runtime, problems, doorplate, upkeep.disk.space, domain=settings.domain),
@@ -182,11 +190,12 @@ def make_operations(
             runtime,
             removal,
             births,
+            advisor,
             root_domain=settings.domain,
             clock=clock,
         ),
         sources=SourceOperations(state, inspect),
-        shared=SharedConfigOperations(state, runtime, clock=clock),
+        shared=SharedConfigOperations(state, runtime, advisor, clock=clock),
         vars=VarOperations(state, clock=clock),
         processes=ProcessOperations(state, runtime, clock=clock),
         instances=InstanceOperations(state, runtime),
@@ -200,8 +209,8 @@ def make_operations(
             limit=settings.log_limit,
         ),
         domains=DomainOperations(state, root=settings.domain, wake=runtime.wake),
-        versions=VersionOperations(state, runtime, clock=clock),
-        promotion=PromotionOperations(state, runtime, storage, clock=clock),
+        versions=VersionOperations(state, runtime, advisor, clock=clock),
+        promotion=PromotionOperations(state, runtime, storage, advisor, clock=clock),
         rollouts=rollouts,
         builds=builds,
         deploys=DeployOperations(state, runtime, builds, rollouts),
@@ -217,7 +226,8 @@ def make_operations(
         receipts=Receipts(state, clock=clock),
         removal=removal,
         execs=execs,
-        releaser=Releaser(state, runtime, execs, clock=clock),
+        plugins=PluginOperations(state, plugins),
+        releaser=Releaser(state, runtime, advisor, execs, clock=clock),
     )
 
 

@@ -9,6 +9,7 @@ from controller.environment import shared_env
 from controller.errors import Conflict, InvalidInput, NotFound, Refused, Unavailable
 from controller.names import Address
 from controller.operations.access import Actor
+from controller.operations.advice import Advisor
 from controller.operations.beginning import (
     Beginning,
     fresh_secret,
@@ -18,7 +19,7 @@ from controller.operations.beginning import (
     with_variables,
 )
 from controller.operations.facts import facts_of
-from controller.operations.holding import holds_of, told_held
+from controller.operations.holding import told_held
 from controller.operations.lookup import address_of, find_code, find_wanted, get_deployment
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
@@ -31,6 +32,7 @@ from controller.operations.versioning import (
     held_text,
     new_version,
 )
+from controller.plugins.advice import holds_of
 from controller.plugins.require import required
 from controller.servicefile.plan import in_order
 from controller.state import EventDraft, Put, State, put
@@ -136,10 +138,17 @@ class Taken:
 
 class PromotionOperations:
     def __init__(
-        self, state: State, runtime: Runtime, storage: Storage, *, clock: Callable[[], datetime]
+        self,
+        state: State,
+        runtime: Runtime,
+        storage: Storage,
+        advisor: Advisor,
+        *,
+        clock: Callable[[], datetime],
     ) -> None:
         self._state = state
         self._runtime = runtime
+        self._advisor = advisor
         self._storage = storage
         self._clock = clock
 
@@ -169,7 +178,7 @@ class PromotionOperations:
                     raise Conflict(f"{request.source} got something new meanwhile: promote that, once more.")
                 yield from self._written(each, asker, made)
 
-        await self._state.transact(decide)
+        await self._advisor.transact(decide)
         self._runtime.wake()
         return _outcome(request, found, notes, made, applied=True)
 
@@ -250,7 +259,7 @@ class PromotionOperations:
             definition, deployment, _variables(address, definition, deployment, manifest, make_secret)
         )
         code = Code(artifact=version.artifact, commit=version.commit, origin=version.origin)
-        content = content_with(deployment, definition, code)
+        content = content_with(deployment, target.name, definition, code)
         assert content is not None
         check_process(content, address)
         holds = holds_of(facts_of(self._state, deployment), target.name) if target.latest == 0 else {}

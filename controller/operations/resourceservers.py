@@ -35,7 +35,7 @@ def server_of(
         checks={PROCESS: HealthCheck(command=server.check, timeout=PATIENCE)},
     )
     code = Code(artifact=replace(slug, process_types={PROCESS: server.command}))
-    content = content_with(deployment, definition, code)
+    content = content_with(deployment, service.name, definition, code)
     assert content is not None
     yield created(service, asker)
     cause = Cause(actor=asker.name, now=now, reason="resources:create")

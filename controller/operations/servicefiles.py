@@ -8,6 +8,7 @@ from controller.domains import default_domain
 from controller.errors import Conflict, InvalidInput, MooringError, Refused
 from controller.names import Address, check_name
 from controller.operations.access import Actor
+from controller.operations.advice import Advisor
 from controller.operations.deployments import forgotten
 from controller.operations.domains import (
     MAX_DOMAINS,
@@ -24,6 +25,7 @@ from controller.operations.runtime import Runtime
 from controller.operations.scaling import rescaled
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, new_version
+from controller.plugins.claims import unclaimed
 from controller.servicefile.document import ServiceFile
 from controller.servicefile.plan import Found, Plan, Step, addresses_of, make_plan
 from controller.state import Delete, EventDraft, Put, State, put
@@ -59,21 +61,23 @@ class ServiceFileOperations:
         runtime: Runtime,
         removal: Removal,
         births: NewServices,
+        advisor: Advisor,
         *,
         root_domain: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._state = state
         self._runtime = runtime
+        self._advisor = advisor
         self._removal = removal
         self._births = births
         self._root = root_domain
         self._clock = clock
 
-    def plan(self, asker: Actor, request: Request) -> FileOutcome:
+    async def plan(self, asker: Actor, request: Request) -> FileOutcome:
         """What `apply` would do now. Raises InvalidInput; rights on domains are checked by `apply` only."""
-        plan = self._plan(asker, request, Right.DEPLOY)
-        return _outcome(request, plan, {}, applied=False)
+        plan = await self._advisor.read(lambda: self._plan(asker, request, Right.DEPLOY))
+        return self._outcome(request, plan, {}, applied=False)
 
     async def apply(self, asker: Actor, request: Request) -> FileOutcome:
         """All of it in one step, or nothing. The same again changes nothing.
@@ -83,14 +87,14 @@ class ServiceFileOperations:
         """
         whole = _Application(self, asker, request, None)
         try:
-            await self._state.transact(whole.decide)
+            await self._advisor.transact(whole.decide)
         except TooLarge:
             return await self._apply_in_parts(asker, request)
         self._done(whole)
-        return _outcome(request, whole.plan, whole.numbers, applied=True)
+        return self._outcome(request, whole.plan, whole.numbers, applied=True)
 
     async def _apply_in_parts(self, asker: Actor, request: Request) -> FileOutcome:
-        plan = self._plan(asker, request, Right.OPERATE)
+        plan = await self._advisor.read(lambda: self._plan(asker, request, Right.OPERATE))
         names = [str(each.address) for each in plan.steps]
         numbers = dict[Address, int]()
         for start in range(0, max(1, len(names)), BATCH):
@@ -102,7 +106,7 @@ class ServiceFileOperations:
                 last=start + BATCH >= len(names),
             )
             try:
-                await self._state.transact(part.decide)
+                await self._advisor.transact(part.decide)
             except (MooringError, StoreError) as error:
                 raise Refused(
                     f"It was more than the store takes at once. The first {start} of {len(names)} services are "
@@ -110,7 +114,14 @@ class ServiceFileOperations:
                 ) from error
             self._done(part)
             numbers |= part.numbers
-        return _outcome(request, plan, numbers, applied=True)
+        return self._outcome(request, plan, numbers, applied=True)
+
+    def _outcome(
+        self, request: Request, plan: Plan, numbers: Mapping[Address, int], *, applied: bool
+    ) -> FileOutcome:
+        outcome = _outcome(request, plan, numbers, applied=applied)
+        claimed = self._advisor.plugins.claimed()
+        return replace(outcome, unclaimed=unclaimed(plan.deployment, plan.definitions, claimed))
 
     def _done(self, application: "_Application") -> None:
         self._removal.begin(application.gone)

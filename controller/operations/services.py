@@ -13,10 +13,11 @@ from controller.formation import due_processes, process_commands, wanted_process
 from controller.limits import ALL, effective_limits
 from controller.names import Address, check_process_type
 from controller.operations.access import Actor, shown_service, shown_version
+from controller.operations.advice import Advisor
 from controller.operations.definition import changed_definition, changed_env
 from controller.operations.deployments import forgotten
 from controller.operations.facts import defined, facts_of
-from controller.operations.holding import check_no_circle, holds_of, told_held
+from controller.operations.holding import check_no_circle, told_held
 from controller.operations.limits import changed_limits
 from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
 from controller.operations.newservices import NewServices, created
@@ -35,7 +36,8 @@ from controller.operations.versioning import (
     new_version,
     staged_names,
 )
-from controller.plugins.generate import provide_vars
+from controller.plugins.advice import holds_of
+from controller.plugins.generate import secrets_of
 from controller.provided import put_in
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.types import NO_LIMITS, Definition, Deployment, InstanceState, Limits, Right, Service, Version
@@ -48,6 +50,7 @@ class ServiceOperations:
         state: State,
         runtime: Runtime,
         removal: Removal,
+        advisor: Advisor,
         *,
         root_domain: str,
         http_port: Callable[[], int],
@@ -60,6 +63,7 @@ class ServiceOperations:
         `first_uid` None: the server is unprivileged, and services get no user id of their own."""
         self._state = state
         self._runtime = runtime
+        self._advisor = advisor
         self._removal = removal
         self._births = NewServices(state, removal, root_domain=root_domain, first_uid=first_uid, clock=clock)
         self._root_domain = root_domain
@@ -122,7 +126,7 @@ class ServiceOperations:
         service = get_service(self._state, asker, address, Right.VIEW)
         deployment = get_deployment(self._state, asker, address.deployment, Right.VIEW)
         code = find_code(self._state, service)
-        names = provide_vars(deployment)
+        names = secrets_of(deployment)
         layers = {
             VariableSource.DEPLOYMENT: shared_env(deployment.globals),
             VariableSource.BUILDPACK: code.artifact.env if code else {},
@@ -276,7 +280,7 @@ class ServiceOperations:
                 service = get_service(self._state, asker, address, Right.OPERATE)
             definition = change(service.definition)
             wanted = find_wanted(self._state, service)
-            content = content_with(deployment, definition, find_code(self._state, service))
+            content = content_with(deployment, service.name, definition, find_code(self._state, service))
             if content is not None:
                 check_process(content, address)
             waits = stage and wanted is not None
@@ -300,7 +304,7 @@ class ServiceOperations:
                 elif waits:
                     yield _kept_for_later(service, asker, reason, "staged for the next version")
 
-        await self._state.transact(decide)
+        await self._advisor.transact(decide)
         self._runtime.wake()
         service = get_service(self._state, asker, address, Right.VIEW)
         version = shown_version(asker, made[0]) if made else None
@@ -322,7 +326,7 @@ class ServiceOperations:
         deployment = self._state.deployment(service.deployment)
         if deployment is None:
             return None
-        return content_with(deployment, service.definition, find_code(self._state, service))
+        return content_with(deployment, service.name, service.definition, find_code(self._state, service))
 
     def _info(self, asker: Actor, service: Service) -> ServiceInfo:
         wanted = find_wanted(self._state, service)

@@ -8,21 +8,26 @@ from secrets import token_hex
 from controller.environment import shared_env
 from controller.errors import InvalidInput, NotFound
 from controller.operations.access import Actor, shown_version
+from controller.operations.advice import Advisor
 from controller.operations.definition import changed_env
 from controller.operations.lookup import find_code, find_wanted, get_deployment
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, content_with, new_version
-from controller.plugins.generate import provide_vars, with_secrets
+from controller.plugins.advice import Question, need
+from controller.plugins.generate import secrets_of, with_secrets
 from controller.state import EventDraft, Put, State, put
 from controller.types import Deployment, Right, Service, Version
 from controller.views import SharedChange
 
 
 class SharedConfigOperations:
-    def __init__(self, state: State, runtime: Runtime, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, state: State, runtime: Runtime, advisor: Advisor, *, clock: Callable[[], datetime]
+    ) -> None:
         self._state = state
         self._runtime = runtime
+        self._advisor = advisor
         self._clock = clock
 
     def get(self, asker: Actor, deployment: str) -> Mapping[str, str]:
@@ -48,13 +53,13 @@ class SharedConfigOperations:
                 return
             yield from self._written(before, after, cause, made)
 
-        await self._state.transact(decide)
+        await self._advisor.transact(decide)
         self._runtime.wake()
         return SharedChange(versions=tuple(shown_version(asker, each) for each in made))
 
     def generated(self, asker: Actor, deployment: str) -> Mapping[str, str]:
         """What `{NAME}` stands for, of the names in the section Generate."""
-        return provide_vars(get_deployment(self._state, asker, deployment, Right.DEPLOY))
+        return secrets_of(get_deployment(self._state, asker, deployment, Right.DEPLOY))
 
     async def renew(self, asker: Actor, deployment: str, name: str) -> SharedChange:
         """A new secret of that name, and a version of each service that has it. Raises NotFound."""
@@ -66,13 +71,13 @@ class SharedConfigOperations:
         def decide() -> Iterator[Put | EventDraft]:
             made.clear()
             before = get_deployment(self._state, asker, deployment, Right.OPERATE)
-            if name not in provide_vars(before):
+            if name not in secrets_of(before):
                 raise NotFound(f"{deployment} has no secret {name[:60]!a} (see `generate`).")
             others = {key: value for key, value in before.generated.items() if key != name}
             after = with_secrets(replace(before, generated=others), token_hex)
             yield from self._written(before, after, cause, made)
 
-        await self._state.transact(decide)
+        await self._advisor.transact(decide)
         self._runtime.wake()
         return SharedChange(versions=tuple(shown_version(asker, each) for each in made))
 
@@ -83,7 +88,13 @@ class SharedConfigOperations:
         yield EventDraft(
             kind="deployment.config", deployment=after.name, actor=cause.actor, text=cause.reason
         )
-        for service in self._state.services(after.name):
+        services = self._state.services(after.name)
+        need(
+            Question(each, service.name, service.definition)
+            for each in (before, after)
+            for service in services
+        )
+        for service in services:
             yield from self._released(service, before, after, cause, made)
 
     def _released(
@@ -91,8 +102,8 @@ class SharedConfigOperations:
     ) -> Iterator[Put | EventDraft]:
         """A version of it, where there was one to change and it would run with something else."""
         wanted, code = find_wanted(self._state, service), find_code(self._state, service)
-        old = content_with(before, service.definition, code)
-        new = content_with(after, service.definition, code)
+        old = content_with(before, service.name, service.definition, code)
+        new = content_with(after, service.name, service.definition, code)
         if old and new and wanted and not new.runs_like(old):
             version, steps = new_version(service, wanted, new, cause)
             made.append(version)

@@ -10,9 +10,11 @@ from controller.environment import changed_names, configured
 from controller.errors import InvalidInput
 from controller.formation import chosen_process
 from controller.names import Address
+from controller.operations.definition import changed_definition
 from controller.operations.text import one_line
-from controller.plugins import generate
+from controller.plugins.advice import Question, code_text, opinion, vars_for
 from controller.plugins.exec import SECTION as EXEC
+from controller.plugins.generate import SECTION as GENERATE
 from controller.provided import put_in, used
 from controller.state import EventDraft, Put, put
 from controller.types import (
@@ -29,7 +31,6 @@ from controller.types import (
 
 MAX_REASON = 500
 """Characters of what is kept of why a version was made."""
-NO_CODE = "no code yet: git push deploy master"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class Content:
         return {**self.provided.env, **put_in(found, self.provided.vars)}
 
 
-_OF_THEIR_OWN = frozenset({"Env", "Domains", generate.SECTION, EXEC})
+_OF_THEIR_OWN = frozenset({"Env", "Domains", GENERATE, EXEC})
 
 
 def _others(shared: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -96,13 +97,27 @@ class Cause:
 
 def held_text(service: Service, content: Content | None) -> str | None:
     """Why it can't start yet; None when nothing holds it. `content`: what it would run."""
-    reasons = [*service.holds.values(), *([NO_CODE] if content is None else [])]
+    reasons = [*service.holds.values()]
+    if content is None:
+        reasons.append(code_text(service.deployment, service.name, service.definition))
     return "; ".join(reasons) or None
 
 
-def content_with(deployment: Deployment, definition: Definition, code: Code | None) -> Content | None:
-    """What a service of this definition would run, with that code; None: there is none yet."""
-    provided = Provided(vars=used(definition, deployment.globals, generate.provide_vars(deployment)))
+def content_with(
+    deployment: Deployment, service: str, definition: Definition, code: Code | None
+) -> Content | None:
+    """What a service of this name and definition would run, with that code; None: there is none yet.
+
+    Raises Unasked where plugins have something to say and were not asked.
+    """
+    question = Question(deployment, service, definition)
+    said = opinion(question)
+    runs = changed_definition(definition, said.keys) if said.keys else definition
+    provided = Provided(
+        vars=used(runs, deployment.globals, vars_for(question)),
+        env=said.env,
+        definition=runs if runs != definition else None,
+    )
     if definition.image is not None:
         artifact = Artifact(kind=ArtifactKind.IMAGE, reference=definition.image)
         return Content(

@@ -8,6 +8,7 @@ from controller.difference import differences, masked
 from controller.errors import NotFound, Refused
 from controller.names import Address
 from controller.operations.access import Actor, shown_version
+from controller.operations.advice import Advisor
 from controller.operations.artifacts import check_artifact, check_commit, check_origin
 from controller.operations.beginning import (
     NOTHING,
@@ -18,7 +19,7 @@ from controller.operations.beginning import (
     with_variables,
 )
 from controller.operations.facts import facts_of
-from controller.operations.holding import holds_of, released_build, told_held
+from controller.operations.holding import released_build, told_held
 from controller.operations.lookup import address_of, find_wanted, get_deployment, get_service, get_version
 from controller.operations.runtime import Runtime
 from controller.operations.text import one_line
@@ -32,6 +33,7 @@ from controller.operations.versioning import (
     staged_names,
     was_live,
 )
+from controller.plugins.advice import holds_of
 from controller.state import EventDraft, Put, State, put
 from controller.types import Artifact, Code, Right, Service, Version
 from controller.views import Change, VersionDiff
@@ -41,9 +43,12 @@ MAX_REASON = 200
 
 
 class VersionOperations:
-    def __init__(self, state: State, runtime: Runtime, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, state: State, runtime: Runtime, advisor: Advisor, *, clock: Callable[[], datetime]
+    ) -> None:
         self._state = state
         self._runtime = runtime
+        self._advisor = advisor
         self._clock = clock
 
     def list(self, asker: Actor, address: Address) -> Sequence[Version]:
@@ -110,7 +115,7 @@ class VersionOperations:
             known = self._state.versions(address.deployment, address.service)
             new = with_older_secrets(beginning, artifact.manifest, known)
             definition = with_variables(service.definition, deployment, new)
-            content = content_with(deployment, definition, code)
+            content = content_with(deployment, service.name, definition, code)
             assert content is not None, "it takes code, and there is some"
             check_process(content, address)
             wanted = find_wanted(self._state, service)
@@ -126,7 +131,7 @@ class VersionOperations:
                 yield from steps
                 yield from released_build(self._state, version.build, version.number)
 
-        await self._state.transact(decide)
+        await self._advisor.transact(decide)
         self._runtime.wake()
         return Change(version=made[0] if made else None, held=held[0] if held else None)
 

@@ -13,7 +13,9 @@ from controller.errors import InvalidInput
 from controller.names import check_name
 from controller.servicefile.keys import canonical
 
+NAME = "exec"
 SECTION = "Exec"
+sections = frozenset({SECTION})
 KIND = "exec"
 """Of the resources that come of it."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38}[A-Za-z0-9])?")

@@ -26,3 +26,16 @@ class DeploymentFacts:
     services: Mapping[str, ServiceFacts] = field(default_factory=dict)
     resources: Mapping[str, Resource] = field(default_factory=dict)
     """Without their values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartFacts:
+    """An instance, or a one-off, that is about to start."""
+
+    id: str
+    deployment: str
+    service: str
+    version: int
+    process_type: str
+    command: str
+    env: Mapping[str, str] = field(default_factory=dict)

@@ -6,9 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from controller.errors import InvalidInput
+from controller.plugins.facts import DeploymentFacts
+from controller.plugins.hooks import hookimpl
 from controller.types import Deployment
 
+NAME = "generate"
 SECTION = "Generate"
+sections = frozenset({SECTION})
 DEFAULT_BYTES, MAX_BYTES = 32, 1024
 TAKEN = frozenset({"PORT", "HOST", "DEPLOY_ID"})
 """Names that stand for something else."""
@@ -62,8 +66,14 @@ def with_secrets(deployment: Deployment, random: Random) -> Deployment:
     return replace(deployment, generated={**deployment.generated, **new}) if new else deployment
 
 
-def provide_vars(deployment: Deployment) -> Mapping[str, str]:
+@hookimpl
+def provide_vars(deployment: DeploymentFacts) -> Mapping[str, str]:
     """What the names of the section stand for."""
+    return secrets_of(deployment.deployment)
+
+
+def secrets_of(deployment: Deployment) -> Mapping[str, str]:
+    """The same."""
     section = deployment.globals.get(SECTION)
     names = section if isinstance(section, Mapping) else {}
     return {name: value for name, value in deployment.generated.items() if name in names}

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from controller.plugins.exec import SECTION, declared
 from controller.plugins.facts import DeploymentFacts, ServiceFacts
+from controller.plugins.hooks import hookimpl
 from controller.types import Definition, Resource, ResourceStatus
 
 NAME = "require"
+priority = 20
+keys = frozenset({NAME})
 
 
 def required(definition: Definition) -> Sequence[str]:
@@ -18,6 +21,7 @@ def required(definition: Definition) -> Sequence[str]:
     return [each for each in names if isinstance(each, str)] if isinstance(names, list) else []
 
 
+@hookimpl
 def setup(deployment: DeploymentFacts, service: ServiceFacts) -> str | None:
     """What the service waits for; None: for nothing."""
     return awaited(required(service.definition), deployment)

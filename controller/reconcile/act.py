@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from controller.backends.base import Backend, BackendError, InstanceSpec, SupportsLogs
 from controller.logs.query import LogQuery
-from controller.reconcile.act_runs import RunActor
+from controller.reconcile.act_runs import Prepare, RunActor
 from controller.reconcile.actions import (
     Action,
     ClearWishes,
@@ -27,6 +27,7 @@ from controller.reconcile.desired import Key
 from controller.reconcile.routing import pool_name
 from controller.rollout import returned
 from controller.state import Delete, EventDraft, Put, State, put
+from controller.store.base import StoreError
 from controller.types import Service, VersionStatus
 from router.base import Router, RouterError
 
@@ -59,14 +60,17 @@ class Actor:
         *,
         wake: Callable[[Key], None],
         release_timeout: float,
+        prepare: Prepare,
     ) -> None:
+        """`prepare`: has the last word on what is about to start."""
+        self._prepare = prepare
         self._state = state
         self._backend = backend
         self._router = router
         self._wake = wake
         self._stops_since: dict[str, datetime] = {}
         self._stops: dict[str, asyncio.Task[None]] = {}
-        self._runs = RunActor(state, backend, wake=wake, release_timeout=release_timeout)
+        self._runs = RunActor(state, backend, wake=wake, release_timeout=release_timeout, prepare=prepare)
 
     @property
     def starting(self) -> frozenset[str]:
@@ -141,7 +145,7 @@ class Actor:
         async def one(action: Start) -> None:
             try:
                 async with asyncio.timeout(START_TIMEOUT):
-                    await self._backend.start(action.spec)
+                    await self._backend.start(await self._prepare(action.spec))
             except TimeoutError as error:
                 raise BackendError(f"the backend did not start it within {START_TIMEOUT:g} s") from error
 
@@ -178,6 +182,7 @@ class Actor:
                 await self._router.remove(action.instance)
                 await self._backend.stop(action.instance, grace=action.grace)
             self._stops_since.pop(action.instance, None)
+            await self._tell_stopped(action)
         except (BackendError, RouterError, TimeoutError) as error:
             log.warning(
                 "instance.stop-failed instance=%s cause=%s", action.instance, error or type(error).__name__
@@ -185,6 +190,21 @@ class Actor:
             await asyncio.sleep(1.0)  # the next plan tries again: not at once
         finally:
             self._wake(action.key)
+
+    async def _tell_stopped(self, action: Stop) -> None:
+        if self._state.run(action.instance) is not None:
+            return  # a one-off, whose end is told elsewhere
+        stopped = EventDraft(
+            kind="instance.stopped",
+            deployment=action.key[0],
+            service=action.key[1],
+            text=f"{action.instance} is gone",
+            data={"instance": action.instance},
+        )
+        try:
+            await self._state.commit(events=[stopped])
+        except StoreError as error:
+            log.warning("journal.missed instance=%s cause=%s", action.instance, error)
 
     async def _promote(self, action: Promote) -> None:
         def decide() -> Iterator[Put | Delete | EventDraft]:

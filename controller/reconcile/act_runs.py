@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 
-from controller.backends.base import Backend, BackendError
+from controller.backends.base import Backend, BackendError, InstanceSpec
 from controller.reconcile.actions import NoteRun, StartRun
 from controller.reconcile.desired import Key
 from controller.run_record import begun, ended
@@ -15,6 +15,9 @@ from controller.types import Run, RunKind, RunStatus, Version
 
 log = logging.getLogger(__name__)
 
+Prepare = Callable[[InstanceSpec], Awaitable[InstanceSpec]]
+"""Gives what is started in place of what was planned; raises nothing, and does not wait for long."""
+
 START_TIMEOUT = 60.0
 """Seconds that a backend may take to start a one-off."""
 
@@ -23,8 +26,15 @@ class RunActor:
     """Performs what planning asked for of one-offs."""
 
     def __init__(
-        self, state: State, backend: Backend, *, wake: Callable[[Key], None], release_timeout: float
+        self,
+        state: State,
+        backend: Backend,
+        *,
+        wake: Callable[[Key], None],
+        release_timeout: float,
+        prepare: Prepare,
     ) -> None:
+        self._prepare = prepare
         self._state = state
         self._backend = backend
         self._wake = wake
@@ -58,7 +68,7 @@ class RunActor:
     async def _start(self, action: StartRun) -> None:
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                await self._backend.start(action.spec)
+                await self._backend.start(await self._prepare(action.spec))
         except (BackendError, TimeoutError) as error:
             why = str(error) or f"the backend did not start it within {START_TIMEOUT:g} s"
             log.warning("run.start-failed run=%s cause=%s", action.run.id, why)

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from controller.backends.base import Backend, BackendError
+from controller.backends.base import Backend, BackendError, InstanceSpec
 from controller.domains import domains_of
 from controller.operations.execs import provisional_version
 from controller.provided import effective
 from controller.reconcile.act import Actor, FailedStart
+from controller.reconcile.act_runs import Prepare
 from controller.reconcile.actions import Plan, Start
 from controller.reconcile.desired import DesiredService, Key, desired_service
 from controller.reconcile.health import HealthWatch
@@ -46,6 +47,11 @@ LONGEST_BACKOFF = 30.0
 """Seconds between attempts to start what can't be started, at most."""
 
 
+async def as_planned(spec: InstanceSpec) -> InstanceSpec:
+    """Nobody changes it."""
+    return spec
+
+
 @dataclass
 class _StartFailure:
     """What is remembered of starts that failed, until the goal changes or one succeeds."""
@@ -71,8 +77,9 @@ class Reconciler:
         timing: Timing,
         prober: Prober | None = None,
         limits: Limits = NO_LIMITS,
+        prepare: Prepare = as_planned,
     ) -> None:
-        """`limits`: of services that have none of their own."""
+        """`limits`: of services that have none of their own. `prepare`: has the last word on what is started."""
         self._state = state
         self._backend = backend
         self._router = router
@@ -83,7 +90,12 @@ class Reconciler:
         self._changes = state.changes()
         self._health = HealthWatch(prober or Probe(backend), self._note_due)
         self._actor = Actor(
-            state, backend, router, wake=self._note_due, release_timeout=timing.release_timeout
+            state,
+            backend,
+            router,
+            wake=self._note_due,
+            release_timeout=timing.release_timeout,
+            prepare=prepare,
         )
         self._sight = Sight()
         self._stopping = frozenset[str]()

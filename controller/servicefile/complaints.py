@@ -29,6 +29,8 @@ class Complaint:
 
     place: Place
     text: str
+    about: str = ""
+    """The section, or the key as `web.sidecar`, that is unknown here: a plugin of the server may know it."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.text}"
@@ -56,9 +58,9 @@ class Complaints:
         """Something without which the file can't be used."""
         self.errors.append(Complaint(place, text))
 
-    def warn(self, place: Place, text: str) -> None:
+    def warn(self, place: Place, text: str, *, about: str = "") -> None:
         """Something that people should know."""
-        self.warnings.append(Complaint(place, text))
+        self.warnings.append(Complaint(place, text, about))
 
     def raise_errors(self) -> None:
         """Raise NotAServiceFile where there were any."""

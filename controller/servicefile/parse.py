@@ -145,7 +145,9 @@ class _Reader:
             if isinstance(entry.value, Branch) and set(entry.value.entries) & set(KNOWN):
                 near = " A service has a name of small letters."
             self._complaints.warn(
-                entry.key.place, f"{shown(name)} is no section that is known here.{near} It {KEPT_TEXT}."
+                entry.key.place,
+                f"{shown(name)} is no section that is known here.{near} It {KEPT_TEXT}.",
+                about=name,
             )
         return plain(entry.value)
 
@@ -246,7 +248,7 @@ class _Reader:
     def _service(self, name: str, entry: Entry, image: str | None) -> Mapping[str, Any]:
         keys: dict[str, Any] = {} if image is None else {"image": image}
         for key, each in self._keys(name, entry.value):
-            read = self._key(key, each)
+            read = self._key(name, key, each)
             own = SHORT.get(key, key)
             if own in keys and own != "image":
                 entries = entry.value.entries if isinstance(entry.value, Branch) else {}
@@ -275,7 +277,7 @@ class _Reader:
         example = tree.text if isinstance(tree, Scalar) else "redis"
         return self._entries(tree, f"{shown(name)} must be a mapping, as in {{image: {shown(example)}}}.")
 
-    def _key(self, key: str, entry: Entry) -> Mapping[str, Any]:
+    def _key(self, service: str, key: str, entry: Entry) -> Mapping[str, Any]:
         """What the key says under its one name; nothing where it says nothing, or can't be read."""
         before = len(self._complaints.errors)
         value = self._value(key, entry)
@@ -285,7 +287,9 @@ class _Reader:
             near = did_you_mean(key, KNOWN)
             hint = f" ({HINTS[key]})" if key in HINTS else ""
             self._complaints.warn(
-                entry.key.place, f"{shown(key)} is no key that is known here{hint}.{near} It {KEPT_TEXT}."
+                entry.key.place,
+                f"{shown(key)} is no key that is known here{hint}.{near} It {KEPT_TEXT}.",
+                about=f"{service}.{key}",
             )
         own = SHORT.get(key, key)
         if own in KEPT:

@@ -13,9 +13,10 @@ from controller.formation import wanted_processes
 from controller.names import Address
 from controller.operations.definition import changed_definition, changed_env, check_kept, read_variables
 from controller.operations.facts import defined
-from controller.operations.holding import check_no_circle, holds_of
+from controller.operations.holding import check_no_circle
 from controller.operations.scaling import scaled
 from controller.operations.versioning import Content, check_process, content_with, held_text
+from controller.plugins.advice import Question, holds_of, need
 from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import read_exec
@@ -157,6 +158,15 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     @property
+    def definitions(self) -> Mapping[str, Definition]:
+        """Of the services of the deployment that stay."""
+        return {
+            each.address.service: each.definition
+            for each in self.steps
+            if not each.removed and each.address.deployment == self.deployment.name
+        }
+
+    @property
     def changes(self) -> tuple[Step, ...]:
         return tuple(each for each in self.steps if each.is_change)
 
@@ -184,6 +194,7 @@ def make_plan(
     domains = _domains(targets, file, found, prune=prune)
     names = [*file.services, *(each for each in found.services if each not in file.services)]
     steps, notes = list[Step](), list[str]()
+    need(_questions(names, file, found, deployment))
     for name in names:
         steps.append(_step(name, file, found, deployment, domains, prune=prune, force=force))
     if file.infra is not None:
@@ -208,6 +219,20 @@ def make_plan(
         globals=_global_differences(found.deployment, deployment),
         notes=tuple(notes),
     )
+
+
+def _questions(
+    names: Sequence[str], file: ServiceFile, found: Found, deployment: Deployment
+) -> Iterator[Question]:
+    """What plugins are asked before it can be planned."""
+    for name in names:
+        before, keys = found.services.get(name), file.services.get(name)
+        definition = before.definition if before else Definition()
+        if keys is not None:
+            definition = merged_definition(definition, keys, before.filed if before else ())
+        else:
+            yield Question(found.deployment, name, definition)
+        yield Question(deployment, name, definition)
 
 
 def _read(name: str, keys: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -358,14 +383,14 @@ def _step(
     definition = before.definition if before else Definition()
     if keys is not None:
         definition = merged_definition(definition, keys, before.filed if before else ())
-    content = content_with(deployment, definition, found.code.get(name))
+    content = content_with(deployment, name, definition, found.code.get(name))
     if content is not None and keys is not None:
         check_process(content, address)
     removed = keys is None and prune
     changes = content is not None and (wanted is None or not content.is_that_of(wanted))
     if keys is None and content is not None:
         # A file is no word on what is staged, or was rolled back, in services that it does not have.
-        old = content_with(found.deployment, definition, found.code.get(name))
+        old = content_with(found.deployment, name, definition, found.code.get(name))
         changes = changes and wanted is not None and not content.runs_like(old)
     return Step(
         address=address,

@@ -12,6 +12,7 @@ from controller.errors import Conflict, NotFound, Refused
 from controller.limits import effective_limits
 from controller.names import Address
 from controller.operations.limits import changed_limits
+from controller.plugins.claims import unclaimed
 from controller.servicefile.document import ServiceFile
 from controller.servicefile.plan import Found, Plan, make_plan
 from controller.types import (
@@ -55,6 +56,9 @@ from controller.views import (
     FileChange,
     FileChangeKind,
     FileOutcome,
+    PluginCommand,
+    PluginInfo,
+    PluginReport,
     ProcessLimits,
     ResourceInfo,
     RolloutStep,
@@ -427,6 +431,43 @@ class FakeClient:
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         data = VolumeInfo(service="app", name="data", path="/srv/data", size=5 * 1024**2)
         return [data, replace(data, name="old", path="", size=0)] if deployment == "foo" else []
+
+    async def plugins(self) -> PluginReport:
+        notify = PluginInfo(
+            name="notify",
+            source="/data/plugins/notify.py",
+            standing="on",
+            hooks=("post_setup", "register_commands"),
+            keys=("Notify",),
+            calls=3,
+            errors=1,
+            seconds=0.25,
+            last_error="post_setup: OSError: no route",
+        )
+        own = PluginInfo(
+            name="require", source="Mooring", standing="built in", hooks=("setup",), keys=("require",)
+        )
+        off = PluginInfo(
+            name="other", source="other 1.0", standing="off", why="the setting plugins leaves it out"
+        )
+        unclaimed = {"foo": ("Backups", "web.sidecar")}
+        return PluginReport(
+            plugins=(own, notify, off), trace=False, timeout=5.0, panels=(), unclaimed=unclaimed
+        )
+
+    async def resume_plugin(self, name: str) -> PluginInfo:
+        return (await self.plugins()).plugins[1]
+
+    async def trace_plugins(self, *, on: bool) -> bool:
+        return on
+
+    async def plugin_verbs(self) -> Sequence[PluginCommand]:
+        return [PluginCommand(verb="notify:test", plugin="notify", summary="Send a test.")]
+
+    async def call_verb(
+        self, verb: str, words: Sequence[str], *, deployment: str | None = None
+    ) -> Sequence[str]:
+        return [f"{verb} {' '.join(words)} ({deployment})"]
 
     async def execs(self, deployment: str) -> Sequence[ExecInfo]:
         if deployment != "foo":
@@ -981,5 +1022,6 @@ def _outcome(plan: Plan, numbers: Mapping[str, int], *, applied: bool) -> FileOu
         globals=plan.globals,
         changes=tuple(changed),
         unchanged=len(plan.steps) - len(changed),
+        unclaimed=unclaimed(plan.deployment, plan.definitions, ()),
         notes=plan.notes,
     )

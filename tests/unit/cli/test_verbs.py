@@ -119,6 +119,10 @@ CASES = {
     "whoami": ["whoami"],
     "status": ["status"],
     "events": ["events"],
+    "plugins": ["plugins"],
+    "plugins:verbs": ["plugins:verbs"],
+    "plugins:resume": ["plugins:resume", "notify"],
+    "plugins:trace": ["plugins:trace", "on"],
     "secrets:rotate": ["secrets:rotate"],
     "help": ["help", "ps:scale"],
 }

@@ -15,6 +15,7 @@ from controller.operations.credentials import Sessions
 from controller.operations.operations import Operations, make_operations
 from controller.operations.server import Doorplate
 from controller.operations.sources import Look
+from controller.plugins.manager import Plugins
 from controller.resources.postgres import PostgresDriver
 from controller.state import EventDraft, State, put
 from controller.store.memory import MemoryStore
@@ -125,8 +126,11 @@ def _event(address: Address, kind: str, text: str) -> EventDraft:
     return EventDraft(kind=kind, deployment=address.deployment, service=address.service, text=text)
 
 
-async def make_world(folder: Path, *, privileged: bool = True) -> World:
-    state = await State.open(MemoryStore())
+async def make_world(
+    folder: Path, *, privileged: bool = True, plugins: Plugins | None = None, store: MemoryStore | None = None
+) -> World:
+    store = store or MemoryStore()
+    state = await State.open(store)
     runtime, sessions = FakeRuntime(), Sessions()
     settings = Settings(data=folder)
     cleaned: list[tuple[str, str]] = []
@@ -165,6 +169,7 @@ async def make_world(folder: Path, *, privileged: bool = True) -> World:
         inspect=inspect,
         drivers={"postgres": PostgresDriver(programs)},
         make_slug=empty_slug,
+        plugins=plugins,
         clock=lambda: datetime.now(UTC),
     )
     await state.commit(put(ADMIN.user))

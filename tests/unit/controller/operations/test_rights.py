@@ -177,6 +177,9 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "journal.follow": (Right.VIEW, lambda ops, who, _: ops.journal.follow(who, OF_FOO)),
 }
 FOR_ADMINS: dict[str, Call] = {
+    "plugins.list": lambda ops, who, _: ops.plugins.list(who),
+    "plugins.resume": lambda ops, who, _: ops.plugins.resume(who, "notify"),
+    "plugins.trace": lambda ops, who, _: ops.plugins.trace(who, True),
     "deployments.create": lambda ops, who, _: ops.deployments.create(who, "new"),
     "users.create": lambda ops, who, _: ops.users.create(who, "new"),
     "users.remove": lambda ops, who, _: ops.users.remove(who, "sam"),
@@ -190,6 +193,10 @@ ABOUT_TWO = {"promotion.plan", "promotion.apply"}
 """They need rights on two deployments: asked in test_promotion."""
 FOR_EVERYBODY = {
     "execs.advance",  # the server itself
+    "execs.consult",
+    "plugins.commands",
+    "plugins.run",  # as the verb and the route say
+    "plugins.request",
     "deployments.list",
     "users.list",
     "keys.list",

@@ -42,7 +42,7 @@ async def deploy(
     )
     request = Request(deployment=deployment, file=file, **options)
     outcome = await world.operations.servicefiles.apply(asker, request)
-    again = world.operations.servicefiles.plan(asker, replace(request, force=False))
+    again = await world.operations.servicefiles.plan(asker, replace(request, force=False))
     assert (again.changes, again.globals) == ((), ()), "the same again changes nothing"
     return outcome
 
@@ -164,7 +164,7 @@ async def test_force_makes_versions_where_nothing_changes(shop: World) -> None:
 
 async def test_a_plan_changes_nothing(shop: World) -> None:
     before = (shop.state.services(), shop.state.last_event)
-    plan = shop.operations.servicefiles.plan(
+    plan = await shop.operations.servicefiles.plan(
         ADMIN, Request(deployment="foo", file=ServiceFile(services=SHOP, globals=ENV))
     )
     assert [each.kind for each in plan.changes] == [FileChangeKind.CREATE] * 2
@@ -242,7 +242,7 @@ class TestDomains:
             )
         stranger = await shop.user("sam", foo=Right.MANAGE)
         with pytest.raises(InvalidInput, match="neither in the file nor there"):
-            shop.operations.servicefiles.plan(
+            await shop.operations.servicefiles.plan(
                 stranger, Request(deployment="foo", file=ServiceFile(services=SHOP, globals=shared))
             )
 

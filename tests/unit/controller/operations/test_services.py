@@ -6,7 +6,7 @@ import pytest
 
 from controller.errors import Conflict, InvalidInput, NotFound, Refused
 from controller.names import Address
-from controller.operations.versioning import NO_CODE
+from controller.plugins.app import NO_CODE
 from controller.types import HealthCheck, Right, VersionStatus
 from tests.factories import instance, slug
 from tests.unit.controller.world import ADMIN, FOO, World, make_world
