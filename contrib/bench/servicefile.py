@@ -5,6 +5,7 @@
 
 import argparse
 import asyncio
+import inspect
 import statistics
 import sys
 import tempfile
@@ -35,11 +36,13 @@ def text_of(count: int) -> str:
     return "\n".join(lines)
 
 
-def timed(what: str, work: Callable[[], object]) -> float:
+async def timed(what: str, work: Callable[[], object]) -> float:
     times = []
     for _ in range(5):
         begun = time.perf_counter()
-        work()
+        done = work()
+        if inspect.isawaitable(done):
+            await done
         times.append(time.perf_counter() - begun)
     print(f"       {what}: {statistics.median(times):.2f} s")
     return statistics.median(times)
@@ -50,14 +53,14 @@ async def measure(count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         world = await make_world(Path(folder))
         await world.operations.deployments.create(ADMIN, "shop")
-        reading = timed(f"reading {count} services", lambda: read_servicefile(text, deployment="shop"))
+        reading = await timed(f"reading {count} services", lambda: read_servicefile(text, deployment="shop"))
         request = Request(deployment="shop", file=read_servicefile(text, deployment="shop").file)
         plan = world.operations.servicefiles.plan
-        fresh = timed("planning them, all new", lambda: plan(ADMIN, request))
+        fresh = await timed("planning them, all new", lambda: plan(ADMIN, request))
         begun = time.perf_counter()
         await world.operations.servicefiles.apply(ADMIN, request)
         print(f"       applying them, in memory: {time.perf_counter() - begun:.2f} s")
-        same = timed("planning them again, no changes", lambda: plan(ADMIN, request))
+        same = await timed("planning them again, no changes", lambda: plan(ADMIN, request))
         await world.state.close()
     return reading + max(fresh, same)
 
