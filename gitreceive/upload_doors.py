@@ -72,10 +72,11 @@ def add_upload_routes(router: APIRouter, doors: "Doors", *, keep_alive: float) -
     ) -> Response:
         """The body goes on from `offset`. Where the line breaks, what has come of it stays: ask how much that is."""
         asker.require(at.deployment, Right.DEPLOY)
+        found = uploads.get(asker.name, at, upload)
         try:
-            found = uploads.get(asker.name, at, upload)
             return respond(await uploads.append(found, offset, arriving(request)))
         except TooLarge as error:
+            await uploads.drop(found)
             await drained(request)
             too_large = problem(413, InvalidInput.code, str(error), field="body")
             return answer(too_large, {"Connection": "close"})

@@ -2,7 +2,7 @@
 
     Notify: {url: "https://chat.example.org/hook"}
 
-`moor -D foo notify:test` sends a test, `GET /v1/plugins/notify/sent?deployment=foo` shows what was sent last.
+`moor -D foo notify:test` sends a test, `GET /v1/plugins/notify/routes/sent?deployment=foo` shows what was sent last.
 Copy this file to `plugins/` in the server's data folder; `moor plugins` shows it once the server was started anew.
 """
 

@@ -79,7 +79,7 @@ def routes(plugins: PluginOperations) -> APIRouter:
 
     for method in METHODS:
         router.add_api_route(
-            f"{PLUGINS}/{{plugin}}/{{path}}",
+            f"{PLUGINS}/{{plugin}}/routes/{{path}}",
             call,
             methods=[method.upper()],
             name=f"{method}_of_plugin",

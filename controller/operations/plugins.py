@@ -33,7 +33,7 @@ class PluginOperations:
             plugins=(*map(_built_in, builtin.MODULES), *(_info(each) for each in self._plugins.records)),
             trace=self._plugins.trace,
             timeout=self._plugins.timeout,
-            panels=tuple(f"/v1/plugins/{name}/{each.path.strip('/')}" for name, each in panels),
+            panels=tuple(f"/v1/plugins/{name}/routes/{each.path.strip('/')}" for name, each in panels),
             unclaimed=self._unclaimed(),
         )
 
@@ -90,7 +90,7 @@ class PluginOperations:
         route = self._plugins.routes.get((plugin, method.upper(), path.strip("/")))
         if record is None or route is None:
             raise NotFound(
-                f"No plugin has the route {method.upper()} /v1/plugins/{plugin[:60]}/{path[:100]}."
+                f"No plugin has the route {method.upper()} /v1/plugins/{plugin[:60]}/routes/{path[:100]}."
             )
         deployment = query.get("deployment")
         self._check(asker, route.right, deployment, f"use this route of {plugin}")

@@ -47,10 +47,10 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """`METHOD /v1/plugins/NAME/PATH`."""
+    """`METHOD /v1/plugins/NAME/routes/PATH`."""
 
     path: str
-    """One word below the plugin's own, such as `report`; not `resume`."""
+    """One word below the plugin's own, such as `report`."""
     handle: Callable[[RouteCall], Any]
     """Gives what can be written as JSON, or an `Answer`."""
     method: str = "GET"

@@ -30,7 +30,7 @@ def system_init(server: ServerFacts, first: bool) -> None:
 
 @hookspec
 def register_api_routes() -> Sequence[Route]:
-    """Routes below `/v1/plugins/NAME`. Asked once, when the server starts."""
+    """Routes below `/v1/plugins/NAME/routes`. Asked once, when the server starts."""
     return ()
 
 

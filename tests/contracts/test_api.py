@@ -25,6 +25,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 
 from builder.slugs import SlugStore
 from builder.storage import DiskStorage
+from cli.drivers import make_plugins
 from controller.api.app import create_app
 from controller.api.connections import Connection
 from controller.api.limits import FailedLogins
@@ -49,7 +50,10 @@ from tests.unit.controller.world import ADMIN, FOO
 
 EXAMPLES = 8
 """Random requests for each operation, beside the examples of the document and those at its limits."""
-KNOWN = {"deployment": "foo", "service": "app", "user": "robin", "number": 1, "build": ""}
+KNOWN = {
+    "deployment": "foo", "service": "app", "user": "robin", "number": 1, "build": "", "plugin": "echo",
+    "path": "report", "verb": "echo:say",
+}  # fmt: skip
 """What is there, in place of random names: else hardly a request would get further than a 404."""
 TO_GO = {"deployment": "gone", "service": "app", "user": "sam", "name": "laptop"}
 """The same where something is destroyed."""
@@ -58,6 +62,20 @@ HARD = re.compile(
     r"|/resources/{name}/(restore|data)$|POST .*/resources/{name}/backups$"
 )
 """What does not succeed by chance, or not here."""
+
+PLUGIN = """
+from controller.plugins.extensions import Command, Route
+from controller.plugins.hooks import hookimpl
+
+@hookimpl
+def register_commands():
+    return [Command(verb="echo:say", run=lambda call: " ".join(call.words), summary="Say it.")]
+
+@hookimpl
+def register_api_routes():
+    return [Route(path="report", method=each, handle=lambda call: {"query": dict(call.query)})
+            for each in ("GET", "POST", "PUT", "DELETE")]
+"""
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,10 @@ async def _server(folder: Path) -> AsyncIterator[Served]:
         host_key_fingerprint="SHA256:abc",
     )
     settings = Settings(data=folder, domain="localhost")
+    settings.folders.plugins.mkdir()
+    (settings.folders.plugins / "echo.py").write_text(PLUGIN)
+    plugins = make_plugins(settings)
+    await plugins.start(None, ())
     slugs = SlugStore(settings.folders.slugs, settings.folders.apps, limit=settings.slug_limit)
     operations = make_operations(
         state,
@@ -113,6 +135,7 @@ async def _server(folder: Path) -> AsyncIterator[Served]:
         inspect=_inspect,
         drivers={"postgres": PostgresDriver()},
         doorplate=lambda: doorplate,
+        plugins=plugins,
         sessions=sessions,
         privileged=False,
     )

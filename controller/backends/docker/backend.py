@@ -44,7 +44,7 @@ from controller.backends.docker.wire import Wire, ask, close_all, open_wire
 from controller.backends.keeper.processes import MARKER
 from controller.backends.logs import instance_logs
 from controller.backends.volumes import ensure_volumes, volume_folders
-from controller.engine import REALM, Engine, EngineError, NotThere, Taken
+from controller.engine import REALM, Engine, EngineError, EngineUnreachable, NotThere, Taken
 from controller.logs.query import LogQuery, LogStream
 from controller.types import ArtifactKind, Instance
 
@@ -57,6 +57,7 @@ KILL_MARGIN = 15.0
 """Seconds after its grace in which an instance must have ended; SIGKILL needs some where the disk is slow."""
 ATTACHED_READ_AHEAD = 32 * 1024
 LIMITS = ("cpu", "memory", "pids")
+_RETIRE_ATTEMPTS, _RETIRE_PAUSE = 10, 0.1  # seconds
 
 
 class DockerBackend:
@@ -125,7 +126,7 @@ class DockerBackend:
                 if seen.kept:
                     # First of all, so that an engine that is killed meanwhile does not start it again, and a
                     # server that is killed finds that it was to be stopped.
-                    await self._engine.call(lambda client: _retire(client, seen.container))
+                    await self._retire(seen.container)
                     await self._watch.look(instance)
                 await self._end(seen.container, grace)
                 await self._watch.look(instance)
@@ -133,6 +134,19 @@ class DockerBackend:
                 await remove_container(self._socket, seen.container)
             self._networks.release(seen.address)
             self._watch.forget(instance)
+
+    async def _retire(self, container: str) -> None:
+        """The engine is not to start it again. One whose program ends this very moment can't be changed: the engine
+        says so, and can a moment later."""
+        for left in reversed(range(_RETIRE_ATTEMPTS)):
+            try:
+                await self._engine.call(lambda client: _retire(client, container))
+            except EngineError as error:
+                if not left or not error.retryable or isinstance(error, EngineUnreachable):
+                    raise
+            else:
+                return
+            await asyncio.sleep(_RETIRE_PAUSE)
 
     async def run(self, spec: InstanceSpec, *, terminal: Terminal | None) -> AttachedCommand:
         check_runnable(spec)
