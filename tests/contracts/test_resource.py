@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -174,6 +174,13 @@ async def of(*pieces: bytes) -> AsyncIterator[bytes]:
         yield each
 
 
+def send(processes: Iterable[int], number: signal.Signals) -> None:
+    """Some may have ended by themselves: a database's helpers come and go."""
+    for each in processes:
+        with suppress(ProcessLookupError):
+            os.kill(each, number)
+
+
 async def test_data_outlive_the_server_and_its_death(running: Running) -> None:
     running.kind.fill(running.server)
     before = running.kind.look(running.server)
@@ -181,9 +188,7 @@ async def test_data_outlive_the_server_and_its_death(running: Running) -> None:
     await running.start()
     assert running.kind.look(running.server) == before
     await asyncio.sleep(1.1)  # redis writes its log to the disk every second
-    for each in running.processes():
-        with suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
+    send(running.processes(), signal.SIGKILL)
     await running.answers()
     assert running.kind.look(running.server) == before
 
@@ -225,13 +230,11 @@ async def test_broken_and_cut_off_backups_leave_the_data_as_they_were(running: R
 async def test_a_server_that_dies_during_a_backup_leaves_none(running: Running) -> None:
     running.kind.fill(running.server)
     server = running.processes()
-    for each in server:
-        os.kill(each, signal.SIGSTOP)
+    send(server, signal.SIGSTOP)
     backup = asyncio.create_task(running.backups.keep(running.dump(), NOW, "ann"))
     await asyncio.sleep(0.5)
     assert not backup.done(), "it waits for the server"
-    for each in server:
-        os.kill(each, signal.SIGKILL)
+    send(server, signal.SIGKILL)
     with pytest.raises(ResourceError):
         await backup
     assert list(running.backups.path.iterdir()) == []

@@ -113,9 +113,15 @@ async def test_an_archive_may_come_in_pieces(http: httpx.AsyncClient) -> None:
     assert (await http.get(one)).status_code == 404
 
 
-async def test_one_that_is_too_large_is_refused_and_can_be_given_up(http: httpx.AsyncClient) -> None:
+async def test_one_that_is_too_large_is_refused_and_gone(http: httpx.AsyncClient) -> None:
     one = f"{UPLOADS}/{(await http.post(UPLOADS)).json()['id']}"
     assert (await http.patch(f"{one}?offset=0", content=bytes(100_001))).status_code == 413
+    assert (await http.delete(one)).status_code == 404
+
+
+async def test_one_can_be_given_up(http: httpx.AsyncClient) -> None:
+    one = f"{UPLOADS}/{(await http.post(UPLOADS)).json()['id']}"
+    assert (await http.patch(f"{one}?offset=0", content=b"half")).status_code == 200
     assert (await http.delete(one)).status_code == 204
     assert (await http.delete(one)).status_code == 404
 
