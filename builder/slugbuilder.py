@@ -34,8 +34,9 @@ from builder.limits import too_little_disk, too_many_processes, too_much_memory
 from builder.ordering import order_of, plain_feed, with_order
 from builder.phases import Phases
 from builder.processes import process_types
+from builder.restore import Damaged
 from builder.slugignore import ignore_files
-from builder.slugs import SlugStore
+from builder.slugs import Progress, Slug, SlugStore
 from builder.source import MAX_FILES
 from builder.storage import measure
 from builder.threads import completed, run_blocking, time_limit
@@ -69,7 +70,9 @@ class _Built:
 
     outcome: Outcome | None
     """None of a foreign image."""
-    has_slug: bool
+    has_slug: bool = False
+    slug: Slug | None = None
+    """None of a foreign image, whose tree is still to be packed."""
 
     @property
     def complete(self) -> bool:
@@ -152,7 +155,7 @@ class SlugBuilder:
                 raise BuildFailed(
                     f"The builder image {image.reference} is not ours: what its buildpacks say shows a build."
                 )
-            run = await self._run(request, image, early, Silent(), inspect=True)
+            run = await self._run(request, image, early, Silent())
             await run.ending
             assert run.built.outcome is not None
             return run.built.outcome.verdicts
@@ -161,21 +164,13 @@ class SlugBuilder:
         """See Builder. The container is gone when this returns or raises."""
         async with self._counted(request) as early:
             phases = Phases(out)
+            packing = partial(_tell_packing, phases)
             async with time_limit(request.timeout):
                 image = await self._images.ensure()
-                run = await self._run(request, image, early, phases)
+                run = await self._run(request, image, early, phases, packing)
                 name, release = await asyncio.to_thread(self._released, self._tree(request), run.built)
                 types = process_types(self._tree(request), release, name, out)
-            phases.begin("slug")
-            slug = await self._slugs.keep(
-                self._tree(request),
-                deployment=request.deployment,
-                service=request.service,
-                uid=request.uid,
-                progress=lambda size, limit: out.line(
-                    f"Packing: {megabytes(size)} so far, at most {megabytes(limit)}"
-                ),
-            )
+            slug = await self._kept(request, run.built, packing)
             await run.ending
             self._early.linger(request.expected)
             out.step(f"Compiled slug size is {megabytes(slug.size)} ({phases.text()})")
@@ -249,7 +244,12 @@ class SlugBuilder:
             log.warning("build container not removed, the next start sweeps it: %s", error)
 
     async def _clear(self, request: BuildRequest) -> None:
-        await asyncio.to_thread(_remove_all, self._folder(request), request.source)
+        def clear() -> None:
+            remove_tree(self._folder(request))
+            remove_tree(request.source)
+            self._slugs.discard(request.id)
+
+        await asyncio.to_thread(clear)
 
     def _name(self, build: str) -> str:
         return f"mooring-build-{self._realm}-{build}"
@@ -263,6 +263,7 @@ class SlugBuilder:
     def _open_folder(self, request: BuildRequest) -> None:
         open_folder(self._builds)
         remove_tree(self._folder(request))
+        self._slugs.discard(request.id)
         self._folder(request).mkdir(mode=0o700)
 
     async def _run(
@@ -271,17 +272,27 @@ class SlugBuilder:
         image: BuilderImage,
         early: Early | None,
         out: BuildOutput,
-        *,
-        inspect: bool = False,
+        packing: Progress | None = None,
     ) -> _Run:
-        """The container from its start to its last word. Raises BuildFailed, BuilderUnavailable, EngineError."""
+        """The container from its start to its last word. Raises BuildFailed, BuilderUnavailable, EngineError.
+
+        `packing` is told how the slug comes; None: there will be none, the buildpacks are only asked.
+        """
+        loop = asyncio.get_running_loop()
+
+        def tell(size: int, limit: int) -> None:
+            if packing is not None:
+                loop.call_soon_threadsafe(packing, size, limit)
+
         starting = asyncio.ensure_future(self._started(request, image, early))
         watching: asyncio.Task[BuildFailed | BuilderUnavailable] | None = None
         transcript = Transcript(out)
         try:
             source = await completed(asyncio.to_thread(self._prepared, request))
             if image.ours:
-                order = await asyncio.to_thread(order_of, request, source, self._folders, inspect=inspect)
+                order = await asyncio.to_thread(
+                    order_of, request, source, self._folders, inspect=packing is None
+                )
                 feed = with_order(order, source)
             else:
                 feed = plain_feed(source)
@@ -293,7 +304,7 @@ class SlugBuilder:
             talking = asyncio.ensure_future(
                 running.converse(
                     feed,
-                    lambda stream: self._receive(stream, request, image),
+                    lambda stream: self._receive(stream, request, image, tell),
                     transcript,
                     keep_open=image.ours,
                 )
@@ -372,14 +383,18 @@ class SlugBuilder:
         ignore_files(source)
         return source
 
-    def _receive(self, stream: io.BufferedReader, request: BuildRequest, image: BuilderImage) -> _Built:
-        """Read what comes out, and unpack the slug. In a thread."""
+    def _receive(
+        self, stream: io.BufferedReader, request: BuildRequest, image: BuilderImage, packing: Progress
+    ) -> _Built:
+        """Read what comes out, and write the slug's tree. In a thread."""
         outcome = _outcome(stream) if image.ours else None
         if image.ours and (outcome is None or not outcome.built):
-            return _Built(outcome, has_slug=False)
+            return _Built(outcome)
+        if outcome is not None:
+            return self._received(stream, request, outcome, packing)
         first = stream.peek(2)[:2]
         if not first:
-            return _Built(outcome, has_slug=False)
+            return _Built(None)
         plain = cast(io.BufferedReader, gzip.GzipFile(fileobj=stream)) if first == _GZIP else stream
         writer = TreeWriter(
             self._tree(request),
@@ -389,13 +404,42 @@ class SlugBuilder:
         )
         try:
             unpack_tar(plain, writer, lambda: None, path_of=_from_dot, hard_links=True)
-            while not image.ours and plain.read(65536):
+            while plain.read(65536):
                 pass  # the end of what is compressed is checked too
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             # Cut off, where the build was ended; how it ended says more.
             log.info("slug not read build=%s error=%s", request.id, error)
-            return _Built(outcome, has_slug=False)
-        return _Built(outcome, has_slug=True)
+            return _Built(None)
+        return _Built(None, has_slug=True)
+
+    def _received(
+        self, stream: io.BufferedReader, request: BuildRequest, outcome: Outcome, packing: Progress
+    ) -> _Built:
+        """Ours comes as it is kept: packed and sealed while it does."""
+        packing(0, 0)
+        try:
+            slug = self._slugs.receive(
+                stream,
+                self._tree(request),
+                build=request.id,
+                deployment=request.deployment,
+                service=request.service,
+                uid=request.uid,
+                progress=packing,
+            )
+        except Damaged as error:
+            log.info("slug not read build=%s error=%s", request.id, error)
+            return _Built(outcome)
+        return _Built(outcome, has_slug=True, slug=slug)
+
+    async def _kept(self, request: BuildRequest, built: _Built, progress: Progress) -> Slug:
+        place = {"deployment": request.deployment, "service": request.service}
+        if built.slug is None:
+            progress(0, 0)
+            tree = self._tree(request)
+            return await self._slugs.keep(tree, uid=request.uid, progress=progress, **place)
+        await self._slugs.adopt(built.slug, self._tree(request), build=request.id, **place)
+        return built.slug
 
     async def _judge(self, running: Container, built: _Built, transcript: Transcript) -> None:
         """Raise what the end of the container means."""
@@ -461,6 +505,13 @@ class SlugBuilder:
         return "Buildpack", parse_release(content.decode("utf-8", "replace"))
 
 
+def _tell_packing(out: Phases, size: int, limit: int) -> None:
+    if size:
+        out.line(f"Packing: {megabytes(size)} so far, at most {megabytes(limit)}")
+    else:
+        out.begin("slug")
+
+
 def _outcome(stream: io.BufferedReader) -> Outcome | None:
     """None where nothing came, or nothing that an honest container says."""
     line = stream.readline(MAX_OUTCOME)
@@ -498,8 +549,3 @@ async def _settled(work: "asyncio.Future[Any]") -> None:
 def _noticed(work: "asyncio.Future[Any]") -> None:
     if not work.cancelled():
         work.exception()
-
-
-def _remove_all(folder: Path, source: Path) -> None:
-    remove_tree(folder)
-    remove_tree(source)

@@ -3,27 +3,29 @@
 import asyncio
 import filecmp
 import hashlib
+import io
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict, TypeVar
 
 import zstandard
 
 from builder.ahead import ahead
 from builder.base import ArtifactLost, BuilderUnavailable, BuildFailed
 from builder.pack import BLOCK, blocks_of, canonical_tar, tar_of
-from builder.restore import Damaged, restore
+from builder.restore import Damaged, TooMuch, restore
 from builder.source import MAX_FILES
 from builder.threads import Check, completed, run_blocking
-from builder.tree import Node, megabytes, open_folder, remove_tree, seal, sealed
+from builder.tree import megabytes, open_folder, remove_tree, seal, sealed
 from controller.types import Artifact
 
+Block = TypeVar("Block", bytes, memoryview)
 _REFERENCE = re.compile(r"[0-9a-f]{64}")
 _ARCHIVE = ".tar.zst"
 _TEMPORARY = ".tmp"
@@ -33,7 +35,7 @@ _TOLD_EVERY = 2.0
 """Seconds between two words on how large an archive has become."""
 
 Progress = Callable[[int, int], None]
-"""Takes the bytes written so far, and the most there may be."""
+"""Takes the bytes written so far, 0 where it begins, and the most there may be."""
 FRESH = 60.0
 """Seconds that an archive is safe after a build wrote it: far longer than writing down that it did."""
 
@@ -44,6 +46,13 @@ class Slug:
     """Hex SHA-256 of the canonical tar, before compression."""
     size: int
     """Bytes of the compressed archive."""
+
+
+class Bounds(TypedDict):
+    """Of what an archive may hold."""
+
+    max_files: int
+    max_bytes: int
 
 
 class SlugStore:
@@ -91,10 +100,47 @@ class SlugStore:
             loop.call_soon_threadsafe(progress, size, self._limit)
 
         slug = await run_blocking(lambda check: self._archive(tree, uid, check, tell))
-        place = self._place(deployment, service, slug.reference)
-        async with self._lock(place):
-            await completed(asyncio.to_thread(self._adopt, tree, place))
+        await self._take_over(tree, self._place(deployment, service, slug.reference))
         return slug
+
+    def receive(
+        self,
+        stream: io.BufferedReader,
+        tree: Path,
+        *,
+        build: str,
+        deployment: str,
+        service: str,
+        uid: int | None,
+        progress: Progress = lambda _size, _limit: None,
+    ) -> Slug:
+        """Write a canonical archive while it comes, and the new folder `tree` that it holds, sealed. Blocking.
+
+        Both are kept by `adopt` with the same names, or taken back by `discard`. `progress` is called in a
+        thread. Raises Damaged for what is no such archive, BuildFailed when it is too large, OSError.
+        """
+        digest = hashlib.sha256()
+        open_folder(self._slugs, 0o700)
+        with self._half(build).open("xb") as file:
+            writing = _Writing(file, self._limit, lambda size: progress(size, self._limit))
+            with ahead(writing.taking(_hashed(_blocks(stream.readinto), digest))) as blocks:
+                try:
+                    like = self._latest(self._apps / deployment / service)
+                    restore(blocks, tree, uid, lambda: None, like=like, **self._bounds)
+                except TooMuch as error:
+                    raise BuildFailed(
+                        f"The built app can't be kept: {error}. Leave out files that the app does not need to run."
+                    ) from error
+            return Slug(digest.hexdigest(), file.tell())
+
+    async def adopt(self, slug: Slug, tree: Path, *, build: str, deployment: str, service: str) -> None:
+        """Keep what was received. `tree` is gone afterwards. Raises BuilderUnavailable when it can't be written."""
+        await run_blocking(lambda _check: self._place_archive(self._half(build), slug.reference))
+        await self._take_over(tree, self._place(deployment, service, slug.reference))
+
+    def discard(self, build: str) -> None:
+        """What was received and not adopted goes; fine where there is nothing."""
+        self._half(build).unlink(missing_ok=True)
 
     async def ensure_unpacked(
         self, deployment: str, service: str, artifact: Artifact, uid: int | None
@@ -178,55 +224,41 @@ class SlugStore:
             remove_tree(half)
 
     def _archive(self, tree: Path, uid: int | None, check: Check, tell: Callable[[int], None]) -> Slug:
+        half = self._half(secrets.token_hex(8))
+        digest = hashlib.sha256()
         try:
             open_folder(self._slugs, 0o700)
-            half = self._slugs / f"{secrets.token_hex(8)}{_TEMPORARY}"
-            try:
-                slug = self._write(half, sealed(tree, uid), check, tell)
-                kept = self._archive_path(slug.reference)
-                self._set_fresh(slug.reference)
-                if not _are_same(half, kept):
-                    _sync(half)
-                    half.rename(kept)
-                    _sync(self._slugs)
-                    self._set_fresh(slug.reference)
-            finally:
-                half.unlink(missing_ok=True)
+            with half.open("xb") as file:
+                writing = _Writing(file, self._limit, tell)
+                with ahead(_hashed(blocks_of(tar_of(sealed(tree, uid), check)), digest)) as blocks:
+                    for _ in writing.taking(blocks):
+                        pass
+                slug = Slug(digest.hexdigest(), file.tell())
+            self._place_archive(half, slug.reference)
         except OSError as error:
             raise BuilderUnavailable(f"The slug could not be written: {error.strerror or error}.") from error
+        finally:
+            half.unlink(missing_ok=True)
         return slug
 
-    def _write(self, half: Path, nodes: Iterator[Node], check: Check, tell: Callable[[int], None]) -> Slug:
-        digest = hashlib.sha256()
-        total = 0
-        told = time.monotonic()
-        with half.open("xb") as file:
-            half.chmod(0o600)
-            with (
-                zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as archive,
-                ahead(_hashed(blocks_of(tar_of(nodes, check)), digest)) as blocks,
-            ):
-                for block in blocks:
-                    archive.write(block)
-                    total += len(block)
-                    self._check_size(file.tell(), total)
-                    if time.monotonic() - told >= _TOLD_EVERY:
-                        told = time.monotonic()
-                        tell(file.tell())
-            self._check_size(file.tell(), total)
-            return Slug(digest.hexdigest(), file.tell())
+    def _place_archive(self, half: Path, reference: str) -> None:
+        kept = self._archive_path(reference)
+        self._set_fresh(reference)
+        try:
+            if not _are_same(half, kept):
+                _sync(half)
+                half.rename(kept)
+                _sync(self._slugs)
+                self._set_fresh(reference)
+        except OSError as error:
+            raise BuilderUnavailable(f"The slug could not be written: {error.strerror or error}.") from error
 
-    def _check_size(self, compressed: int, total: int) -> None:
-        if compressed > self._limit:
-            raise BuildFailed(
-                f"The slug is larger than {megabytes(self._limit)}, the limit of this server. "
-                "Leave out files that the app does not need to run."
-            )
-        if total > self._limit * _EXPANSION:
-            raise BuildFailed(
-                f"The built app takes more than {megabytes(self._limit * _EXPANSION)} on disk. "
-                "Leave out files that the app does not need to run."
-            )
+    def _half(self, name: str) -> Path:
+        return self._slugs / f"{name}{_TEMPORARY}"
+
+    @property
+    def _bounds(self) -> "Bounds":
+        return {"max_files": 10 * MAX_FILES, "max_bytes": self.largest_tree}
 
     def _remove(self, references: Collection[str]) -> tuple[int, int]:
         count = size = 0
@@ -251,6 +283,11 @@ class SlugStore:
         written = self._fresh.get(reference)
         return written is not None and time.monotonic() - written < FRESH
 
+    def _latest(self, folder: Path) -> Path | None:
+        """The tree of a service that was made last."""
+        found = [each for each in folder.glob("*") if _REFERENCE.fullmatch(each.name)]
+        return max(found, key=_changed_at, default=None)
+
     def _unpacked(self, services: Collection[tuple[str, str]] | None) -> Sequence[tuple[str, str, str]]:
         if services is None:
             folders = list(self._apps.glob("*/*"))
@@ -263,6 +300,10 @@ class SlugStore:
             for tree in folder.iterdir()
             if _REFERENCE.fullmatch(tree.name)
         ]
+
+    async def _take_over(self, tree: Path, place: Path) -> None:
+        async with self._lock(place):
+            await completed(asyncio.to_thread(self._adopt, tree, place))
 
     def _adopt(self, tree: Path, place: Path) -> None:
         """Take the tree as it is where a rename can do it; else `ensure_unpacked` makes it later."""
@@ -282,8 +323,7 @@ class SlugStore:
                 self._archive_path(reference).open("rb") as file,
                 ahead(_content(file, reference)) as blocks,
             ):
-                limits = {"max_files": 10 * MAX_FILES, "max_bytes": self._limit * _EXPANSION}
-                restore(blocks, half, uid, check, **limits)
+                restore(blocks, half, uid, check, like=self._latest(place.parent), **self._bounds)
             half.rename(place)
         except FileNotFoundError as error:
             raise ArtifactLost(f"The slug {reference} is not there; push again.") from error
@@ -321,7 +361,44 @@ class SlugStore:
         return self._locks.setdefault(place, asyncio.Lock())
 
 
-def _hashed(blocks: Iterator[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+class _Writing:
+    """A compressed archive on its way to a file."""
+
+    def __init__(self, file: IO[bytes], limit: int, tell: Callable[[int], None]) -> None:
+        """`limit`: most bytes of the file. `tell` is called with those so far, every few seconds."""
+        self._file = file
+        self._limit = limit
+        self._tell = tell
+        os.fchmod(file.fileno(), 0o600)
+
+    def taking(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The same blocks, each written by then; the file is whole at their end. Raises BuildFailed, OSError."""
+        total, told = 0, time.monotonic()
+        with zstandard.ZstdCompressor(level=1).stream_writer(self._file, closefd=False) as archive:
+            for block in blocks:
+                archive.write(block)
+                total += len(block)
+                self._check_size(total)
+                if time.monotonic() - told >= _TOLD_EVERY:
+                    told = time.monotonic()
+                    self._tell(self._file.tell())
+                yield block
+        self._check_size(total)
+
+    def _check_size(self, total: int) -> None:
+        if self._file.tell() > self._limit:
+            raise BuildFailed(
+                f"The slug is larger than {megabytes(self._limit)}, the limit of this server. "
+                "Leave out files that the app does not need to run."
+            )
+        if total > self._limit * _EXPANSION:
+            raise BuildFailed(
+                f"The built app takes more than {megabytes(self._limit * _EXPANSION)} on disk. "
+                "Leave out files that the app does not need to run."
+            )
+
+
+def _hashed(blocks: Iterable[Block], digest: "hashlib._Hash") -> Iterator[Block]:
     for block in blocks:
         digest.update(block)
         yield block
@@ -331,20 +408,20 @@ def _content(archive: IO[bytes], reference: str) -> Iterator[memoryview]:
     """What an archive holds, in whole blocks; raises ArtifactLost at the end when it is not what it is called."""
     digest = hashlib.sha256()
     reader = zstandard.ZstdDecompressor().stream_reader(archive, read_size=BLOCK)
-    while block := _filled(reader):
-        digest.update(block)
-        yield block
+    yield from _hashed(_blocks(reader.readinto), digest)
     if digest.hexdigest() != reference:
         raise ArtifactLost(f"The slug {reference} is damaged: its content has another hash.")
 
 
-def _filled(reader: zstandard.ZstdDecompressionReader) -> memoryview:
-    """The next BLOCK bytes; fewer only at the end."""
-    block = memoryview(bytearray(BLOCK))
-    size = 0
-    while size < BLOCK and (more := reader.readinto(block[size:])):
-        size += more
-    return block[:size]
+def _blocks(read: Callable[[memoryview], int]) -> Iterator[memoryview]:
+    """All that `read` gives into what it is handed, in pieces of BLOCK bytes; fewer only at the end."""
+    size = BLOCK
+    while size == BLOCK:
+        block, size = memoryview(bytearray(BLOCK)), 0
+        while size < BLOCK and (more := read(block[size:])):
+            size += more
+        if size:
+            yield block[:size]
 
 
 def _checked(reference: str) -> str:
@@ -367,6 +444,13 @@ def _hash_of(tree: Path, check: Check) -> str:
 def _started_at() -> float:
     """When this machine was started, in seconds of its clock."""
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _move(origin: Path, target: Path) -> None:

@@ -237,14 +237,22 @@ def _as_system_error() -> Iterator[None]:
         raise OSError(str(error)) from error
 
 
-def measure(path: Path, check: Check) -> int:
-    """Bytes that a file, or all below a folder, takes on disk; what vanishes meanwhile counts nothing."""
+def measure(path: Path, check: Check, *, alone: bool = False) -> int:
+    """Bytes that a file, or all below a folder, takes on disk; what vanishes meanwhile counts nothing.
+
+    A file of several names counts once; `alone`: not at all, as it may stay under another one.
+    """
     size, waiting = 0, [os.fspath(path)]
+    linked = set[tuple[int, int]]()
     while waiting:
         check()
         one = waiting.pop()
         try:
             info = os.lstat(one)
+            if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+                if alone or (info.st_dev, info.st_ino) in linked:
+                    continue
+                linked.add((info.st_dev, info.st_ino))
             size += info.st_blocks * 512
             if stat.S_ISDIR(info.st_mode):
                 with os.scandir(one) as entries:
@@ -283,6 +291,6 @@ def _moved(origin: Path, target: Path) -> bool:
 
 
 def _remove_measured(tree: Path, check: Check) -> int:
-    size = measure(tree, check)
+    size = measure(tree, check, alone=True)
     remove_tree(tree)
     return size

@@ -85,7 +85,7 @@ class Settings:
     build_network: str = "isolated"
     """What builds in containers may reach: `isolated` (the internet, no other container), `none`, or the name of a
     network of the engine."""
-    build_ready: float = 300.0
+    build_ready: float = 3600.0
     """Seconds after a build in a container that another one waits for the service's next push, which it makes faster
     by the time that a container takes to start; two at most, some 10 MiB each. 0: none does."""
     build_disk: int = 8 * 1024**3

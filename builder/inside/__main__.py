@@ -6,7 +6,10 @@ runs as the build's user, whose processes could write there too: whoever reads i
 """
 
 import asyncio
+import contextlib
 import os
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +21,7 @@ from builder.inside.order import Order, Outcome, write_outcome
 from builder.inside.printer import Printer
 from builder.inside.processes import Processes
 from builder.inside.reading import read_order
+from builder.pack import blocks_of, canonical_tar
 from builder.steps import Steps
 from builder.types import BuildRequest
 from builder.workspace import Workspace
@@ -25,6 +29,10 @@ from builder.workspace import Workspace
 HOME = Path("/usr/lib/mooring")
 FOLDERS = Workspace(Path("/tmp"))  # noqa: S108 - the container is the build's alone
 CACHES = Path("/tmp/cache")  # noqa: S108
+READY = Path("/tmp/ready")  # noqa: S108
+"""Copies of installations, made before it was known what is built."""
+PATIENCE = 0.3
+"""Seconds without a source after which there is time for that."""
 UNPACKED = Path("/tmp/folders")  # noqa: S108
 """Buildpacks from folders of the server, below their own paths."""
 
@@ -33,6 +41,7 @@ def main() -> int:
     # Nothing but the outcome may get to where the slug goes.
     slug = os.dup(1)
     os.dup2(2, 1)
+    _make_ready()
     order = read_order(0, FOLDERS, UNPACKED)
     if order is None:
         Printer().warn("This program takes its order from a Mooring server, as the first member of a tar.")
@@ -42,29 +51,42 @@ def main() -> int:
     return pack(slug) if outcome.built else 0
 
 
-def pack(target: int) -> int:
-    """The built app as a tar; the status of what failed."""
-    build = str(FOLDERS.build)
-    # What is no file goes, what its own user made unreadable is opened: the server would do the same.
-    tidy = ["find", build, "(", "-type", "p", "-o", "-type", "s", ")", "-delete", "-o"]
-    subprocess.run(
-        [*tidy, "!", "-type", "l", "!", "-perm", "-u+r", "-exec", "chmod", "u+rwX", "{}", "+"], check=False
+def _make_ready() -> None:
+    """While nothing comes, copy what the last builds installed. A source that comes at once is not held up by it."""
+    if select.select([0], [], [], PATIENCE)[0]:
+        return
+    copying = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(HOME / "buildpacks/lib/ready.py"), str(_cache()), str(READY)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    names = b"\0".join(os.fsencode(each.name) for each in sorted(FOLDERS.build.iterdir()))
-    command = [
-        "tar",
-        "-c",
-        "-f",
-        "-",
-        "--hard-dereference",
-        "-C",
-        build,
-        "--null",
-        "--verbatim-files-from",
-        "-T",
-        "-",
-    ]
-    return subprocess.run(command, input=names, stdout=target, check=False).returncode
+    os.environ["MOORING_READY"] = str(READY)
+    select.select([0], [], [])
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(copying.pid, signal.SIGKILL)
+    copying.wait()
+
+
+def _cache() -> Path:
+    """By the stack: what was compiled on another one, or on the host, is of no use here."""
+    return CACHES / os.environ.get("STACK", "stack")
+
+
+def pack(target: int) -> int:
+    """The built app as the archive that the server keeps; the status of what failed."""
+    # What its own user made unreadable is opened: the server would do the same.
+    unreadable = ["find", str(FOLDERS.build), "!", "-type", "l", "!", "-perm", "-u+r"]
+    subprocess.run([*unreadable, "-exec", "chmod", "u+rwX", "{}", "+"], check=False)
+    try:
+        with open(target, "wb") as slug:
+            for block in blocks_of(canonical_tar(FOLDERS.build, lambda: None)):
+                slug.write(block)
+    except (OSError, BuildFailed) as error:
+        Printer().warn(f"What was built could not be packed: {error}")
+        return 1
+    return 0
 
 
 async def _guarded(order: Order) -> Outcome:
@@ -87,8 +109,7 @@ def _look_for_the_end() -> None:
 
 
 async def _perform(order: Order) -> Outcome:
-    # By the stack: what was compiled on another one, or on the host, is of no use here.
-    cache = CACHES / os.environ.get("STACK", "stack")
+    cache = _cache()
     request = BuildRequest(
         id=order.id,
         deployment="",

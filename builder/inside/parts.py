@@ -24,6 +24,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
             "clone",
             "detect",
             "packlist",
+            "pack",
         ),
         *("slugignore", "tree", "ties", "workspace", "chain", "threads"),
         *(

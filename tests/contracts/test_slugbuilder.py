@@ -10,6 +10,7 @@ import time
 import pytest
 
 from builder.base import BuilderUnavailable, BuildFailed
+from builder.buildpack import BUNDLED
 from builder.container import BUILD, KIND
 from builder.docker import DockerBuilder
 from controller.engine import REALM, Engine
@@ -305,6 +306,25 @@ async def test_a_build_that_was_expected_finds_its_container_started(make):
     out = Printed()
     await builder.build(request, out)
     assert "first" in out.text and early[:12] in out.text
+    await until_none_is_left(builder)
+
+
+async def test_what_the_last_build_installed_is_copied_while_a_container_waits(make, packs):
+    shutil.copytree(BUNDLED / "lib", packs / "lib")
+    place = make()
+    builder = place.builder
+    await scripted(place, "mkdir -p $2/layers/venv/key/content; echo kept > $2/layers/venv/key/content/file")
+    request = place.request(
+        place.source(
+            build_sh='ls "$MOORING_READY/venv"; cat "$MOORING_READY/venv/key/file"', Procfile="web: x"
+        )
+    )
+    builder.expect(request.expected)
+    await until_one_runs(builder)
+    await asyncio.sleep(2)  # longer than the container looks for a source before it copies
+    out = Printed()
+    await builder.build(request, out)
+    assert "key" in out.text.split() and "kept" in out.text.split()
     await until_none_is_left(builder)
 
 

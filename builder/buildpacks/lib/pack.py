@@ -20,6 +20,10 @@ KEPT = 2
 """Installations of a kind that stay in the cache: somebody may go back and forth between two sets of dependencies."""
 CONTENT = "content"
 """The installation within its layer: the layer's own time says when it was used."""
+HALF = "half"
+"""What is not whole yet."""
+READY = "MOORING_READY"
+"""Variable of our own that names the folder with copies that were made ahead of a build, below KIND/KEY."""
 
 
 class Refused(Exception):
@@ -126,16 +130,36 @@ def take_from_cache(cache: Path, name: str, key: str, target: Path) -> bool:
         return False
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not _copy(layer / CONTENT, target):
+    if not (_is_taken(name, key, target) or _copy(layer / CONTENT, target)):
         return False
     os.utime(layer)  # as one that was used last, it stays
     return True
 
 
+def _is_taken(name: str, key: str, target: Path) -> bool:
+    """Whether a copy was made ready for this build, and is in place now."""
+    if READY not in os.environ:
+        return False
+    try:
+        (Path(os.environ[READY]) / name / key).rename(target)
+    except OSError:
+        return False
+    return True
+
+
+def make_ready(layer: Path, place: Path) -> None:
+    """Copy one, for `take_from_cache` of a build whose environment names `place` as READY. It may be killed."""
+    target = place / layer.parent.name / layer.name
+    half = target.with_name(f"{layer.name}.{HALF}")
+    half.parent.mkdir(parents=True, exist_ok=True)
+    if _copy(layer / CONTENT, half):
+        half.rename(target)
+
+
 def keep_in_cache(cache: Path, name: str, key: str, origin: Path) -> None:
     """Keep it as a layer that later builds with this key take, and few layers in all."""
     layers = cache / "layers" / name
-    half = layers / "half"
+    half = layers / HALF
     shutil.rmtree(half, ignore_errors=True)
     if not (key and origin.is_dir()):
         return

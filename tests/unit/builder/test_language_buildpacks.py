@@ -3,6 +3,9 @@
 import importlib.util
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -276,3 +279,51 @@ def test_a_build_that_was_ended_halfway_leaves_nothing_to_trust(tmp_path, monkey
     monkeypatch.setattr(pack, "_copy", lambda _origin, _target: False)
     pack.keep_in_cache(tmp_path, "layer", "a", installed(tmp_path, "half"))
     assert restored(tmp_path, "a") is None
+
+
+# Copies that are made while a build container waits
+
+
+def make_ready(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", BUNDLED / "lib/ready.py", tmp_path, tmp_path / "ready"], check=False
+    )
+    assert done.returncode == 0
+    return sorted(str(path.relative_to(tmp_path / "ready")) for path in (tmp_path / "ready").glob("*/*"))
+
+
+def test_the_installation_that_was_used_last_is_copied_ahead_and_taken_once(tmp_path, monkeypatch):
+    for number, key in enumerate(("b", "a")):
+        pack.keep_in_cache(tmp_path, "layer", key, installed(tmp_path, f"of {key}"))
+        os.utime(tmp_path / "layers/layer" / key, (number, number))
+    (tmp_path / "layers/layer/half").mkdir()
+    assert make_ready(tmp_path) == ["layer/a"]
+    monkeypatch.setenv("MOORING_READY", str(tmp_path / "ready"))
+    (tmp_path / "ready/layer/a/file").write_text("of the copy")
+    assert [restored(tmp_path, key) for key in ("b", "a", "a")] == ["of b", "of the copy", "of a"]
+
+
+def test_a_copy_of_what_is_no_more_in_the_cache_is_not_taken(tmp_path, monkeypatch):
+    pack.keep_in_cache(tmp_path, "layer", "a", installed(tmp_path, "of a"))
+    make_ready(tmp_path)
+    monkeypatch.setenv("MOORING_READY", str(tmp_path / "ready"))
+    shutil.rmtree(tmp_path / "layers")
+    assert restored(tmp_path, "a") is None
+
+
+def test_half_a_copy_is_not_taken(tmp_path, monkeypatch):
+    pack.keep_in_cache(tmp_path, "layer", "a", installed(tmp_path, "of a"))
+    make_ready(tmp_path)
+    monkeypatch.setenv("MOORING_READY", str(tmp_path / "ready"))
+    (tmp_path / "ready/layer/a").rename(tmp_path / "ready/layer/a.half")
+    assert restored(tmp_path, "a") == "of a"
+
+
+def test_what_is_large_is_left_to_the_build_that_wants_it(tmp_path):
+    assert make_ready(tmp_path) == []
+    folder = installed(tmp_path, "x")
+    with (folder / "large").open("wb") as file:
+        file.truncate(201 * 1024**2)
+    (tmp_path / "layers/layer/a").mkdir(parents=True)
+    folder.rename(tmp_path / "layers/layer/a/content")
+    assert make_ready(tmp_path) == []

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import os
+import shutil
 import stat
 import tarfile
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.pack import canonical_tar
-from builder.restore import Damaged, restore
+from builder.restore import Damaged, TooMuch, restore
 
 PIECE = 1024
 
@@ -123,8 +124,8 @@ def test_set_user_id_bits_are_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("limits", [{"max_files": 3}, {"max_bytes": 3}])
-def test_more_than_a_slug_may_hold_is_damage(tmp_path, limits):
-    with pytest.raises(Damaged, match="more than"):
+def test_more_than_a_slug_may_hold_is_too_much(tmp_path, limits):
+    with pytest.raises(TooMuch, match="more than"):
         write(tmp_path / "out", archive(*(member(f"f{number}", b"x") for number in range(4))), **limits)
 
 
@@ -165,3 +166,106 @@ def test_one_wrong_byte_gives_a_tree_or_damage_and_no_other_fault(tmp_path_facto
     with contextlib.suppress(Damaged):
         write(place_of_it / "out", content)
     assert [path.name for path in place_of_it.iterdir()] == ["out"]
+
+
+# Files that an earlier tree has too
+
+UID = 42990
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+
+
+def make(root, *members, like=None, uid=UID):
+    content = memoryview(archive(*members))
+    blocks = (content[place : place + PIECE] for place in range(0, len(content), PIECE))
+    restore(blocks, root, uid, lambda: None, max_files=100, max_bytes=10**7, like=like)
+    return root
+
+
+def is_shared(first, second, path):
+    return (first / path).stat().st_ino == (second / path).stat().st_ino
+
+
+@as_root
+def test_files_that_did_not_change_are_those_of_the_earlier_tree(tmp_path):
+    big = os.urandom(3 * 1024**2)
+    same = [folder("lib"), folder("lib/deep"), member("lib/deep/big", big), member("lib/empty", b"")]
+    first = make(tmp_path / "one", *same, member("run", b"x", mode=0o755), member("z", b"old"))
+    members = [*same, member("run", b"x", mode=0o755), member("z", b"new")]
+    second = make(tmp_path / "two", *members, like=first)
+    for path in ("lib/deep/big", "lib/empty", "run"):
+        assert is_shared(first, second, path), path
+    assert not is_shared(first, second, "z")
+    assert ((first / "z").read_text(), (second / "z").read_text()) == ("old", "new")
+    assert bytes_of(second) == bytes_of(make(tmp_path / "three", *members))
+    shutil.rmtree(first)
+    assert (second / "lib/deep/big").read_bytes() == big
+
+
+@as_root
+@pytest.mark.parametrize("place", [0, 1, 700_000, 2_000_000 - 1])
+def test_a_file_that_differs_anywhere_is_written_anew(tmp_path, place):
+    before = bytearray(os.urandom(2_000_000))
+    after = bytearray(before)
+    after[place] ^= 1
+    first = make(tmp_path / "one", member("f", bytes(before)))
+    second = make(tmp_path / "two", member("f", bytes(after)), like=first)
+    assert (first / "f").read_bytes() == before
+    assert (second / "f").read_bytes() == after
+
+
+@as_root
+@pytest.mark.parametrize("what", ["mode", "owner", "link", "folder", "pipe", "inner link"])
+def test_what_is_no_sealed_file_of_the_same_kind_is_not_taken(tmp_path, what):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "f").write_bytes(b"secret")
+    for each in (outside / "f", outside):
+        os.chown(each, 0, UID)
+    (outside / "f").chmod(0o640)
+    first = make(tmp_path / "one", folder("a"), member("a/f", b"secret"))
+    file = first / "a/f"
+    match what:
+        case "mode":
+            file.chmod(0o660)
+        case "owner":
+            os.chown(file, UID, UID)
+        case "link":
+            file.unlink()
+            file.symlink_to(outside / "f")
+        case "folder":
+            file.unlink()
+            file.mkdir()
+        case "pipe":
+            file.unlink()
+            os.mkfifo(file, 0o640)
+            os.chown(file, 0, UID)
+        case "inner link":
+            shutil.rmtree(first / "a")
+            (first / "a").symlink_to(outside)
+    second = make(tmp_path / "two", folder("a"), member("a/f", b"secret"), like=first)
+    info = (second / "a/f").lstat()
+    assert (info.st_nlink, info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (1, 0, UID, 0o640)
+    assert (second / "a/f").read_bytes() == b"secret"
+
+
+def test_what_apps_may_change_is_not_shared(tmp_path):
+    first = make(tmp_path / "one", member("f", b"x"), uid=None)
+    second = make(tmp_path / "two", member("f", b"x"), uid=None, like=first)
+    assert not is_shared(first, second, "f")
+
+
+@as_root
+def test_an_earlier_tree_may_go_at_any_moment(tmp_path):
+    assert (make(tmp_path / "new", member("f", b"x"), like=tmp_path / "gone") / "f").read_bytes() == b"x"
+    first = make(tmp_path / "one", member("a", b"x" * 5000), member("b", b"y" * 5000))
+    content = archive(member("a", b"x" * 5000), member("b", b"y" * 5000))
+
+    def blocks():
+        yield memoryview(content[:1024])
+        shutil.rmtree(first)
+        yield memoryview(content[1024:])
+
+    second = tmp_path / "two"
+    restore(blocks(), second, UID, lambda: None, max_files=9, max_bytes=10**6, like=first)
+    assert bytes_of(second) == content
+    assert (second / "a").stat().st_nlink == 1

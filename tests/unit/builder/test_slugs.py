@@ -1,4 +1,6 @@
 import asyncio
+import hashlib
+import io
 import os
 import shutil
 import time
@@ -8,7 +10,9 @@ import pytest
 from builder import slugs
 from builder.base import BuilderUnavailable, BuildFailed
 from builder.pack import canonical_tar
+from builder.restore import Damaged
 from builder.slugs import SlugStore
+from builder.storage import measure
 from controller.types import Artifact, ArtifactKind
 
 
@@ -209,6 +213,92 @@ async def test_what_a_build_has_just_written_is_not_removed(store, tmp_path, mon
     assert count == 1
     assert size > 0
     assert await store.size(slug.reference) is None
+
+
+# What comes as it is to be kept
+
+
+def receive(store, content, tree, **more):
+    stream = io.BufferedReader(io.BytesIO(content))
+    return store.receive(stream, tree, build="b1", deployment="foo", service="app", **{"uid": None, **more})
+
+
+def adopt(store, slug, tree):
+    return store.adopt(slug, tree, build="b1", deployment="foo", service="app")
+
+
+async def test_what_is_received_is_the_same_slug_as_what_is_packed_here(store, tmp_path):
+    root = tree(tmp_path, **{"app.py": "x" * 3_000_000, "sub/run": "y"})
+    (root / "link").symlink_to("app.py")
+    content = bytes_of(root)
+    slug = receive(store, content, tmp_path / "new")
+    assert slug.reference == hashlib.sha256(content).hexdigest()
+    await adopt(store, slug, tmp_path / "new")
+    assert slug == await keep(store, root)
+    assert bytes_of(await unpacked(store, slug)) == content
+    shutil.rmtree(tmp_path / "apps")
+    assert bytes_of(await unpacked(store, slug)) == content
+    assert [path.name for path in (tmp_path / "slugs").iterdir()] == [f"{slug.reference}.tar.zst"]
+
+
+async def test_what_is_received_is_not_kept_before_it_is_adopted(store, tmp_path):
+    slug = receive(store, bytes_of(tree(tmp_path)), tmp_path / "new")
+    assert await store.size(slug.reference) is None
+    store.discard("b1")
+    store.discard("b1")
+    assert list((tmp_path / "slugs").iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", [1, 600, 1025])
+def test_what_comes_only_in_part_is_damaged(store, tmp_path, cut):
+    with pytest.raises(Damaged):
+        receive(store, bytes_of(tree(tmp_path))[:-cut], tmp_path / "new")
+
+
+def test_what_is_received_may_be_as_large_as_a_slug_and_no_larger(store, tmp_path):
+    noise = bytes_of(tree(tmp_path, big=os.urandom(2 * 1024**2).hex()))
+    with pytest.raises(BuildFailed, match=r"The slug is larger than 1\.0M"):
+        receive(store, noise, tmp_path / "new")
+    store.discard("b1")
+    zeros = bytes_of(tree(tmp_path, "zeros", big="0" * 17 * 1024**2))
+    with pytest.raises(BuildFailed, match=r"takes more than 16\.0M\. Leave out"):
+        receive(store, zeros, tmp_path / "other")
+
+
+def test_what_is_received_may_hold_so_many_files(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(slugs, "MAX_FILES", 1)
+    content = bytes_of(tree(tmp_path, **{str(number): "" for number in range(11)}))
+    with pytest.raises(BuildFailed, match="can't be kept: it holds more than 10 files"):
+        receive(store, content, tmp_path / "new")
+
+
+def test_it_is_told_how_much_has_come(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(slugs, "_TOLD_EVERY", 0.0)
+    told = []
+    content = bytes_of(tree(tmp_path, a="x" * 3_000_000))
+    receive(store, content, tmp_path / "new", progress=lambda size, limit: told.append((size, limit)))
+    assert len(told) == 3
+    assert {limit for _size, limit in told} == {1024**2}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+async def test_what_did_not_change_since_the_version_before_takes_its_space_once(store, tmp_path):
+    places = []
+    for number in range(3):
+        content = bytes_of(tree(tmp_path, **{"lib": "x" * 100_000, "app.py": str(number)}))
+        slug = receive(store, content, tmp_path / "new", uid=42990)
+        await adopt(store, slug, tmp_path / "new")
+        places.append(await store.ensure_unpacked("foo", "app", artifact(slug), 42990))
+    assert [(place / "lib").stat().st_nlink for place in places] == [3, 3, 3]
+    assert [(place / "app.py").read_text() for place in places] == ["0", "1", "2"]
+    shutil.rmtree(places[0])
+    place = await store.ensure_unpacked(
+        "foo", "app", Artifact(kind=ArtifactKind.SLUG, reference=places[0].name), 42990
+    )
+    assert ((place / "app.py").read_text(), (place / "lib").stat().st_nlink) == ("0", 3)
+    used = measure(tmp_path / "apps", lambda: None)
+    assert used < 2 * 100_000
+    assert measure(place, lambda: None, alone=True) < 100_000 < measure(place, lambda: None)
 
 
 async def test_a_sweep_removes_what_is_half_made(store, tmp_path):
