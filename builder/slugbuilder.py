@@ -130,7 +130,8 @@ class SlugBuilder:
         self._engine_disk: Path | None = None
         self._running: set[asyncio.Task[object]] = set()
         self._early = EarlyContainers(self._start_early, self._take_away, kept_after=build_ready)
-        self._leaving = set[asyncio.Task[None]]()
+        self._leaving = dict[str, asyncio.Task[None]]()
+        """Builds whose containers are on their way out."""
 
     def expect(self, expected: Expected) -> None:
         """See SupportsExpecting. A container waits for the source."""
@@ -188,7 +189,7 @@ class SlugBuilder:
         running = list(self._running)
         for task in running:
             task.cancel()
-        await asyncio.gather(self._early.close(), *running, *self._leaving, return_exceptions=True)
+        await asyncio.gather(self._early.close(), *running, *self._leaving.values(), return_exceptions=True)
         await container.remove_network(self._engine, self._realm)
 
     @asynccontextmanager
@@ -201,6 +202,8 @@ class SlugBuilder:
         try:
             with self._in_words():
                 try:
+                    if (removing := self._leaving.get(request.id)) is not None:
+                        await completed(removing)  # as after a look at the same source
                     await asyncio.to_thread(self._open_folder, request)
                     yield early
                 except BaseException:
@@ -226,9 +229,8 @@ class SlugBuilder:
             ) from error
 
     def _remove_later(self, request: BuildRequest, early: Early | None) -> None:
-        removing = asyncio.create_task(self._remove(request, early))
-        self._leaving.add(removing)
-        removing.add_done_callback(self._leaving.discard)
+        removing = self._leaving[request.id] = asyncio.create_task(self._remove(request, early))
+        removing.add_done_callback(lambda _: self._leaving.pop(request.id, None))
 
     async def _remove(self, request: BuildRequest, early: Early | None) -> None:
         """Its container, and the one that was started ahead of it."""

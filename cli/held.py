@@ -1,12 +1,12 @@
 """Following services that are held, until they are live or nothing happens any more that could release them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cli.context import Context, opened
 from cli.output import SEED_MARK
-from controller.errors import MooringError
+from controller.errors import MooringError, NotFound
 from controller.names import Address
 from controller.types import ResourceStatus
 from controller.views import ExecInfo, ServiceInfo
@@ -34,24 +34,38 @@ class _Look:
         )
 
 
+Past = Collection[tuple[str, str]]
+"""Runs of commands of `Exec`, by service and process."""
+
+
+async def past_runs(context: Context, deployment: str) -> Past:
+    """Those that there are now: what they printed is nothing new."""
+    try:
+        execs = await context.client.execs(deployment)
+    except NotFound:
+        return ()
+    return {(each.service, each.run) for each in execs if each.run}
+
+
 async def released(
-    context: Context, held: Sequence[Address], failures: list[str]
+    context: Context, held: Sequence[Address], failures: list[str], past: Past
 ) -> AsyncIterator[tuple[Address, int]]:
     """Each of these (of one deployment) with its first version, as soon as it has one. What commands of `Exec` print
-    meanwhile is shown; and at the end, what those that are left wait for. Commands that failed go to `failures`."""
+    that have run since `past` is shown; and at the end, what those that are left wait for. Commands that failed go to
+    `failures`."""
     if not held:
         return
     clock = asyncio.get_running_loop().time
-    end, quiet_since, before, shown = clock() + LONGEST, clock(), None, set[str]()
+    end, quiet_since, before, shown = clock() + LONGEST, clock(), None, set(past)
     while True:
         look = await _look(context, held[0].deployment)
+        await _show_commands(context, look.execs, shown)
         for each in _free(held, look):
             context.output.step(f"Released: {each.service}", SEED_MARK)
             yield each, look.infos[each.service].service.latest
         held = [each for each in held if each not in _free(held, look)]
         if not held:
             return
-        await _show_commands(context, look.execs, shown)
         if look.under_way or look != before:
             quiet_since, before = clock(), look
         if clock() > min(end, quiet_since + SETTLED):
@@ -70,19 +84,20 @@ def _free(held: Sequence[Address], look: _Look) -> Sequence[Address]:
     return [each for each, info in found if info and info.held is None and info.service.latest]
 
 
-async def _show_commands(context: Context, execs: Sequence[ExecInfo], shown: set[str]) -> None:
-    """What those print that run now, to their ends."""
+async def _show_commands(context: Context, execs: Sequence[ExecInfo], shown: set[tuple[str, str]]) -> None:
+    """What those print that run now, to their ends, and what those printed that have ended well."""
     for each in execs:
-        if each.run is None or each.status is not ResourceStatus.PENDING or each.run in shown:
+        if each.run is None or each.status is ResourceStatus.FAILED or (each.service, each.run) in shown:
             continue
-        shown.add(each.run)
+        shown.add((each.service, each.run))
         context.output.step(f"Running {each.name}: {each.command}", SEED_MARK)
-        await _print_lines(context, each, follow=True)
+        await _print_lines(context, each, follow=each.status is ResourceStatus.PENDING)
 
 
-async def _print_lines(context: Context, command: ExecInfo, *, follow: bool) -> None:
+async def _print_lines(
+    context: Context, command: ExecInfo, *, follow: bool, lines: int | None = None
+) -> None:
     address = Address(command.deployment, command.service)
-    lines = None if follow else LINES
     try:
         async with opened(
             context.client.run_logs(address, command.run or "", lines=lines, follow=follow)
@@ -106,7 +121,7 @@ async def _tell(context: Context, held: Sequence[Address], look: _Look, failures
     for command in look.execs:
         if command.failure:
             context.output.step(f"The last lines of {command.name}", SEED_MARK)
-            await _print_lines(context, command, follow=False)
+            await _print_lines(context, command, follow=False, lines=LINES)
             failures.append(failed_text(command))
     for each in held:
         info = look.infos.get(each.service)

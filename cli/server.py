@@ -274,6 +274,7 @@ async def _running(
         loop = await stack.enter_async_context(_task(reconciler.run(), "reconcile"))
         await stack.enter_async_context(_task(notifier.run(), "plugins are told"))
         await stack.enter_async_context(_task(operations.releaser.run(), "held services"))
+        await stack.enter_async_context(_task(operations.provision.run(), "resources of service files"))
         await stack.enter_async_context(_task(_keep_tidy(operations), "tidy"))
         if isinstance(router, SupportsAccessLogs):
             recorder = AccessRecorder(router, folders.logs, partial(requests_wanted, state))

@@ -64,7 +64,7 @@ def _facts(version: Version | None) -> Mapping[tuple[Area, str], Any]:
             **{f"{{{name}}}": value for name, value in version.provided.vars.items()},
             **version.provided.env,
         },
-        Area.GLOBALS: {name: value for name, value in version.globals.items() if name != "Env"},
+        Area.GLOBALS: dict(_sections(version.globals)),
     }
     return {
         (area, name): value
@@ -72,6 +72,15 @@ def _facts(version: Version | None) -> Mapping[tuple[Area, str], Any]:
         for name, value in facts.items()
         if value is not None
     }
+
+
+def _sections(shared: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """All but variables; of resources each by itself."""
+    for name, value in shared.items():
+        if name == "Resources" and isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", each) for key, each in value.items())
+        elif name != "Env":
+            yield name, value
 
 
 def _of_artifact(artifact: Artifact | None) -> Mapping[str, Any]:

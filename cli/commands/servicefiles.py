@@ -10,7 +10,7 @@ from cli.beside import check_beside
 from cli.context import CommandFailed, Context
 from cli.folder import Folder
 from cli.grammar import app_command, command, only_deployment
-from cli.held import released
+from cli.held import Past, past_runs, released
 from cli.outcomes import difference_text, follow_change, print_plan, say_change
 from cli.output import SEED_MARK
 from cli.rollout import detach_option
@@ -95,6 +95,7 @@ async def deploy(
         await _create(context, deployment)
     name = "standard input" if file == STANDARD_INPUT else Path(file).name
     ask = context.client.plan_file if plan else context.client.deploy_file
+    past = await past_runs(context, deployment)
     outcome = await ask(deployment, body, name=name, prune=prune, force=force)
     _tell_unclaimed(context, outcome, unknown)
     for note in outcome.notes:
@@ -113,7 +114,7 @@ async def deploy(
             context.output.line(f"{outcome.unchanged} of the file as before.")
         context.output.data({"outcome": outcome, "failures": ()})
     else:
-        await _finish(context, outcome, sources, news, detach=detach)
+        await _finish(context, outcome, sources, news, past, detach=detach)
 
 
 @command(example="moor validate Servicefile\nmoor validate --schema > servicefile.schema.json")
@@ -323,6 +324,7 @@ async def _finish(
     outcome: FileOutcome,
     sources: Mapping[str, Source],
     news: Mapping[Address, News],
+    past: Past,
     *,
     detach: bool,
 ) -> None:
@@ -349,7 +351,7 @@ async def _finish(
         output.detail(str(newer))
         output.step("Uploading", SEED_MARK)
         await send_code(context, address, sources[address.service], is_answer=False)
-    async for address, number in released(context, [] if detach else held, failed):
+    async for address, number in released(context, [] if detach else held, failed, past):
         failed += await follow_change(context, address, number)
     output.data({"outcome": outcome, "failures": failed})
     if failed:

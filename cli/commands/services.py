@@ -6,7 +6,7 @@ import click
 
 from cli.context import Context
 from cli.grammar import app_command, command, only_deployment
-from cli.held import released
+from cli.held import past_runs, released
 from cli.outcomes import tell_instances
 from cli.output import SEED_MARK
 from cli.rollout import ChangeResult, detach_option, finish_version, follow
@@ -48,6 +48,7 @@ async def set_service(
     deployment = only_deployment(address)
     service, wanted = read_service(name, definition)
     target = Address(deployment, service)
+    past = await past_runs(context, deployment)
     change = await context.client.set_service(target, wanted, force=force)
     output = context.output
     if change.held is not None:
@@ -60,7 +61,7 @@ async def set_service(
                 await bring_code(context, target, Source(place=place))
         elif not detach:
             failures = list[str]()
-            async for each, number in released(context, [target], failures):
+            async for each, number in released(context, [target], failures, past):
                 await follow(context, each, number)
                 await tell_instances(context, each, number)
             for failure in failures:

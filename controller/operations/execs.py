@@ -16,6 +16,7 @@ from controller.plugins.exec import KIND, SECTION, Order, declared
 from controller.plugins.facts import DeploymentFacts
 from controller.plugins.manager import Plugins
 from controller.plugins.require import awaited
+from controller.plugins.resources import missing
 from controller.run_record import begun
 from controller.runs import next_number
 from controller.state import Delete, EventDraft, Put, State, delete, put
@@ -180,7 +181,8 @@ class ExecOperations:
         if content_with(facts.deployment, service.name, service.definition, code) is None:
             words = code_text(service.deployment, service.name, service.definition)
             return f"waits for the code of {order.service} ({words})"
-        return awaited(order.require, facts) or self._kept_back.get((facts.deployment.name, name))
+        waits = awaited(order.require, facts) or missing(facts, order.service)
+        return waits or self._kept_back.get((facts.deployment.name, name))
 
 
 def provisional_version(state: State, service: Service) -> Version | None:

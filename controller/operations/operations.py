@@ -23,6 +23,7 @@ from controller.operations.newservices import NewServices
 from controller.operations.plugins import PluginOperations
 from controller.operations.processes import ProcessOperations
 from controller.operations.promotion import PromotionOperations
+from controller.operations.provision import Provision
 from controller.operations.receipts import Receipts
 from controller.operations.removal import Removal
 from controller.operations.resources import MakeSlug, ResourceOperations
@@ -61,6 +62,7 @@ class Operations:
     server: ServerOperations
     disk: DiskOperations
     resources: ResourceOperations
+    provision: Provision
     volumes: VolumeOperations
     deployments: DeploymentOperations
     services: ServiceOperations
@@ -157,6 +159,17 @@ def make_operations(
         limits=settings.limits,
         clock=clock,
     )
+    resources = ResourceOperations(
+        state,
+        runtime,
+        services,
+        births,
+        storage,
+        drivers=drivers or {},
+        make_slug=make_slug,
+        folder=settings.folders.backups,
+        clock=clock,
+    )
     upkeep = Upkeep(
         storage,
         collector,
@@ -174,23 +187,15 @@ def make_operations(
         upkeep=upkeep,
         deployments=DeploymentOperations(state, removal, clock=clock),
         services=services,
-        resources=ResourceOperations(
-            state,
-            runtime,
-            services,
-            births,
-            storage,
-            drivers=drivers or {},
-            make_slug=make_slug,
-            folder=settings.folders.backups,
-            clock=clock,
-        ),
+        resources=resources,
+        provision=Provision(state, runtime, resources),
         servicefiles=ServiceFileOperations(
             state,
             runtime,
             removal,
             births,
             advisor,
+            check_kind=resources.check_kind,
             root_domain=settings.domain,
             clock=clock,
         ),

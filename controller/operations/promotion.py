@@ -33,7 +33,7 @@ from controller.operations.versioning import (
     new_version,
 )
 from controller.plugins.advice import holds_of
-from controller.plugins.require import required
+from controller.plugins.required import required
 from controller.servicefile.plan import in_order
 from controller.state import EventDraft, Put, State, put
 from controller.types import (

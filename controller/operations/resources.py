@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import secrets
 import socket
 from collections import defaultdict
@@ -26,11 +25,13 @@ from controller.operations.services import ServiceOperations
 from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import declared
+from controller.plugins.resources import PREFIX, SECTION, UNATTACHED, Wanted, has_server, is_unmade
+from controller.plugins.resources import declared as declared_resources
 from controller.resources.backups import BackupFolder
 from controller.resources.base import PROCESS, ResourceDriver, ResourceError
 from controller.resources.beside import feed, output_of
 from controller.state import Delete, EventDraft, Put, State, delete, put
-from controller.types import Artifact, InstanceState, Resource, ResourceStatus, Right
+from controller.types import Artifact, InstanceState, Resource, ResourceStatus, Right, Service
 from controller.upkeep.storage import Storage
 from controller.views import BackupInfo, Change, ResourceInfo
 
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 PORTS = range(31000, 32000)
 """On loopback, one for each server for good: the URL that services have must stay as it is."""
-_PREFIX = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 
 MakeSlug = Callable[[str, str], Awaitable[Artifact]]
 """An empty slug for that service (deployment, name): its programs are the machine's."""
@@ -96,15 +96,61 @@ class ResourceOperations:
         self._runtime.wake()
         return self.get(asker, deployment, name)
 
+    async def fail(self, asker: Actor, deployment: str, name: str, wanted: Wanted, why: str) -> None:
+        """Write down why one that the service file wants can't be made."""
+
+        def decide() -> Iterator[Put | EventDraft]:
+            get_deployment(self._state, asker, deployment, Right.OPERATE)
+            before = self._state.resource(deployment, name)
+            if before is not None and (not is_unmade(before) or before.failure == why):
+                return
+            resource = Resource(
+                deployment=deployment,
+                name=name,
+                kind=wanted.kind,
+                status=ResourceStatus.FAILED,
+                failure=why,
+                created_at=self._clock(),
+                created_by=asker.name,
+            )
+            yield put(resource)
+            yield told(resource, "resource.failed", f"{name} failed: {why}", asker.name)
+
+        await self._state.transact(decide)
+
+    async def fail_attachment(self, asker: Actor, address: Address, name: str, why: str) -> None:
+        """The same of one that can't be given to a service."""
+
+        def decide() -> Iterator[Put | EventDraft]:
+            resource = self._find(asker, address.deployment, name, Right.OPERATE)
+            unattached = resource.settings.get(UNATTACHED, {})
+            if unattached.get(address.service) != why:
+                unattached = {**unattached, address.service: why}
+                yield put(replace(resource, settings={**resource.settings, UNATTACHED: unattached}))
+                text = f"{name} can't be attached to {address.service}: {why}"
+                yield told(resource, "resource.failed", text, asker.name)
+
+        await self._state.transact(decide)
+
+    def check_kind(self, kind: str) -> None:
+        """Raise InvalidInput for one that has no driver."""
+        self._driver(kind)
+
     async def destroy(self, asker: Actor, deployment: str, name: str) -> None:
         """Its server goes with all data; its backups stay on the disk. Raises Conflict while it is attached."""
         resource = self._find(asker, deployment, name, Right.MANAGE)
+        section = get_deployment(self._state, asker, deployment, Right.MANAGE).globals.get(SECTION)
+        if name in declared_resources(section):
+            raise Conflict(
+                f"{name} is in the section Resources of the service file, which would make it anew: take it out there, "
+                "and deploy that first."
+            )
         there = [each for each in resource.attached if self._state.service(deployment, each) is not None]
         if there:
             raise Conflict(
                 f"{name} is attached to {', '.join(sorted(there))}: detach it first (resources:detach)."
             )
-        if not resource.settings.get("external") and self._state.service(deployment, name) is not None:
+        if has_server(resource) and self._state.service(deployment, name) is not None:
             await self._storage.give_up_volumes(deployment, name)
             await self._services.destroy(asker, Address(deployment, name))
 
@@ -119,11 +165,11 @@ class ResourceOperations:
 
     async def attach(self, asker: Actor, address: Address, name: str, *, prefix: str = "") -> Change:
         """Its values go into the service's config, by a new version. Raises Conflict where that has other ones."""
-        if prefix and not _PREFIX.fullmatch(prefix):
+        if prefix and not PREFIX.fullmatch(prefix):
             raise InvalidInput("prefix", "The prefix must be of capital letters, digits and _, as in CACHE.")
         deployment = address.deployment
 
-        def decide() -> Iterator[Put | EventDraft]:
+        def checked() -> tuple[Resource, Service, Mapping[str, str]]:
             resource = self._find(asker, deployment, name, Right.OPERATE)
             service = get_service(self._state, asker, address, Right.OPERATE)
             self._check_attachable(resource, service.name, prefix)
@@ -136,13 +182,26 @@ class ResourceOperations:
                     f"{address} has {taken[0]} already, with another value: unset it, or attach {name} under names of "
                     f"its own (--as {check_env_name(name.upper().replace('-', '_').replace('.', '_'))})."
                 )
+            return resource, service, values
+
+        def decide() -> Iterator[Put | EventDraft]:
+            resource, service, _ = checked()
             if service.name not in resource.attached:
-                yield put(replace(resource, attached={**resource.attached, service.name: prefix}))
+                unattached = resource.settings.get(UNATTACHED, {})
+                left = {each: why for each, why in unattached.items() if each != service.name}
+                yield put(
+                    replace(
+                        resource,
+                        attached={**resource.attached, service.name: prefix},
+                        settings={**resource.settings, UNATTACHED: left} if unattached else resource.settings,
+                    )
+                )
                 yield told(resource, "resource.attached", f"{name} is attached to {service.name}", asker.name)
 
+        # Only then is it said to be attached: a service that waits for that has its variables by then.
+        change = await self._services.change_config(asker, address, values=checked()[2])
         await self._state.transact(decide)
-        values = self._variables(self._find(asker, deployment, name, Right.OPERATE), prefix)
-        return await self._services.change_config(asker, address, values=values)
+        return change
 
     async def detach(self, asker: Actor, address: Address, name: str) -> Change:
         """The variables go, by a new version. That the service itself is gone is no error."""
@@ -317,7 +376,8 @@ class ResourceOperations:
     def _check_free(self, deployment: str, name: str) -> None:
         found = self._state.deployment(deployment)
         taken = found is not None and name in declared(found.globals.get(EXEC))
-        if taken or self._state.resource(deployment, name) or self._state.service(deployment, name):
+        there = self._state.resource(deployment, name)
+        if taken or (there and not is_unmade(there)) or self._state.service(deployment, name):
             raise Conflict(f"{deployment} has a service or a resource {name} already: choose another name.")
 
     def _ports(self) -> set[int]:

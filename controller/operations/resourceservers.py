@@ -8,6 +8,7 @@ from controller.operations.access import Actor
 from controller.operations.newservices import created
 from controller.operations.versioning import Cause, content_with, new_version
 from controller.plugins.exec import KIND as EXEC
+from controller.plugins.resources import is_unmade
 from controller.resources.base import PROCESS, VOLUME, Server
 from controller.state import EventDraft, Put, State, put
 from controller.types import (
@@ -47,6 +48,7 @@ def is_awaited(resource: Resource) -> bool:
     """Whether it is not known yet, or not for good, if its server comes up."""
     return (
         resource.kind != EXEC
+        and not is_unmade(resource)
         and not resource.settings.get("external")
         and resource.status in (ResourceStatus.PENDING, ResourceStatus.FAILED)
     )

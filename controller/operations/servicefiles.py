@@ -26,6 +26,8 @@ from controller.operations.scaling import rescaled
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, new_version
 from controller.plugins.claims import unclaimed
+from controller.plugins.resources import SECTION as RESOURCES
+from controller.plugins.resources import read_resources
 from controller.servicefile.document import ServiceFile
 from controller.servicefile.plan import Found, Plan, Step, addresses_of, make_plan
 from controller.state import Delete, EventDraft, Put, State, put
@@ -63,9 +65,12 @@ class ServiceFileOperations:
         births: NewServices,
         advisor: Advisor,
         *,
+        check_kind: Callable[[str], None] = lambda _kind: None,
         root_domain: str,
         clock: Callable[[], datetime],
     ) -> None:
+        """`check_kind` raises InvalidInput for a kind of resource that this server has no driver of."""
+        self._check_kind = check_kind
         self._state = state
         self._runtime = runtime
         self._advisor = advisor
@@ -140,6 +145,8 @@ class ServiceFileOperations:
                 raise InvalidInput(
                     "globals", f"{name[:60]!a} is no section: those begin with a capital letter."
                 )
+        for wanted in read_resources(request.file.globals.get(RESOURCES)).values():
+            self._check_kind(wanted.kind)
         plan = make_plan(
             request.file,
             self._found(asker, deployment, request.file),

@@ -15,6 +15,7 @@ from controller.operations.text import one_line
 from controller.plugins.advice import Question, code_text, opinion, vars_for
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.generate import SECTION as GENERATE
+from controller.plugins.resources import SECTION as RESOURCES
 from controller.provided import put_in, used
 from controller.state import EventDraft, Put, put
 from controller.types import (
@@ -78,7 +79,7 @@ class Content:
         return {**self.provided.env, **put_in(found, self.provided.vars)}
 
 
-_OF_THEIR_OWN = frozenset({"Env", "Domains", GENERATE, EXEC})
+_OF_THEIR_OWN = frozenset({"Env", "Domains", GENERATE, EXEC, RESOURCES})
 
 
 def _others(shared: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,17 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from controller.plugins.exec import SECTION, declared
 from controller.plugins.facts import DeploymentFacts, ServiceFacts
 from controller.plugins.hooks import hookimpl
-from controller.types import Definition, Resource, ResourceStatus
+from controller.plugins.required import KEY, required
+from controller.plugins.resources import SECTION as RESOURCES
+from controller.plugins.resources import declared as wanted
+from controller.types import Resource, ResourceStatus
 
 NAME = "require"
 priority = 20
-keys = frozenset({NAME})
-
-
-def required(definition: Definition) -> Sequence[str]:
-    """Names of services and resources of the same deployment."""
-    names = definition.extra.get(NAME)
-    return [each for each in names if isinstance(each, str)] if isinstance(names, list) else []
+keys = frozenset({KEY})
 
 
 @hookimpl
@@ -39,6 +36,8 @@ def _awaited(name: str, deployment: DeploymentFacts) -> str | None:
         return _resource(resource)
     if name in declared(deployment.deployment.globals.get(SECTION)):
         return f"{name} (its command has not run yet)"
+    if name in wanted(deployment.deployment.globals.get(RESOURCES)):
+        return name
     if service is None:
         return f"{name} (there is no service or resource of that name yet)"
     if service.live:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ENV, DOMAINS, VARS = "Env", "Domains", "Vars"
-SECTIONS = ("Env", "Domains", "Includes", "Vars", "Generate", "Exec")
+SECTIONS = ("Env", "Domains", "Includes", "Vars", "Generate", "Exec", "Resources")
 """Globals that mean something to us."""
 
 

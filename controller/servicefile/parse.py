@@ -13,6 +13,8 @@ from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import read_exec
 from controller.plugins.generate import SECTION as GENERATE
 from controller.plugins.generate import read_generate
+from controller.plugins.resources import EXAMPLE, read_resources
+from controller.plugins.resources import SECTION as RESOURCES
 from controller.servicefile.complaints import Complaint, Complaints, Place, did_you_mean, shown
 from controller.servicefile.document import DOMAINS, ENV, SECTIONS, VARS, ServiceFile, is_section
 from controller.servicefile.domains import GUARDS, HTTP, OPTIONS, read_domains
@@ -115,6 +117,8 @@ class _Reader:
         self._env_places = dict[str, Place]()
         self._commands = list[str]()
         """Names of the section Exec."""
+        self._resources = dict[str, Place]()
+        """Those of the section Resources."""
         self._required = list[tuple[str, Place]]()
 
     def file(self, sections: Mapping[str, Entry], services: Mapping[str, Entry]) -> ServiceFile:
@@ -123,6 +127,10 @@ class _Reader:
         for name in self._env.keys() - named.keys():
             said = f"Env has values for {shown(name)}, which is no service here.{did_you_mean(name, named)}"
             self._complaints.error(self._env_places[name], said)
+        for name, place in self._resources.items():
+            if name in named or name in self._commands:
+                what = "a service" if name in named else "a command of Exec"
+                self._complaints.error(place, f"{shown(name)} is {what} too: give the resource another name.")
         found = {name: self._service(name, *each) for name, each in named.items()}
         self._tell_what_is_kept(found)
         return ServiceFile(
@@ -140,6 +148,8 @@ class _Reader:
             self._check_generate(entry.value)
         if name == EXEC:
             self._check_exec(entry.value)
+        if name == RESOURCES:
+            self._check_resources(entry.value)
         if name not in SECTIONS:
             near = did_you_mean(name, SECTIONS)
             if isinstance(entry.value, Branch) and set(entry.value.entries) & set(KNOWN):
@@ -204,6 +214,16 @@ class _Reader:
             else:
                 self._commands.append(name)
                 self._required += [(each, entry.key.place) for each in (*order.require, order.service)]
+
+    def _check_resources(self, tree: Tree) -> None:
+        for name, entry in self._entries(tree, EXAMPLE):
+            try:
+                (wanted,) = read_resources({name: plain(entry.value)}).values()
+            except InvalidInput as error:
+                self._complaints.error(_spot(entry), str(error))
+            else:
+                self._resources[name] = entry.key.place
+                self._required += [(each, entry.key.place) for each in wanted.attach or ()]
 
     def _check_options(self, domain: str, options: Branch) -> None:
         for name, entry in options.entries.items():
@@ -350,7 +370,9 @@ class _Reader:
             also = f" ({len(more)} more of it)" if more else ""
             self._complaints.warn(first, f"{key} {KEPT_TEXT}{also}.")
         for name, place in self._required:
-            if name not in (*services, *self._commands) and (near := did_you_mean(name, services)):
+            if name not in (*services, *self._commands, *self._resources) and (
+                near := did_you_mean(name, services)
+            ):
                 self._complaints.warn(
                     place, f"{shown(name)} is required, and is no service of the file.{near}"
                 )

@@ -23,6 +23,8 @@ from controller.plugins.exec import read_exec
 from controller.plugins.facts import DeploymentFacts
 from controller.plugins.generate import Random, with_secrets
 from controller.plugins.require import requirements
+from controller.plugins.resources import SECTION as RESOURCES
+from controller.plugins.resources import declared, has_server, is_unmade, read_resources
 from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains
 from controller.servicefile.infra import check_infra
@@ -192,6 +194,7 @@ def make_plan(
         deployment = replace(deployment, infra_domains=infra.domains)
     targets = _targets(file, deployment)
     domains = _domains(targets, file, found, prune=prune)
+    _check_resources(file, found)
     names = [*file.services, *(each for each in found.services if each not in file.services)]
     steps, notes = list[Step](), list[str]()
     need(_questions(names, file, found, deployment))
@@ -210,6 +213,7 @@ def make_plan(
         if target.guarded
     ]
     notes += [said for each in steps if (said := _stops_first(each))]
+    notes += _told_resources(found, deployment)
     ordered = in_order([*names, *(each for each in waiting if each not in names)], waiting)
     place = {name: at for at, name in enumerate(ordered)}
     steps[: len(names)] = sorted(steps[: len(names)], key=lambda each: place[each.address.service])
@@ -386,7 +390,7 @@ def _step(
     content = content_with(deployment, name, definition, found.code.get(name))
     if content is not None and keys is not None:
         check_process(content, address)
-    removed = keys is None and prune
+    removed = keys is None and prune and not _is_server(name, found)
     changes = content is not None and (wanted is None or not content.is_that_of(wanted))
     if keys is None and content is not None:
         # A file is no word on what is staged, or was rolled back, in services that it does not have.
@@ -405,6 +409,40 @@ def _step(
         removed=removed,
         unfiled=keys is None,
     )
+
+
+def _is_server(name: str, found: Found) -> bool:
+    """Whether that service is the server of a resource, which only goes with that."""
+    resource = found.facts.resources.get(name) if found.facts else None
+    return resource is not None and has_server(resource)
+
+
+def _check_resources(file: ServiceFile, found: Found) -> None:
+    """Raises InvalidInput for names that mean something else already."""
+    facts, wanted = found.facts, read_resources(file.globals.get(RESOURCES))
+    for name in file.services:
+        if _is_server(name, found) or name in wanted:
+            raise InvalidInput(
+                name, f"{name} is a resource of {found.deployment.name}: give the service another name."
+            )
+    for name, each in wanted.items():
+        there = facts.resources.get(name) if facts else None
+        if there is None and name in found.services:
+            raise InvalidInput(RESOURCES, f"{name} is a service already: give the resource another name.")
+        if there is not None and there.kind != each.kind:
+            what = "a command of Exec" if there.kind == EXEC_KIND else f"of the kind {there.kind}"
+            raise InvalidInput(
+                RESOURCES, f"{name} is there already, and is {what}: give this one another name."
+            )
+
+
+def _told_resources(found: Found, deployment: Deployment) -> Iterator[str]:
+    """What becomes of those that the section has no more."""
+    before, after = (declared(each.globals.get(RESOURCES)) for each in (found.deployment, deployment))
+    there = found.facts.resources if found.facts else {}
+    for name in before:
+        if name not in after and name in there and not is_unmade(there[name]):
+            yield f"{name} is no more in the file. It stays, with its data: resources:destroy takes it away."
 
 
 def _unchanged(service: Service, domains: tuple[str, ...]) -> Step:
@@ -428,7 +466,11 @@ def _domains(
 ) -> Mapping[Address, tuple[str, ...]]:
     """Of each service whose domains the section says, or said, something about: all that it has afterwards."""
     name = found.deployment.name
-    kept = [each for each in found.services.values() if not prune or each.name in file.services]
+    kept = [
+        each
+        for each in found.services.values()
+        if not prune or each.name in file.services or _is_server(each.name, found)
+    ]
     there = {Address(name, each.name): each for each in kept} | dict(found.elsewhere)
     after = {address: list(service.domains) for address, service in there.items()}
     for domain, address in _routed(_said_before(found.deployment, file)):

@@ -92,7 +92,7 @@ _KEYS: dict[str, Any] = {
     "process": {"type": "string", "description": "The one process type of its code that the service runs."},
     "require": {
         **_NAMES,
-        "description": "Services, and names of Exec, that must be there before its first version.",
+        "description": "Services, and names of Exec and Resources, that must be there before its first version.",
     },
     "expose": {"type": "object", "additionalProperties": {"type": "string"}, "description": _KEPT},
 }
@@ -126,6 +126,31 @@ _SECTIONS: dict[str, Any] = {
             "anyOf": [
                 _SIZE,
                 {"type": "object", "properties": {"hex": _SIZE}, "additionalProperties": False},
+            ]
+        },
+    },
+    "Resources": {
+        "type": "object",
+        "description": "Name to the kind of a database that the deployment has; the name can then be required.",
+        "additionalProperties": {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {
+                        "kind": {"type": "string", "examples": ["postgres", "redis"]},
+                        "attach": {
+                            "anyOf": [
+                                _NAMES,
+                                {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
+                            ],
+                            "description": "Services that get it, with the prefix of their variables; "
+                            "without it those that require it.",
+                        },
+                    },
+                    "required": ["kind"],
+                    "additionalProperties": False,
+                },
             ]
         },
     },

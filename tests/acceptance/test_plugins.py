@@ -101,6 +101,7 @@ def test_plugins_of_a_server(here: tuple[Installation, Hook]) -> None:
     report = {each["name"]: each for each in system.json("plugins")["plugins"]}
     assert {name: each["standing"] for name, each in report.items()} == {
         "require": "built in",
+        "resources": "built in",
         "app": "built in",
         "exec": "built in",
         "generate": "built in",

@@ -1,12 +1,13 @@
 """A database from nothing to its end, by what people type at both doors."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from contrib.installation import Installation
+from contrib.installation import ROOT, Installation
 
 pytestmark = [pytest.mark.real, pytest.mark.acceptance]
 
@@ -44,3 +45,62 @@ def test_a_database_is_made_attached_saved_over_ssh_and_outlives_the_server(syst
     system.moor("resources:detach", "-a", "shop", "db")
     system.moor("resources:destroy", "-a", "shop", "db", "--confirm", "db")
     system.wait_until(lambda: system.json("volumes", "-a", "shop") == [], "its volume is gone")
+
+
+FILES = {
+    "tables.sql": "CREATE TABLE users (name text, password text);\n",
+    "add-user": """psql -q "$DATABASE_URL" -c "INSERT INTO users VALUES ('$1', '$2')" && echo added $1\n""",
+    "app.py": """
+import os, subprocess
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Users(BaseHTTPRequestHandler):
+    def do_GET(self):
+        words = ["psql", os.environ["DATABASE_URL"], "-XAtqc", "SELECT name FROM users"]
+        body = subprocess.run(words, capture_output=True, check=True).stdout + os.environ["COLOR"].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+HTTPServer(("", int(os.environ["PORT"])), Users).serve_forever()
+""",
+}
+
+
+def test_one_file_sets_up_a_database_and_what_needs_it(system: Installation) -> None:
+    """The example of contrib/servicefile.md, with one more service beside it."""
+    page = (ROOT / "contrib" / "servicefile.md").read_text()
+    (example,) = re.findall(r"```yaml databases\n(.*?)```", page, re.DOTALL)
+    text = f"{example}site: {{git: ., require: db, env: {{COLOR: blue}}}}\nEnv: {{COLOR: red}}\n"
+    folder = system.checkout("members")
+    for name, content in FILES.items():
+        (folder / name).write_text(content)
+    system.run("git", "add", "-A", folder=folder)
+    system.run("git", "commit", "-qm", "Users", folder=folder)
+    file = folder / "Servicefile"
+    file.write_text(text)
+
+    system.moor("create-deployment", "members")
+    plan = system.run("moor", "-D", "members", "deploy", "Servicefile", "--plan", folder=folder)
+    assert "+ Resources.db" in plan.stdout, plan.stdout
+    first = system.run("moor", "-D", "members", "deploy", "Servicefile", folder=folder)
+    assert "failed" not in first.stdout, system.moor("logs", "-a", "members/db")
+    assert first.returncode == 0, f"{first.stdout}\n{system.last_lines()}"
+    for told in ("Running CreateTables", "added admin", "Released: web"):
+        assert told in first.stdout, first.stdout
+    assert system.get("web-members") == (200, "admin\nred")
+    assert system.get("site-members") == (200, "admin\nblue")
+
+    again = system.run("moor", "-D", "members", "deploy", "Servicefile", folder=folder)
+    assert again.stdout.strip().endswith("No changes."), again.stdout
+    file.write_text(text.replace("blue", "green"))
+    third = system.run("moor", "-D", "members", "deploy", "Servicefile", folder=folder)
+    assert re.findall(r"New instance id (\S+)", third.stdout) == ["members-site-2-web-1"], third.stdout
+    assert system.get("site-members") == (200, "admin\ngreen")
+
+    file.write_text("Env: {COLOR: red}\nweb: {git: .}\n")
+    last = system.run("moor", "-D", "members", "deploy", "Servicefile", "--prune", folder=folder)
+    assert "db is no more in the file. It stays, with its data" in last.stdout, last.stdout
+    assert system.json("resources", "-a", "members")[0]["status"] == "ready"
+    assert system.get("web-members") == (200, "admin\nred")

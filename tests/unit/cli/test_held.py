@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cli import held
-from controller.views import FileOutcome, ServiceInfo
+from controller.types import ResourceStatus
+from controller.views import ExecInfo, FileOutcome, ServiceInfo
 from tests.unit.cli.fake_client import FakeClient
 from tests.unit.cli.test_servicefiles import here
 
@@ -80,3 +81,34 @@ async def test_list_and_info_say_why(tmp_path: Path) -> None:
     await door("-D", "bare", "deploy", "--detach")
     client.instances_.clear()
     assert "held: waits for db" in (await door("list", "bare")).out
+
+
+class Running(Holding):
+    """Commands of Exec: one that ran before the deploy, one that begins and ends while it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.asked = 0
+
+    async def execs(self, deployment: str) -> Sequence[ExecInfo]:
+        self.asked += 1
+        names = ["Old"] if self.asked == 1 else ["Old", "New"]
+        return [
+            ExecInfo(
+                deployment=deployment,
+                name=name,
+                service="redis",
+                command=f"init {name}",
+                require=(),
+                status=ResourceStatus.READY,
+                run=f"exec.{number}",
+            )
+            for number, name in enumerate(names, 1)
+        ]
+
+
+async def test_what_a_command_printed_is_shown_also_where_it_has_ended_by_then(tmp_path: Path) -> None:
+    (tmp_path / "Servicefile").write_text(FILE)
+    done = await here(tmp_path, Running())("-D", "bare", "deploy")
+    told = [each for each in done.out.splitlines() if each.startswith("----> R")]
+    assert told == ["----> Running New: init New", "----> Released: redis"], done.out + done.err

@@ -20,6 +20,7 @@ from controller.operations.journal import Wanted
 from controller.operations.operations import Operations
 from controller.operations.runs import Order
 from controller.operations.servicefiles import Request as FileRequest
+from controller.plugins.resources import Wanted as WantedResource
 from controller.servicefile.document import ServiceFile
 from controller.state import put
 from controller.types import (
@@ -71,6 +72,14 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "resources.attach": (Right.OPERATE, lambda ops, who, _: ops.resources.attach(who, FOO, "db")),
     "resources.detach": (Right.OPERATE, lambda ops, who, _: ops.resources.detach(who, FOO, "db")),
     "resources.destroy": (Right.MANAGE, lambda ops, who, _: ops.resources.destroy(who, "foo", "own")),
+    "resources.fail": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.resources.fail(who, "foo", "wanted", WantedResource(kind="redis"), "no"),
+    ),
+    "resources.fail_attachment": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.resources.fail_attachment(who, FOO, "db", "no"),
+    ),
     "resources.backups": (Right.VIEW, lambda ops, who, _: ops.resources.backups(who, "foo", "own")),
     "resources.backup": (Right.OPERATE, lambda ops, who, _: ops.resources.backup(who, "foo", "own")),
     "resources.restore": (Right.OPERATE, lambda ops, who, _: ops.resources.restore(who, "foo", "own")),
@@ -194,6 +203,7 @@ ABOUT_TWO = {"promotion.plan", "promotion.apply"}
 FOR_EVERYBODY = {
     "execs.advance",  # the server itself
     "execs.consult",
+    "resources.check_kind",  # says what the server has
     "plugins.commands",
     "plugins.run",  # as the verb and the route say
     "plugins.request",
@@ -335,7 +345,13 @@ def test_no_operation_is_left_out(world: World):
     known = {name.split()[0] for name in (*NEEDS, *FOR_ADMINS)} | FOR_EVERYBODY | ABOUT_TWO
     for noun, operations in vars(world.operations).items():
         for verb, _ in inspect.getmembers(operations, inspect.ismethod):
-            if not verb.startswith("_") and noun not in ("removal", "receipts", "releaser", "upkeep"):
+            if not verb.startswith("_") and noun not in (
+                "removal",
+                "receipts",
+                "releaser",
+                "provision",
+                "upkeep",
+            ):
                 assert f"{noun}.{verb}" in known
 
 
