@@ -91,8 +91,8 @@ async def deploy(
         **read,
         "infra": _infra(context, deployment, infra),
     }
-    if create and not plan:
-        await _create(context, deployment)
+    if create:
+        await _create(context, deployment, plan=plan)
     name = "standard input" if file == STANDARD_INPUT else Path(file).name
     ask = context.client.plan_file if plan else context.client.deploy_file
     past = await past_runs(context, deployment)
@@ -180,10 +180,15 @@ async def upload(context: Context, *, address: Address, service: str, place: str
     await send_code(context, target, Source(place=place))
 
 
-async def _create(context: Context, deployment: str) -> None:
+async def _create(context: Context, deployment: str, *, plan: bool) -> None:
     try:
         await context.client.services(deployment)
-    except NotFound:
+    except NotFound as error:
+        if plan:
+            raise CommandFailed(
+                f"There is no deployment {deployment} yet, and a plan is made for one that is there.",
+                hint=f"Make it: create-deployment {deployment}",
+            ) from error
         try:
             await context.client.create_deployment(deployment)
         except Conflict:

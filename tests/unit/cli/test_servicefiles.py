@@ -86,6 +86,12 @@ async def test_a_plan_shows_the_difference_and_does_nothing(folder: Path) -> Non
     assert ("foo", "redis") not in client.services_
 
 
+async def test_nothing_is_planned_for_a_deployment_that_is_not_there(folder: Path) -> None:
+    done = await here(folder, FakeClient())("-D", "shop", "deploy", "Servicefile", "--create", "--plan")
+    assert done.status == 1
+    assert "There is no deployment shop yet" in done.err and "create-deployment shop" in done.err, done.err
+
+
 async def test_create_makes_the_deployment(folder: Path) -> None:
     client = FakeClient()
     missing = await here(folder, client)("-D", "shop", "deploy", "Servicefile")
