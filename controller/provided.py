@@ -4,13 +4,15 @@ A version keeps its definition as people wrote it, `{NAME}` included, and beside
 it was made. So no secret shows where the definition does, and going back to a version brings its values back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from controller.environment import shared_env
 from controller.servicefile.replace import braced_names, replaced_text
 from controller.types import Definition, Provided, Version
+
+ENTRYPOINT = "entrypoint"
 
 
 def put_in(env: Mapping[str, str], names: Mapping[str, str]) -> Mapping[str, str]:
@@ -30,8 +32,21 @@ def used(definition: Definition, shared: Mapping[str, Any], names: Mapping[str, 
 
 def _texts(definition: Definition, shared: Mapping[str, Any]) -> Iterator[str]:
     yield from (each for each in (definition.command, definition.predeploy, definition.postdeploy) if each)
+    yield from _entrypoint(definition)
     yield from definition.env.values()
     yield from shared_env(shared).values()
+
+
+def _entrypoint(definition: Definition) -> Sequence[str]:
+    words = definition.extra.get(ENTRYPOINT)
+    return [each for each in words if isinstance(each, str)] if isinstance(words, list | tuple) else ()
+
+
+def _extra(definition: Definition, names: Mapping[str, str]) -> Mapping[str, Any]:
+    words = _entrypoint(definition)
+    if not words or not names:
+        return definition.extra
+    return {**definition.extra, ENTRYPOINT: [replaced_text(each, names) for each in words]}
 
 
 def effective(version: Version) -> Version:
@@ -49,6 +64,7 @@ def effective(version: Version) -> Version:
         definition=replace(
             definition,
             command=None if command is None else replaced_text(command, provided.vars),
+            extra=_extra(definition, provided.vars),
             env={**provided.env, **put_in(definition.env, provided.vars)},
         ),
         globals={**version.globals, "Env": put_in(shared_env(version.globals), provided.vars)},

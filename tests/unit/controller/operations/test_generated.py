@@ -61,6 +61,17 @@ async def test_the_definition_keeps_the_name_and_what_runs_has_the_value(foo: Wo
     assert process_commands(runs) == {"": f"serve --key {key}"}
 
 
+async def test_the_words_of_an_entrypoint_have_it_too(foo: World) -> None:
+    words = ["serve", "--key={Key}", "{{Key}}", "{other}"]
+    await deploy(foo, {"web": {"image": "web", "entrypoint": words, "cmd": "now"}})
+    made, key = version(foo, 1), secret(foo)
+    assert made.definition.extra["entrypoint"] == words, "the name stays where the definition is shown"
+    assert made.provided.vars == {"Key": key}
+    assert process_commands(effective(made)) == {"": f"exec serve --key={key} '{{Key}}' '{{other}}' now"}
+    await foo.operations.shared.renew(ADMIN, "foo", "Key")
+    assert process_commands(effective(version(foo, 2))) != process_commands(effective(made))
+
+
 async def test_the_same_file_again_is_no_change(foo: World) -> None:
     await deploy(foo, {"web": WEB})
     key = secret(foo)
