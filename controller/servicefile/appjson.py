@@ -17,7 +17,14 @@ from controller.operations.checks import read_check
 from controller.operations.definition import changed_env
 from controller.operations.numbers import whole
 from controller.operations.text import is_passable, one_line
-from controller.servicefile.complaints import Complaint, Complaints, NotAServiceFile, Place, shown
+from controller.servicefile.complaints import (
+    Complaint,
+    Complaints,
+    NotAServiceFile,
+    Place,
+    did_you_mean,
+    shown,
+)
 from controller.servicefile.places import Path, places_of
 from controller.types import CronJob, HealthCheck, Manifest, Wish
 
@@ -32,6 +39,12 @@ ACTED_ON = frozenset(
     {"type", "name", "description", "attempts", "timeout", "wait", "initialDelay", "listening", *KINDS}
 )
 """Keys of a health check that mean something here, or nothing anywhere."""
+STARTUP = "startup"
+LATER = {
+    "liveness": "what ends is started again, and what hangs is not noticed.",
+    "readiness": "what serves takes requests for as long as it can be connected.",
+}
+"""Types of checks of what serves already, which are read and not made: what is done in their place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,12 +215,10 @@ class _Reader:
     def _startup(self, kind: str, given: Sequence[Mapping[str, Any]]) -> HealthCheck | None:
         """The first that is one, and does more than to connect where there are several."""
         path = ("healthchecks", kind)
-        startup = [at for at, each in enumerate(given) if each.get("type", "startup") == "startup"]
-        if len(startup) < len(given):
-            other = next(at for at in range(len(given)) if at not in startup)
-            self._warn(
-                "Only checks at the start (startup) are made; what crashes is started again.", *path, other
-            )
+        startup = [at for at, each in enumerate(given) if each.get("type", STARTUP) == STARTUP]
+        for at, each in enumerate(given):
+            if at not in startup:
+                self._tell_of_other(kind, each.get("type"), *path, at)
         if not startup:
             return None
         first = next((at for at in startup if any(each in given[at] for each in KINDS)), startup[0])
@@ -221,6 +232,16 @@ class _Reader:
         except InvalidInput as error:
             self._error(str(error), *path, first)
             return None
+
+    def _tell_of_other(self, kind: str, type_: Any, *path: str | int) -> None:
+        if type_ in LATER:
+            self._warn(
+                f"The {type_} check of {kind} is not made: {LATER[type_]} Only checks at the start (startup) are.",
+                *path,
+            )
+        else:
+            near = did_you_mean(str(type_), (STARTUP, *LATER))
+            self._warn(f"{shown(str(type_))} is no type of check that is known here.{near}", *path, "type")
 
     # All
 

@@ -80,9 +80,29 @@ def test_the_check_at_the_start() -> None:
         "clock": HealthCheck(uptime=3.0),
     }
     assert [each.text for each in found.notes] == [
-        "Only checks at the start (startup) are made; what crashes is started again.",
+        "The liveness check of web is not made: what ends is started again, and what hangs is not noticed. "
+        "Only checks at the start (startup) are.",
         "There is one check at the start for web, of several: this one.",
         "Nothing here acts on content.",
+    ]
+
+
+def test_checks_of_other_types_are_told_one_by_one() -> None:
+    found = read(
+        healthchecks={
+            "web": [
+                {"type": "readiness", "path": "/ready"},
+                {"type": "livenes", "path": "/live"},
+                {"type": 3},
+            ]
+        }
+    )
+    assert found.manifest.checks == {}
+    assert [each.text for each in found.notes] == [
+        "The readiness check of web is not made: what serves takes requests for as long as it can be connected. "
+        "Only checks at the start (startup) are.",
+        "livenes is no type of check that is known here. Did you mean liveness?",
+        "3 is no type of check that is known here.",
     ]
 
 
