@@ -150,10 +150,18 @@ def make_plugins(settings: Settings) -> Plugins:
 
 
 def check_drivers(settings: Settings) -> None:
-    """Raise InvalidInput for a name that no driver has, without loading any."""
+    """Raise InvalidInput for a name that no driver has, without loading any, and where the settings switch off a plugin
+    that is a part of the product."""
     for kind in KINDS:
         if getattr(settings, kind) != AUTO:
             _find(kind, getattr(settings, kind))
+    off = {each.strip() for each in settings.plugins.split(",")}
+    if own := sorted(module.NAME for module in MODULES if f"-{module.NAME}" in off):
+        raise InvalidInput(
+            "plugins",
+            f"plugins: {own[0]} is a part of the product and can't be switched off: take -{own[0]} out. A service file "
+            "that does not use it has nothing of it.",
+        )
 
 
 def _make(kind: str, settings: Settings, surroundings: Mapping[str, Any]) -> Any:

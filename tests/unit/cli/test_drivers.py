@@ -3,9 +3,10 @@
 import pytest
 
 from builder.slugs import SlugStore
-from cli.drivers import make_backend
+from cli.drivers import check_drivers, make_backend
 from controller.backends.base import BackendError, InstanceSpec
 from controller.config import Settings
+from controller.errors import InvalidInput
 from tests.factories import slug
 
 
@@ -26,3 +27,12 @@ async def test_slug_that_is_lost_is_not_tried_again(tmp_path):
     with pytest.raises(BackendError, match="is not there; push again") as raised:
         await backend.start(spec)
     assert not raised.value.retryable
+
+
+def test_a_part_of_the_product_is_not_switched_off(tmp_path):
+    check_drivers(Settings(data=tmp_path, backend="supervisor", plugins="-other"))
+    with pytest.raises(
+        InvalidInput, match=r"require is a part of the product .* take -require out"
+    ) as raised:
+        check_drivers(Settings(data=tmp_path, backend="supervisor", plugins="*, -require"))
+    assert raised.value.field == "plugins"
