@@ -26,7 +26,7 @@ def routes(promotion: PromotionOperations) -> APIRouter:
     @router.post(f"{DEPLOYMENT}/promotion/plan", summary="Plan a promotion", responses=told)
     async def plan(asker: Asker, deployment: InDeployment, body: PromotionBody) -> Response:
         """What taking the code over from there would change here now; nothing is."""
-        return respond(promotion.plan(asker, _request(deployment, body)))
+        return respond(await promotion.plan(asker, _request(deployment, body)))
 
     @router.post(f"{DEPLOYMENT}/promotion", summary="Promote another deployment's code", responses=told)
     async def apply(asker: Asker, deployment: InDeployment, body: PromotionBody) -> Response:

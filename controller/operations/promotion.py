@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 
 from controller.difference import HIDDEN
 from controller.environment import shared_env
@@ -18,7 +19,7 @@ from controller.operations.beginning import (
     way_out,
     with_variables,
 )
-from controller.operations.facts import facts_of
+from controller.operations.facts import defined, facts_of
 from controller.operations.holding import told_held
 from controller.operations.lookup import address_of, find_code, find_wanted, get_deployment
 from controller.operations.runtime import Runtime
@@ -83,7 +84,9 @@ class Taken:
     @property
     def is_change(self) -> bool:
         """Whether people are told of it."""
-        return self.makes_version or (bool(self.holds) and self.service.code != self.code)
+        if not self.holds:
+            return self.makes_version
+        return self.service.code != self.code or self.service.definition != self.content.definition
 
     @property
     def code(self) -> Code | None:
@@ -136,6 +139,25 @@ class Taken:
             yield Difference(area=Area.ENV, name=name, after=HIDDEN)
 
 
+class _Secrets:
+    """Made once for all tries of one decision: what plugins said of a definition holds for the same one only."""
+
+    def __init__(self) -> None:
+        self._made = list[str]()
+
+    def again(self) -> Callable[[], str]:
+        """The same ones in the same order; more of them where more are wanted."""
+        places = count()
+
+        def take() -> str:
+            place = next(places)
+            if place == len(self._made):
+                self._made.append(fresh_secret())
+            return self._made[place]
+
+        return take
+
+
 class PromotionOperations:
     def __init__(
         self,
@@ -152,9 +174,9 @@ class PromotionOperations:
         self._storage = storage
         self._clock = clock
 
-    def plan(self, asker: Actor, request: Request) -> FileOutcome:
+    async def plan(self, asker: Actor, request: Request) -> FileOutcome:
         """What `apply` would do now. Raises what that raises."""
-        taken, notes = self._taken(asker, request, lambda: HIDDEN)
+        taken, notes = await self._advisor.read(lambda: self._taken(asker, request, lambda: HIDDEN))
         return _outcome(request, taken, notes, {}, applied=False)
 
     async def apply(self, asker: Actor, request: Request) -> FileOutcome:
@@ -163,8 +185,8 @@ class PromotionOperations:
         Raises NotFound, Forbidden, InvalidInput; Refused where one of the services that were named can't be taken
         over; Conflict, Unavailable.
         """
-        kept = set[str]()
-        for each in self._taken(asker, request, fresh_secret)[0]:
+        secrets, kept = _Secrets(), set[str]()
+        for each in (await self._advisor.read(lambda: self._taken(asker, request, secrets.again())))[0]:
             if each.is_change and each.built_image is not None:
                 await self._keep(each.service, each.built_image)
                 kept.add(each.built_image)
@@ -172,7 +194,7 @@ class PromotionOperations:
 
         def decide() -> Steps:
             made.clear()
-            found[:], notes[:] = self._taken(asker, request, fresh_secret)
+            found[:], notes[:] = self._taken(asker, request, secrets.again())
             for each in found:
                 if each.is_change and each.built_image not in (None, *kept):
                     raise Conflict(f"{request.source} got something new meanwhile: promote that, once more.")
@@ -262,7 +284,8 @@ class PromotionOperations:
         content = content_with(deployment, target.name, definition, code)
         assert content is not None
         check_process(content, address)
-        holds = holds_of(facts_of(self._state, deployment), target.name) if target.latest == 0 else {}
+        facts = defined(facts_of(self._state, deployment), {target.name: definition})
+        holds = holds_of(facts, target.name) if target.latest == 0 else {}
         return Taken(
             service=target,
             version=version,

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from contrib.installation import ROOT
 from controller.environment import environment
 from controller.names import Address
+from controller.operations import promotion
 from controller.operations.notices import KEY, Notifier
 from controller.operations.servicefiles import Request
 from controller.plugins import hooks
@@ -24,7 +26,7 @@ from controller.provided import effective
 from controller.servicefile.document import ServiceFile
 from controller.state import EventDraft
 from controller.store.memory import MemoryStore
-from controller.types import BuildStatus, Limits, RunKind
+from controller.types import BuildStatus, Limits, Manifest, RunKind, Wish
 from controller.views import FileOutcome
 from tests.factories import run, service, slug, version
 from tests.unit.controller.world import ADMIN, World, make_world
@@ -348,3 +350,40 @@ def test_every_hook_is_documented_and_tested(name: str) -> None:
     row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
     for each in arguments:
         assert f"`{each}`" in row, f"the row for {name} does not name {each}"
+
+
+async def test_a_promotion_asks_them_as_a_deploy_does(opened: Made) -> None:
+    calm = plugin(
+        "calm", setup=lambda deployment: "not tonight" if deployment.deployment.name == "foo" else None
+    )
+    world = await opened(calm)
+    await world.operations.deployments.create(ADMIN, "staging")
+    for name in ("staging", "foo"):
+        file = ServiceFile(services={"web": {"image": "web:2" if name == "staging" else "web:1"}}, globals={})
+        await world.operations.servicefiles.apply(ADMIN, Request(deployment=name, file=file))
+    await world.live(Address("staging", "web"))
+    request = promotion.Request(source="staging", target="foo")
+    for outcome in (
+        await world.operations.promotion.plan(ADMIN, request),
+        await world.operations.promotion.apply(ADMIN, request),
+    ):
+        (change,) = outcome.changes
+        assert (change.makes_version, change.held) == (False, "not tonight")
+
+
+async def test_a_promotion_that_makes_secrets_asks_each_plugin_once(opened: Made) -> None:
+    world = await opened(plugin("named", provide_vars=lambda: {"NAME": "x"}))
+    for name in ("staging", "shop"):
+        await world.app(name)
+    asked = Manifest(env={"KEY": Wish(secret=True)})
+    await world.operations.versions.release(
+        ADMIN, Address("staging"), replace(slug(), manifest=asked), reason="push"
+    )
+    await world.live(Address("staging"))
+    async with asyncio.timeout(10):
+        outcome = await world.operations.promotion.apply(
+            ADMIN, promotion.Request(source="staging", target="shop")
+        )
+    assert [each.version for each in outcome.changes] == [1]
+    made = world.state.version("shop", "app", 1)
+    assert made and len(made.definition.env["KEY"]) == 64
