@@ -11,7 +11,9 @@ from controller.servicefile.document import DOMAINS
 HTTP = "http"
 GUARDS = ("auth", "auth_mode")
 """Options that keep strangers out. Nothing enforces them yet, so a domain with one is not routed."""
-OPTIONS = (HTTP, *GUARDS, "cert", "key")
+CERTIFICATE = ("cert", "key")
+"""Options of a certificate, which are kept; nothing uses them yet."""
+OPTIONS = (HTTP, *GUARDS, *CERTIFICATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class DomainTarget:
     """None: it has no `http`, so it leads nowhere."""
     guarded: bool = False
     """It asks for a password, which nothing enforces yet."""
+    certified: bool = False
+    """It has a certificate, which nothing uses yet."""
 
 
 def read_domains(value: Any, deployment: str) -> Mapping[str, DomainTarget]:
@@ -51,12 +55,13 @@ def read_target(options: Any, deployment: str, domain: str) -> DomainTarget:
     if not isinstance(options, Mapping):
         raise InvalidInput(DOMAINS, f"{domain} must say where it leads, as in {{http: {deployment}:app}}.")
     target = options.get(HTTP)
-    guarded = any(options.get(each) is not None for each in GUARDS)
+    guarded, certified = (any(options.get(each) is not None for each in of) for of in (GUARDS, CERTIFICATE))
     if target is None:
-        return DomainTarget(address=None, guarded=guarded)
+        return DomainTarget(address=None, guarded=guarded, certified=certified)
     if not isinstance(target, str):
         raise InvalidInput(DOMAINS, f"{domain}: http must be a service, as in {deployment}:app.")
-    return DomainTarget(address=_address(target, deployment, domain), guarded=guarded)
+    address = _address(target, deployment, domain)
+    return DomainTarget(address=address, guarded=guarded, certified=certified)
 
 
 def _address(text: str, deployment: str, domain: str) -> Address:

@@ -212,6 +212,12 @@ def make_plan(
         for domain, target in targets.items()
         if target.guarded
     ]
+    notes += [
+        f"{domain} has a certificate (cert, key): it is kept, and the domain answers over plain HTTP, as nothing here "
+        "uses it yet."
+        for domain, target in targets.items()
+        if target.certified
+    ]
     notes += [said for each in steps if (said := _stops_first(each))]
     notes += _told_resources(found, deployment)
     ordered = in_order([*names, *(each for each in waiting if each not in names)], waiting)

@@ -268,6 +268,14 @@ class TestDomains:
         assert "not routed" in outcome.notes[0]
         assert self.of(shop, "web") == ()
 
+    async def test_a_certificate_is_kept_and_told(self, shop: World) -> None:
+        given = {"shop.example.org": {"http": "foo:web", "cert": "here.pem", "key": "here.key"}}
+        outcome = await deploy(shop, SHOP, {"Domains": given})
+        assert "answers over plain HTTP" in outcome.notes[0]
+        assert self.of(shop, "web") == ("shop.example.org",)
+        deployment = shop.state.deployment("foo")
+        assert deployment and deployment.globals["Domains"] == given
+
     async def test_those_below_the_servers_own_are_for_admins(self, shop: World) -> None:
         robin = await shop.user("robin", foo=Right.MANAGE)
         with pytest.raises(Forbidden, match="Only an admin may"):
