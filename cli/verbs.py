@@ -176,6 +176,11 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("resources:detach", "resources:detach", "Take one away from a service.", ("resources:unlink",)),
         Verb("resources:backup", "resources:backup", "Save all that one has."),
         Verb("resources:backups", "resources:backups", "List its backups, newest first."),
+        Verb(
+            "resources:schedule",
+            "resources:schedule",
+            "Save all that one has at certain times, or show when.",
+        ),
         Verb("resources:restore", "resources:restore", "Bring back what a backup has."),
         Verb("resources:export", "resources:export", "Print its data."),
         Verb("resources:import", "resources:import_", "Take data from standard input."),

@@ -249,6 +249,16 @@ class Client:
         """Oldest first."""
         return await self._list(BackupInfo, f"{_resource(deployment, name)}/backups")
 
+    async def schedule_backups(
+        self, deployment: str, name: str, schedule: str, *, keep: int = 7, days: int = 0
+    ) -> ResourceInfo:
+        """`schedule`: as crontab writes it, in UTC. Raises InvalidInput, Refused."""
+        body = {"schedule": schedule, "keep": keep, "days": days}
+        return await self._send(ResourceInfo, "PUT", f"{_resource(deployment, name)}/backup-schedule", body)
+
+    async def unschedule_backups(self, deployment: str, name: str) -> ResourceInfo:
+        return await self._send(ResourceInfo, "DELETE", f"{_resource(deployment, name)}/backup-schedule")
+
     async def back_up(self, deployment: str, name: str) -> AsyncIterator[DeliveryStep]:
         """How that goes. Closing the stream ends it, and nothing of the backup stays."""
         async for step in self._streamed(DeliveryStep, "POST", f"{_resource(deployment, name)}/backups"):

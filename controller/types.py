@@ -534,8 +534,26 @@ class Resource:
     """Service to the prefix of the variables that it finds there."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What is no secret, as its kind has it."""
+    backup: "BackupPlan | None" = None
+    """When it is backed up by itself; None: never."""
     created_at: datetime | None = None
     created_by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupPlan:
+    """When a resource is backed up by itself, how many of these backups are kept, and how that goes."""
+
+    schedule: str
+    """As crontab writes it, in UTC."""
+    keep: int = 7
+    """How many of them, at least 1: the newest stays in any case."""
+    days: int = 0
+    """How old they become; 0: as old as `keep` lets them."""
+    since: datetime
+    """When the last turn began, or the plan was made: times before that are done with."""
+    failure: str = ""
+    """Why the last turn made no backup; empty where it made one."""
 
 
 class RunKind(StrEnum):

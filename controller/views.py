@@ -236,8 +236,25 @@ class ResourceInfo:
     """What is no secret of its server."""
     values: Mapping[str, str] = field(default_factory=dict)
     """What it gives to services; hidden from those who may only view."""
+    backup: "BackupPlanInfo | None" = None
+    """When it is backed up by itself; null: never."""
     created_at: datetime | None = None
     created_by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupPlanInfo:
+    """When a resource is backed up by itself, and how that went last."""
+
+    schedule: str
+    """As crontab writes it, in UTC."""
+    keep: int
+    """How many of these backups are kept."""
+    days: int
+    """How many days they are kept; 0: as long as `keep` lets them."""
+    next_at: datetime | None
+    failure: str = ""
+    """Why the last turn made none; empty where it made one, or none came yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +267,8 @@ class BackupInfo:
     """Bytes."""
     sha256: str
     actor: str = ""
+    scheduled: bool = False
+    """Made by a schedule, whose retention removes it: those that people asked for stay."""
 
 
 class VariableSource(StrEnum):

@@ -1,6 +1,6 @@
 """Databases of a deployment, and the like: making them, giving them to services, saving what they have."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import click
 
@@ -11,7 +11,7 @@ from cli.grammar import app_command, only_deployment
 from cli.output import size_text, timestamp
 from cli.rollout import detach_option, finish_change, follow
 from controller.names import Address
-from controller.views import ResourceInfo
+from controller.views import BackupInfo, ResourceInfo
 
 
 @app_command(example="moor resources -a foo")
@@ -20,7 +20,7 @@ async def resources(context: Context, *, address: Address) -> None:
     context.output.title(f"{address} resources")
     context.output.table(
         ("resource", "kind", "status", "attached to", "detail"),
-        [(each.name, each.kind, each.status.value, _attached_text(each), each.failure) for each in found],
+        [(each.name, each.kind, each.status.value, _attached_text(each), _detail(each)) for each in found],
     )
     if not found:
         context.output.detail("None: resources:create postgres makes one.")
@@ -72,6 +72,7 @@ async def info(context: Context, *, address: Address, name: str) -> None:
             ("kept", "elsewhere" if found.external else f"as the service {Address(deployment, name)}"),
             *found.plan.items(),
             ("attached to", _attached_text(found)),
+            *_plan_facts(found),
             ("last backup", timestamp(backups[-1].created_at) if backups else ""),
             ("created", timestamp(found.created_at)),
             ("created by", found.created_by),
@@ -117,11 +118,67 @@ async def backups(context: Context, *, address: Address, name: str) -> None:
     context.output.title(f"{deployment} {name} backups")
     context.output.table(
         ("backup", "made", "size", "by"),
-        [(each.id, timestamp(each.created_at), size_text(each.size), each.actor) for each in found],
+        [(each.id, timestamp(each.created_at), size_text(each.size), _maker(each)) for each in found],
     )
     if not found:
         context.output.detail("None: resources:backup makes one.")
     context.output.data(found)
+
+
+@app_command(
+    example='moor resources:schedule -a foo db "0 3 * * *" --keep 7\n'
+    "moor resources:schedule -a foo db\n"
+    "moor resources:schedule -a foo db --off"
+)
+@click.argument("name")
+@click.argument("schedule", nargs=-1)
+@click.option(
+    "--keep", type=int, metavar="N", help="How many of these backups are kept: 7 where it is not given."
+)
+@click.option(
+    "--days", type=int, metavar="N", help="How many days they are kept; the newest stays in any case."
+)
+@click.option("--off", is_flag=True, help="Not any longer. The backups that there are stay.")
+async def schedule(
+    context: Context,
+    *,
+    address: Address,
+    name: str,
+    schedule: tuple[str, ...],
+    keep: int | None,
+    days: int | None,
+    off: bool,
+) -> None:
+    """Minute, hour, day of the month, month and day of the week as in a crontab, in UTC. Without a SCHEDULE it is
+    shown. Times that the server misses it makes up for once. Backups that people ask for are not removed."""
+    deployment = only_deployment(address)
+    if off and (schedule or keep is not None or days is not None):
+        raise CommandFailed(
+            "--off goes with nothing else.", hint=f"resources:schedule -a {deployment} {name} --off"
+        )
+    if not schedule and (keep is not None or days is not None):
+        raise CommandFailed(
+            "--keep and --days go with a schedule.",
+            hint=f'resources:schedule -a {deployment} {name} "0 3 * * *" --keep 7',
+        )
+    if off:
+        found = await context.client.unschedule_backups(deployment, name)
+    elif schedule:
+        found = await context.client.schedule_backups(
+            # An ssh client takes the quotation marks away.
+            deployment,
+            name,
+            " ".join(schedule),
+            keep=7 if keep is None else keep,
+            days=days or 0,
+        )
+    else:
+        found = await context.client.resource(deployment, name)
+    context.output.title(f"{deployment} {name} backup schedule")
+    if found.backup is None:
+        context.output.detail(f'None: resources:schedule -a {deployment} {name} "0 3 * * *" makes one.')
+    context.output.facts(tuple(_plan_facts(found)))
+    context.output.data(found.backup)
 
 
 @app_command(example="moor resources:restore -a foo db\nmoor resources:restore -a foo db 20260101T030000")
@@ -183,6 +240,26 @@ async def destroy(context: Context, *, address: Address, name: str, confirm: str
     await context.client.destroy_resource(deployment, name)
     context.output.step(f"Destroyed {name}")
     context.output.data({"destroyed": name})
+
+
+def _detail(found: ResourceInfo) -> str:
+    if found.failure or found.backup is None:
+        return found.failure
+    return f"backup failed: {found.backup.failure}" if found.backup.failure else ""
+
+
+def _plan_facts(found: ResourceInfo) -> Iterator[tuple[str, str]]:
+    plan = found.backup
+    if plan is not None:
+        days = f", for {plan.days} days at most" if plan.days else ""
+        yield "backed up", f"{plan.schedule} (UTC)"
+        yield "backups kept", f"{plan.keep}{days}"
+        yield "next backup", timestamp(plan.next_at)
+        yield "backup failure", plan.failure
+
+
+def _maker(backup: BackupInfo) -> str:
+    return "its schedule" if backup.scheduled else backup.actor
 
 
 def _attached_text(found: ResourceInfo) -> str:

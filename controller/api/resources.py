@@ -16,6 +16,7 @@ from controller.api.paths import DEPLOYMENT, InDeployment
 from controller.api.streams import MEDIA_TYPE, NdjsonStream
 from controller.deliveries import DeliveryStep
 from controller.names import Address, check_name
+from controller.operations.backupplans import LONGEST_DAYS, MOST_KEPT
 from controller.operations.resources import ResourceOperations
 from controller.views import BackupInfo, Change, ResourceInfo
 
@@ -40,6 +41,17 @@ class Attachment(Body):
         "",
         description="Of the variables, as `CACHE` for CACHE_URL; empty: as the kind is known (DATABASE_URL).",
         max_length=40,
+    )
+
+
+class BackupSchedule(Body):
+    schedule: str = Field(description="As crontab writes it, in UTC.", examples=["0 3 * * *"], max_length=100)
+    keep: int = Field(7, description="How many of these backups are kept.", ge=1, le=MOST_KEPT)
+    days: int = Field(
+        0,
+        description="How many days they are kept; 0: no such limit. The newest stays.",
+        ge=0,
+        le=LONGEST_DAYS,
     )
 
 
@@ -113,6 +125,28 @@ def routes(resources: ResourceOperations, *, keep_alive: float) -> APIRouter:
     async def backup(asker: Asker, deployment: InDeployment, name: Name) -> Response:
         """A stream of steps. Closing it ends the backup, of which nothing stays then."""
         return NdjsonStream(resources.backup(asker, deployment, name), keep_alive=keep_alive)
+
+    @router.put(
+        f"{ONE}/backup-schedule",
+        summary="Back it up at certain times",
+        responses=answers(ResourceInfo, 403, 404, 409),
+    )
+    async def schedule(asker: Asker, deployment: InDeployment, name: Name, body: BackupSchedule) -> Response:
+        """By the server itself. Times that were missed are made up for once."""
+        return respond(
+            await resources.schedule_backups(
+                asker, deployment, name, body.schedule, keep=body.keep, days=body.days
+            )
+        )
+
+    @router.delete(
+        f"{ONE}/backup-schedule",
+        summary="Stop backing it up by itself",
+        responses=answers(ResourceInfo, 403, 404),
+    )
+    async def unschedule(asker: Asker, deployment: InDeployment, name: Name) -> Response:
+        """The backups that there are stay."""
+        return respond(await resources.schedule_backups(asker, deployment, name, None))
 
     @router.post(
         f"{ONE}/restore",

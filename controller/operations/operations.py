@@ -43,6 +43,7 @@ from controller.operations.volumes import VolumeOperations
 from controller.plugins.manager import Plugins
 from controller.resources.base import ResourceDriver
 from controller.state import State
+from controller.upkeep.backups import ScheduledBackups
 from controller.upkeep.collector import Collector, Policy
 from controller.upkeep.overdue import Limits
 from controller.upkeep.reaper import Reaper
@@ -175,6 +176,7 @@ def make_operations(
         collector,
         DiskWatch(state, storage, collector, warning=settings.disk_warning, reserve=settings.disk_reserve),
         Reaper(state, runtime, builds, rollouts, _limits(settings), clock=clock),
+        ScheduledBackups(state, resources.back_up_by_plan, clock=clock),
     )
 
     def problems() -> Sequence[str]:

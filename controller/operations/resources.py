@@ -11,12 +11,13 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from controller.backends.base import SupportsRun
+from controller.backends.base import BackendError, SupportsRun
 from controller.deliveries import DeliveryStep, Mark
 from controller.difference import HIDDEN
-from controller.errors import Conflict, InvalidInput, NotFound, Refused, Unavailable
+from controller.errors import Conflict, InvalidInput, MooringError, NotFound, Refused, Unavailable
 from controller.names import Address, check_env_name, check_name
 from controller.operations.access import Actor
+from controller.operations.backupplans import plan_info, plan_text, planned, same_plan, surplus
 from controller.operations.lookup import get_deployment, get_service
 from controller.operations.newservices import NewServices
 from controller.operations.resourceservers import server_of, told
@@ -31,8 +32,8 @@ from controller.resources.backups import BackupFolder
 from controller.resources.base import PROCESS, ResourceDriver, ResourceError
 from controller.resources.beside import feed, output_of
 from controller.state import Delete, EventDraft, Put, State, delete, put
-from controller.types import Artifact, InstanceState, Resource, ResourceStatus, Right, Service
-from controller.upkeep.storage import Storage
+from controller.types import Artifact, BackupPlan, InstanceState, Resource, ResourceStatus, Right, Service
+from controller.upkeep.storage import Removed, Storage
 from controller.views import BackupInfo, Change, ResourceInfo
 
 log = logging.getLogger(__name__)
@@ -229,21 +230,88 @@ class ResourceOperations:
         resource = self._find(asker, deployment, name, Right.VIEW)
         return await self._backups_of(resource).list()
 
+    async def schedule_backups(
+        self, asker: Actor, deployment: str, name: str, schedule: str | None, *, keep: int = 7, days: int = 0
+    ) -> ResourceInfo:
+        """Back it up at these times from now on; None: no longer. Raises InvalidInput, Refused."""
+        wanted = None if schedule is None else planned(schedule, keep, days, self._clock())
+
+        def decide() -> Iterator[Put | EventDraft]:
+            resource = self._find(asker, deployment, name, Right.OPERATE)
+            if wanted is not None:
+                _check_own(resource)
+            if not same_plan(resource.backup, wanted):
+                yield put(replace(resource, backup=wanted))
+                yield told(resource, "resource.schedule", plan_text(name, wanted), asker.name)
+
+        await self._state.transact(decide)
+        return self.get(asker, deployment, name)
+
+    async def back_up_by_plan(self, deployment: str, name: str) -> None:
+        """A turn of its schedule: one more backup, and those that are too many go. That it fails is kept and told.
+
+        Raises Conflict where it is being backed up or restored just now: then the turn still is to come.
+        """
+        resource, begun = self._state.resource(deployment, name), self._clock()
+        if resource is None or resource.backup is None:
+            return
+        failure, done = "", Removed()
+        try:
+            _check_own(resource)
+            made = await self._made(resource, scheduled=True)
+            done = await self._retire(resource, resource.backup)
+        except Conflict:
+            raise
+        except (MooringError, BackendError) as error:
+            failure = str(error)
+            text = f"{name} was not backed up by its schedule: {failure}"
+        else:
+            text = f"{name} was backed up by its schedule as {made.id} ({made.size} bytes)"
+            text += f"; {done.count} older went" if done.count else ""
+
+        def decide() -> Iterator[Put | EventDraft]:
+            now = self._state.resource(deployment, name)
+            if now is None:
+                return
+            if now.backup is not None:
+                yield put(replace(now, backup=replace(now.backup, since=begun, failure=failure)))
+            yield told(now, "resource.backup_failed" if failure else "resource.backup", text)
+
+        await self._state.transact(decide)
+
+    async def _retire(self, resource: Resource, plan: BackupPlan) -> Removed:
+        """That it can't remove one is no failure of the backup: the next turn tries again."""
+        folder, removed = self._backups_of(resource), Removed()
+        for each in surplus(await folder.list(), plan, self._clock()):
+            try:
+                await folder.remove(each.id)
+            except OSError as error:
+                log.warning(
+                    "backup not removed resource=%s backup=%s error=%s", resource.name, each.id, error
+                )
+            else:
+                removed += Removed(1, each.size)
+        return removed
+
     def backup(self, asker: Actor, deployment: str, name: str) -> AsyncGenerator[DeliveryStep, None]:
         """How a new one is made. Where it breaks off nothing of it stays."""
         return self._backup(asker, self._served(asker, deployment, name))
 
     async def _backup(self, asker: Actor, resource: Resource) -> AsyncGenerator[DeliveryStep, None]:
-        name, folder = resource.name, self._backups_of(resource)
+        name = resource.name
         yield DeliveryStep(mark=Mark.STEP, text=f"Backing up {name}")
-        async with self._alone(resource):
-            await folder.sweep()
-            async with aclosing(self._dump(resource)) as pieces:
-                made = await folder.keep(pieces, self._clock(), asker.name)
+        made = await self._made(resource, asker.name)
         text = f"{name} was backed up as {made.id} ({made.size} bytes)"
         await self._state.commit(events=[told(resource, "resource.backup", text, asker.name)])
         yield DeliveryStep(mark=Mark.LINE, text=f"{made.id}, {made.size} bytes")
         yield DeliveryStep(mark=Mark.DONE, text=made.id)
+
+    async def _made(self, resource: Resource, actor: str = "", *, scheduled: bool = False) -> BackupInfo:
+        folder = self._backups_of(resource)
+        async with self._alone(resource):
+            await folder.sweep()
+            async with aclosing(self._dump(resource)) as pieces:
+                return await folder.keep(pieces, self._clock(), actor, scheduled=scheduled)
 
     def restore(
         self, asker: Actor, deployment: str, name: str, backup: str | None = None
@@ -414,8 +482,7 @@ class ResourceOperations:
     def _served(self, asker: Actor, deployment: str, name: str) -> Resource:
         """One whose data we may take and change. Raises Refused for one that is kept elsewhere."""
         resource = self._find(asker, deployment, name, Right.OPERATE)
-        if resource.settings.get("external"):
-            raise Refused(f"{name} is kept elsewhere: back it up and restore it where its server is.")
+        _check_own(resource)
         self._running(resource)
         return resource
 
@@ -459,7 +526,13 @@ class ResourceOperations:
             external=bool(resource.settings.get("external")),
             attached=resource.attached,
             plan=resource.settings.get("plan", {}),
+            backup=None if resource.backup is None else plan_info(resource.backup),
             values=resource.values if shown else dict.fromkeys(resource.values, HIDDEN),
             created_at=resource.created_at,
             created_by=resource.created_by,
         )
+
+
+def _check_own(resource: Resource) -> None:
+    if resource.settings.get("external"):
+        raise Refused(f"{resource.name} is kept elsewhere: back it up and restore it where its server is.")

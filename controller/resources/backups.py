@@ -43,7 +43,9 @@ class BackupFolder:
             else f"There is no backup {backup[:60]!a} (see resources:backups)."
         )
 
-    async def keep(self, pieces: AsyncIterator[bytes], now: datetime, actor: str) -> BackupInfo:
+    async def keep(
+        self, pieces: AsyncIterator[bytes], now: datetime, actor: str, *, scheduled: bool = False
+    ) -> BackupInfo:
         """A new one of all that comes. Where that breaks off, or the disk is full, nothing of it stays: OSError, or
         what `pieces` raises."""
         await asyncio.to_thread(self.path.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +59,14 @@ class BackupFolder:
                     digest.update(piece)
                     size += len(piece)
                 await asyncio.to_thread(_to_disk, file.fileno(), file.flush)
-            made = BackupInfo(id=name, created_at=now, size=size, sha256=digest.hexdigest(), actor=actor)
+            made = BackupInfo(
+                id=name,
+                created_at=now,
+                size=size,
+                sha256=digest.hexdigest(),
+                actor=actor,
+                scheduled=scheduled,
+            )
             await asyncio.to_thread(self._record, part, made)
         finally:
             await asyncio.to_thread(part.unlink, missing_ok=True)

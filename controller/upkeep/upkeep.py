@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from controller.upkeep.backups import ScheduledBackups
 from controller.upkeep.collector import Collector
 from controller.upkeep.reaper import Reaper
 from controller.upkeep.storage import Storage
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 COLLECT_INTERVAL = 600.0
 DISK_INTERVAL = 5.0
 REAP_INTERVAL = 5.0
+SCHEDULE_INTERVAL = 10.0
 """Seconds between two turns."""
 
 
@@ -24,17 +26,22 @@ class Upkeep:
     collector: Collector
     disk: DiskWatch
     reaper: Reaper
+    backups: ScheduledBackups
 
     async def run(self) -> None:
         """Keep going until cancelled. What fails is logged and tried again at its next turn."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.collector.follow())
-            tasks.create_task(_every(COLLECT_INTERVAL, self._collect))
-            tasks.create_task(_every(DISK_INTERVAL, self.disk.look))
-            tasks.create_task(_every(REAP_INTERVAL, self.reaper.reap))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.collector.follow())
+                tasks.create_task(_every(COLLECT_INTERVAL, self._collect))
+                tasks.create_task(_every(DISK_INTERVAL, self.disk.look))
+                tasks.create_task(_every(REAP_INTERVAL, self.reaper.reap))
+                tasks.create_task(_every(SCHEDULE_INTERVAL, self.backups.look))
+        finally:
+            await self.backups.close()
 
     def problems(self) -> Sequence[str]:
-        return (*self.disk.problems(), *self.reaper.problems())
+        return (*self.disk.problems(), *self.reaper.problems(), *self.backups.problems())
 
     async def _collect(self) -> None:
         await self.collector.collect()

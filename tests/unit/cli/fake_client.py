@@ -44,6 +44,7 @@ from controller.types import (
 from controller.views import (
     Area,
     BackupInfo,
+    BackupPlanInfo,
     BuildpackVerdict,
     Change,
     Collected,
@@ -84,6 +85,9 @@ DB = ResourceInfo(
     status=ResourceStatus.READY,
     attached={"app": ""},
     plan={"version": "15", "port": "31000"},
+    backup=BackupPlanInfo(
+        schedule="0 3 * * *", keep=7, days=0, next_at=NOW, failure="its server does not run"
+    ),
     values={"URL": "postgres://app:5ec2e7@127.0.0.1:31000/app"},
     created_at=NOW,
     created_by="ann",
@@ -416,7 +420,15 @@ class FakeClient:
 
     async def backups(self, deployment: str, name: str) -> Sequence[BackupInfo]:
         first = BackupInfo(id="20260101T000000", created_at=NOW, size=5_000_000, sha256="0" * 64, actor="ann")
-        return [first, replace(first, id="20260102T000000", actor="")]
+        return [first, replace(first, id="20260102T000000", actor="", scheduled=True)]
+
+    async def schedule_backups(
+        self, deployment: str, name: str, schedule: str, *, keep: int = 7, days: int = 0
+    ) -> ResourceInfo:
+        return replace(DB, backup=BackupPlanInfo(schedule=schedule, keep=keep, days=days, next_at=NOW))
+
+    async def unschedule_backups(self, deployment: str, name: str) -> ResourceInfo:
+        return replace(DB, backup=None)
 
     async def back_up(self, deployment: str, name: str) -> AsyncIterator[DeliveryStep]:
         yield DeliveryStep(mark=Mark.STEP, text=f"Backing up {name}")

@@ -82,6 +82,10 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     ),
     "resources.backups": (Right.VIEW, lambda ops, who, _: ops.resources.backups(who, "foo", "own")),
     "resources.backup": (Right.OPERATE, lambda ops, who, _: ops.resources.backup(who, "foo", "own")),
+    "resources.schedule_backups": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.resources.schedule_backups(who, "foo", "own", "0 3 * * *"),
+    ),
     "resources.restore": (Right.OPERATE, lambda ops, who, _: ops.resources.restore(who, "foo", "own")),
     "resources.export": (Right.OPERATE, lambda ops, who, _: ops.resources.export(who, "foo", "own")),
     "resources.import_": (
@@ -204,6 +208,7 @@ FOR_EVERYBODY = {
     "execs.advance",  # the server itself
     "execs.consult",
     "resources.check_kind",  # says what the server has
+    "resources.back_up_by_plan",
     "plugins.commands",
     "plugins.run",  # as the verb and the route say
     "plugins.request",
