@@ -31,6 +31,8 @@ def test_a_database_is_made_attached_saved_over_ssh_and_outlives_the_server(syst
     ask("CREATE TABLE t AS SELECT 'kept' AS x")
     ssh = ["ssh", *system.ssh_options(system.key), "-p", str(system.ssh), "deploy@127.0.0.1"]
     dump = subprocess.run([*ssh, "resources:export", "shop", "db"], check=True, capture_output=True).stdout
+    planned = [*ssh, "resources:schedule", "shop", "db", '"0 3 * * *"', "--keep", "3"]
+    assert b"0 3 * * * (UTC)" in subprocess.run(planned, check=True, capture_output=True).stdout
     ask("UPDATE t SET x = 'changed'")
     system.kill()
     system.start()
@@ -40,6 +42,8 @@ def test_a_database_is_made_attached_saved_over_ssh_and_outlives_the_server(syst
     )
     assert sent.returncode == 0, sent.stderr
     assert ask("SELECT x FROM t").strip() == "kept"
+    plan = system.json("resources:info", "-a", "shop", "db")["backup"]
+    assert (plan["schedule"], plan["keep"]) == ("0 3 * * *", 3), "it outlives the server"
     refused = system.run("moor", "resources:destroy", "-a", "shop", "db", "--confirm", "db")
     assert refused.returncode == 1 and "attached to app: detach it first" in refused.stdout
     system.moor("resources:detach", "-a", "shop", "db")

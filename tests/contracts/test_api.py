@@ -59,7 +59,7 @@ TO_GO = {"deployment": "gone", "service": "app", "user": "sam", "name": "laptop"
 """The same where something is destroyed."""
 HARD = re.compile(
     r"DELETE|/(runs|keys|renew|retry|rotate|promote|abort|cancel|pause|resume|rollback|diff|scale|limits|close)$"
-    r"|/resources/{name}/(restore|data)$|POST .*/resources/{name}/backups$"
+    r"|/resources/{name}/(restore|data|backup-schedule)$|POST .*/resources/{name}/backups$"
 )
 """What does not succeed by chance, or not here."""
 
