@@ -87,10 +87,26 @@ def read_tree(text: str, file: str, complaints: Complaints) -> Tree:
         place = Place(file, mark.line + 1, mark.column + 1) if mark else start
         said = error.problem or error.context or "it can't be read"
         raise NotAServiceFile(
-            [Complaint(place, f"This is no valid YAML: {said}.{_hint(text, place)}")]
+            [Complaint(place, f"This is no valid YAML: {said}.{_still_open(error) or _hint(text, place)}")]
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise NotAServiceFile([Complaint(start, f"This is no valid YAML: {error}")]) from error
+
+
+_OPENING = {
+    "while parsing a flow mapping": "{",
+    "while parsing a flow sequence": "[",
+    "while scanning a quoted scalar": "quote",
+}
+"""What libyaml was at, to what began that."""
+
+
+def _still_open(error: yaml.MarkedYAMLError) -> str:
+    """Where that began which does not end: the place of the error is only where the parser gave up."""
+    opening, began = _OPENING.get(error.context or ""), error.context_mark
+    if opening is None or began is None:
+        return ""
+    return f" The {opening} of line {began.line + 1}, column {began.column + 1} is not closed before that."
 
 
 def _hint(text: str, place: Place) -> str:

@@ -289,6 +289,26 @@ def test_what_is_told_of_a_file_is_what_was_always_told(case: Path) -> None:
     assert text == kept.read_text()
 
 
+def test_each_mistake_is_told_as_people_read_it() -> None:
+    """`mistakes/` has a file for each. With MOOR_WRITE_GOLDEN=1 the kept words are written anew."""
+    cases = sorted((HERE / "mistakes").glob("*.yml"))
+    text = "\n".join(line for case in cases for line in _told(case)) + "\n"
+    kept = HERE / "mistakes" / "told.txt"
+    if os.environ.get("MOOR_WRITE_GOLDEN"):
+        kept.write_text(text)
+    assert text == kept.read_text()
+
+
+def _told(case: Path) -> list[str]:
+    text = case.read_text()
+    load = files(**{case.name.replace(".", "__"): text})
+    try:
+        found = read_servicefile(text, name=case.name, deployment="shop", load=load)
+    except NotAServiceFile as error:
+        return [f"error {each}" for each in error.errors]
+    return [f"warning {each}" for each in found.warnings]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
