@@ -768,6 +768,29 @@ async def test_app_receives_the_signal_and_may_finish(real: SupervisorRig, comma
     assert "leaving" in [each.text for each in await lines_of(real.backend())]
 
 
+LATE = """
+import os, signal, sys, time
+def leave(*_):
+    time.sleep(0.5)  # the shell has ended by then
+    for number in range(20_000): print("saved", number)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+open(os.environ["READY"], "w").close()
+while True: time.sleep(1000)
+"""
+
+
+@pytest.mark.real
+async def test_what_is_printed_after_the_shell_has_ended_is_kept(real: SupervisorRig) -> None:
+    real.file("late.py", LATE)
+    await start_ready(real, spec(command="X=1 python3 late.py 2>&1; true"))
+    await real.backend().stop(spec().id, grace=10)
+    texts = [each.text for each in await lines_of(real.backend(), lines=30_000)]
+    assert [each for each in texts if each.startswith("saved")] == [
+        f"saved {number}" for number in range(20_000)
+    ]
+
+
 @pytest.mark.real
 async def test_simple_command_replaces_its_shell(real: SupervisorRig) -> None:
     real.file("polite.py", POLITE)

@@ -104,6 +104,8 @@ class StampingDispatcher(POutputDispatcher):  # type: ignore[misc]
 class InstanceProcess(Subprocess):  # type: ignore[misc]
     """One instance: its process now, and those before it."""
 
+    dispatchers: dict[int, Any]
+    pipes: Any
     delay: float
     """When (as time.time) the next start or SIGKILL is due; supervisord's."""
 
@@ -238,7 +240,10 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
         self.last_exit = self.watch.cause_of_end() or describe_exit(sts)
         if self.config.request.once and self.retired_until is None:
             self._end_once(sts)
-        super().finish(pid, sts)
+        if self.retired_until is not None:
+            self._finish_but_listen(pid, sts)
+        else:
+            super().finish(pid, sts)
         now = time.monotonic()
         if not self.config.request.once:
             self.endurance.ended(now)
@@ -250,6 +255,23 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             # Workers whose master died hold its port; daemonised helpers would be there twice.
             with self._going_on():
                 send(signal.SIGKILL, self._living(since=time.monotonic()))
+
+    def _finish_but_listen(self, pid: int, sts: int) -> None:
+        """A shell ends at the signal before the program that it has started, which may finish its work: without its
+        pipe it would end at its next word."""
+        pipes, dispatchers = self.pipes, self.dispatchers
+        self.pipes = {}  # that it closes
+        super().finish(pid, sts)
+        self.pipes, self.dispatchers = pipes, dispatchers
+        for each in dispatchers.values():
+            each.closed = False  # it takes a pipe without anything to read for one that has ended
+
+    def _listen_no_more(self) -> None:
+        """Nobody can write any more: what is left in the pipe comes at once, and then its end."""
+        while any(each.readable() for each in self.dispatchers.values()):
+            self.drain()
+        self.config.options.close_parent_pipes(self.pipes)
+        self.pipes, self.dispatchers = {}, {}
 
     def _spawn_as_child(self, filename: str, argv: list[str]) -> NoReturn:
         try:
@@ -330,6 +352,7 @@ class InstanceProcess(Subprocess):  # type: ignore[misc]
             if now >= self.retired_until:
                 send(signal.SIGKILL, left)
             return
+        self._listen_no_more()
         self.output.close()
         self.watch.forget()
         self.config.files.forget()
