@@ -18,6 +18,9 @@ DISK_INTERVAL = 5.0
 REAP_INTERVAL = 5.0
 SCHEDULE_INTERVAL = 10.0
 """Seconds between two turns."""
+SETTLING = 60.0
+"""Seconds from the start until schedules are looked at: before servers of databases are seen to run, what was missed
+while this server was down would only fail."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Upkeep:
                 tasks.create_task(_every(COLLECT_INTERVAL, self._collect))
                 tasks.create_task(_every(DISK_INTERVAL, self.disk.look))
                 tasks.create_task(_every(REAP_INTERVAL, self.reaper.reap))
-                tasks.create_task(_every(SCHEDULE_INTERVAL, self.backups.look))
+                tasks.create_task(_every(SCHEDULE_INTERVAL, self.backups.look, first_after=SETTLING))
         finally:
             await self.backups.close()
 
@@ -48,7 +51,8 @@ class Upkeep:
         await self.disk.make_room()
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[object]], *, first_after: float = 0.0) -> None:
+    await asyncio.sleep(first_after)
     while True:
         try:
             await work()
