@@ -129,6 +129,7 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("run:detached", "runs:detached", "Run a command once, on its own."),
         Verb("run:list", "runs:list_", "List an app's one-offs, newest first."),
         Verb("run:logs", "runs:logs", "Print what a detached run prints."),
+        Verb("cron", "cron:cron", "Show the commands that are run again and again.", ("cron:list",)),
         Verb("exec", "execs:execs", "Show the commands that a service file has run once."),
         Verb("exec:retry", "execs:retry", "Run one of them again that failed."),
         Verb("run:stop", "runs:stop", "End a one-off."),

@@ -43,6 +43,7 @@ from controller.views import (
     BuildpackVerdict,
     Change,
     Collected,
+    CronInfo,
     Deploy,
     DiskReport,
     ExecInfo,
@@ -784,6 +785,10 @@ class Client:
     async def runs(self, address: Address) -> Sequence[Run]:
         """Newest first, the last that have ended too."""
         return await self._get(list[Run], f"{_service(address)}/runs")
+
+    async def cron(self, address: Address) -> Sequence[CronInfo]:
+        """Commands that are run again and again, in the order of the app.json that serves."""
+        return await self._get(list[CronInfo], f"{_service(address)}/cron")
 
     async def run(self, address: Address, run: str) -> Run:
         """By its id or the name of its process, such as run.3."""

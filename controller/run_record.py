@@ -14,6 +14,8 @@ def begun(run: Run) -> EventDraft:
     what = f"Running the {title(run)}" if run.kind in OF_VERSIONS else f"{run.actor} runs {run.process}"
     if run.resource:
         what = f"Running {run.process} for {run.resource}"
+    if run.job:
+        what = f"Running {run.process} by its schedule"
     given = f" with {' '.join(sorted(run.env))}" if run.env else ""
     return EventDraft(
         kind="run.started",

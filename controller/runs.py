@@ -1,17 +1,20 @@
 """One-offs: what they are called, how many are remembered. Pure."""
 
+import hashlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from controller.names import instance_id
-from controller.types import Manifest, Run, RunKind, Service, Version
+from controller.types import CronJob, Manifest, Run, RunKind, Service, Version
 
 KEPT = 20
-"""Ended ones kept for each service: so many that people asked for, that versions did, and that resources came of."""
+"""Ended ones kept for each service: so many that people asked for, that versions did, that resources came of, and
+that schedules began; of these also the last of each job."""
 OF_PEOPLE = frozenset({RunKind.RUN, RunKind.ENTER})
 OF_VERSIONS = frozenset({RunKind.PREDEPLOY, RunKind.RELEASE, RunKind.POSTDEPLOY})
 OF_RESOURCES = frozenset({RunKind.EXEC})
+OF_SCHEDULES = frozenset({RunKind.SCHEDULED})
 BEFORE_SWITCH = (RunKind.PREDEPLOY, RunKind.RELEASE)
 """What a version must have done before its first instance starts, in this order."""
 
@@ -77,10 +80,18 @@ def title(run: Run) -> str:
     return f"{run.kind} command of v{run.version}" if run.kind in OF_VERSIONS else run.process
 
 
+def job_key(job: CronJob) -> str:
+    """The same for the same command at the same times, whichever version it comes with."""
+    return hashlib.sha256(f"{job.schedule}\n{job.command}".encode()).hexdigest()[:16]
+
+
 def surplus(service: Service, known: Sequence[Run]) -> Iterator[Run]:
     """Those to be forgotten, of `known` (newest first). What the wanted version did is never among them."""
-    for kinds in (OF_PEOPLE, OF_VERSIONS, OF_RESOURCES):
+    for kinds in (OF_PEOPLE, OF_VERSIONS, OF_RESOURCES, OF_SCHEDULES):
         ended = [each for each in known if each.kind in kinds and each.status.over]
-        yield from (
-            each for each in ended[KEPT:] if each.version != service.target or kinds is not OF_VERSIONS
-        )
+        # Read from the oldest on, so that the newest of each job is what stays in it.
+        last = {each.job: each.id for each in reversed(ended) if each.job in service.cron}
+        for each in ended[KEPT:]:
+            wanted = kinds is OF_VERSIONS and each.version == service.target
+            if not wanted and last.get(each.job) != each.id:
+                yield each

@@ -129,7 +129,7 @@ class Manifest:
     checks: Mapping[str, "HealthCheck"] = field(default_factory=dict)
     """By process type."""
     cron: tuple[CronJob, ...] = ()
-    """Nothing runs these yet."""
+    """What the server runs by itself while that code serves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,6 +374,8 @@ class Service:
     """User id that its builds and instances run as; None when the server itself is unprivileged."""
     filed: tuple[str, ...] = ()
     """What of the definition came from the last service file, as `image` and `env.NAME`."""
+    cron: Mapping[str, datetime] = field(default_factory=dict)
+    """Of the jobs that are to run again and again: when each had its last turn, or was first seen."""
     created_at: datetime | None = None
     created_by: str = ""
 
@@ -568,6 +570,8 @@ class RunKind(StrEnum):
     """Runs once a version is live."""
     EXEC = "exec"
     """Of the section Exec: once it has ended well, a resource is there."""
+    SCHEDULED = "scheduled"
+    """Of `cron` in an app.json: the server began it at its time."""
 
 
 class RunStatus(StrEnum):
@@ -608,6 +612,8 @@ class Run:
     """Whose limits apply; empty: those of no certain type."""
     resource: str = ""
     """Name of what is there once it has ended well; empty: nothing is."""
+    job: str = ""
+    """By what the job is known that it is a turn of (`Service.cron`); empty: it is none."""
     attached: bool = False
     """It lives as long as the connection of whoever asked for it."""
     ttl: float = 86400.0

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from controller.types import Limits, ResourceStatus, Service, Version
+from controller.types import Limits, ResourceStatus, RunStatus, Service, Version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +255,23 @@ class BackupPlanInfo:
     next_at: datetime | None
     failure: str = ""
     """Why the last turn made none; empty where it made one, or none came yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CronInfo:
+    """A command of a service that is run again and again, and how that went last."""
+
+    schedule: str
+    """As crontab writes it, in UTC."""
+    command: str
+    next_at: datetime | None
+    """Null: never. A time that has passed is due, and waits for the turn before it to end."""
+    last_at: datetime | None = None
+    """When the last turn began; null: none is remembered."""
+    run: str | None = None
+    """The process of that one (`scheduled.3`), by which its logs are found."""
+    status: RunStatus | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ def create_app(
         builds.routes(operations.builds),
         deploys.routes(operations.deploys),
         execs.routes(operations.execs),
-        runs.routes(operations.runs, keep_alive=keep_alive),
+        runs.routes(operations.runs, operations.cron, keep_alive=keep_alive),
         attach.routes(operations.attaching),
         disk.routes(operations.disk),
         resources.routes(operations.resources, keep_alive=keep_alive),

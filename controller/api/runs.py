@@ -10,8 +10,10 @@ from controller.api.auth import Asker
 from controller.api.bodies import Body
 from controller.api.paths import SERVICE, At
 from controller.api.streams import MEDIA_TYPE, NdjsonStream
+from controller.operations.cron import CronOperations
 from controller.operations.runs import Order, RunOperations
 from controller.types import LogLine, Run
+from controller.views import CronInfo
 
 RUNS = f"{SERVICE}/runs"
 RUN = f"{RUNS}/{{run}}"
@@ -34,7 +36,7 @@ class NewRun(Body):
         return Order(command=self.command, env=self.env, ttl=self.ttl, process_type=self.type)
 
 
-def routes(runs: RunOperations, *, keep_alive: float) -> APIRouter:
+def routes(runs: RunOperations, cron: CronOperations, *, keep_alive: float) -> APIRouter:
     router = APIRouter(tags=["one-offs"])
 
     @router.get(RUNS, summary="List one-offs", responses=answers(list[Run], 404))
@@ -51,6 +53,11 @@ def routes(runs: RunOperations, *, keep_alive: float) -> APIRouter:
     async def detach(asker: Asker, at: At, body: NewRun) -> Response:
         """In the code and the environment of the wanted version, beside its instances. It goes on by itself."""
         return respond(await runs.detach(asker, at, body.order()), 201)
+
+    @router.get(f"{SERVICE}/cron", summary="List scheduled commands", responses=answers(list[CronInfo], 404))
+    async def scheduled(asker: Asker, at: At) -> Response:
+        """Of the app.json that came with what serves, in its order, and how each went last."""
+        return respond(cron.list(asker, at))
 
     @router.get(RUN, summary="Show one", responses=answers(Run, 404))
     async def show(asker: Asker, at: At, run: RunName) -> Response:

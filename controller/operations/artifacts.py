@@ -6,6 +6,7 @@ from controller.errors import InvalidInput
 from controller.image_names import ID
 from controller.names import check_env_name, check_process_type
 from controller.operations.text import is_passable
+from controller.schedules import check_schedule
 from controller.types import Artifact, ArtifactKind, Manifest
 
 MAX_COMMAND = 16 * 1024
@@ -77,6 +78,8 @@ def _check_manifest(manifest: Manifest) -> None:
             raise InvalidInput("artifact", f"The value of {name} can't be given to a process.")
     for kind in manifest.checks:
         check_process_type(kind)
+    for job in manifest.cron:
+        check_schedule(job.schedule, "artifact.manifest.cron.schedule")
     if len(manifest.cron) > MAX_JOBS or len(manifest.checks) > MAX_JOBS:
         raise InvalidInput("artifact", f"Its app.json has more than {MAX_JOBS} jobs or checks.")
 

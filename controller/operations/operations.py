@@ -9,6 +9,7 @@ from controller.operations.advice import Advisor
 from controller.operations.attaching import AttachOperations
 from controller.operations.builds import BuildOperations
 from controller.operations.credentials import CredentialOperations, Sessions
+from controller.operations.cron import CronOperations
 from controller.operations.deployments import DeploymentOperations
 from controller.operations.deploys import DeployOperations
 from controller.operations.disk import DiskOperations
@@ -81,6 +82,7 @@ class Operations:
     builds: BuildOperations
     deploys: DeployOperations
     runs: RunOperations
+    cron: CronOperations
     execs: ExecOperations
     plugins: PluginOperations
     attaching: AttachOperations
@@ -171,12 +173,14 @@ def make_operations(
         folder=settings.folders.backups,
         clock=clock,
     )
+    cron = CronOperations(state, runtime, ttl=settings.run_ttl, clock=clock)
     upkeep = Upkeep(
         storage,
         collector,
         DiskWatch(state, storage, collector, warning=settings.disk_warning, reserve=settings.disk_reserve),
         Reaper(state, runtime, builds, rollouts, _limits(settings), clock=clock),
         ScheduledBackups(state, resources.back_up_by_plan, clock=clock),
+        cron.look,
     )
 
     def problems() -> Sequence[str]:
@@ -222,6 +226,7 @@ def make_operations(
         builds=builds,
         deploys=DeployOperations(state, runtime, builds, rollouts),
         runs=runs,
+        cron=cron,
         attaching=AttachOperations(
             state, runtime, runs, limits=settings.limits, renew=credentials.renew, clock=clock
         ),

@@ -167,6 +167,8 @@ def _noted(
 def _reason(run: Run) -> str:
     if run.resource:
         return f"all that {run.resource} waits for is there"
+    if run.job:
+        return "its time has come"
     return f"{run.actor or 'somebody'} asked for it" if run.kind == "run" else f"v{run.version} is released"
 
 

@@ -17,6 +17,7 @@ from controller.operations.checks import read_check
 from controller.operations.definition import changed_env
 from controller.operations.numbers import whole
 from controller.operations.text import is_passable, one_line
+from controller.schedules import check_schedule
 from controller.servicefile.complaints import (
     Complaint,
     Complaints,
@@ -99,8 +100,6 @@ class _Reader:
             checks=dict(self._checks()),
             cron=tuple(self._cron()),
         )
-        if manifest.cron:
-            self._warn("cron is kept, but nothing here runs it yet.", "cron")
         if self._content.get("addons"):
             self._warn("addons are not made by a push: they are resources of the deployment.", "addons")
         self._complaints.raise_errors()
@@ -190,12 +189,12 @@ class _Reader:
                 self._error("A job has a command and a schedule.", "cron", at)
                 continue
             command = self._command(each.get("command"), "The command of a job", "cron", at, "command")
-            schedule = each.get("schedule")
-            if not isinstance(schedule, str) or len(schedule.split()) != 5 or len(schedule) > 200:
-                self._error(
-                    'The schedule of a job has five fields, as in "0 3 * * *".', "cron", at, "schedule"
-                )
-            elif command:
+            try:
+                schedule = check_schedule(str(each.get("schedule", "")), "The schedule of a job")
+            except InvalidInput as error:
+                self._error(str(error), "cron", at, "schedule")
+                continue
+            if command:
                 yield CronJob(command=command, schedule=schedule)
 
     # Health checks

@@ -30,6 +30,8 @@ class Upkeep:
     disk: DiskWatch
     reaper: Reaper
     backups: ScheduledBackups
+    cron: Callable[[], Awaitable[None]]
+    """Begins the commands whose time has come."""
 
     async def run(self) -> None:
         """Keep going until cancelled. What fails is logged and tried again at its next turn."""
@@ -40,6 +42,7 @@ class Upkeep:
                 tasks.create_task(_every(DISK_INTERVAL, self.disk.look))
                 tasks.create_task(_every(REAP_INTERVAL, self.reaper.reap))
                 tasks.create_task(_every(SCHEDULE_INTERVAL, self.backups.look, first_after=SETTLING))
+                tasks.create_task(_every(SCHEDULE_INTERVAL, self.cron))
         finally:
             await self.backups.close()
 

@@ -48,6 +48,7 @@ from controller.views import (
     BuildpackVerdict,
     Change,
     Collected,
+    CronInfo,
     Deploy,
     DeployState,
     Difference,
@@ -908,6 +909,19 @@ class FakeClient:
     async def runs(self, address: Address) -> Sequence[Run]:
         self._get(address)
         return self.runs_[::-1]
+
+    async def cron(self, address: Address) -> Sequence[CronInfo]:
+        clean = CronInfo(schedule="0 3 * * *", command="./clean --all", next_at=NOW)
+        failed = replace(
+            clean,
+            schedule="*/5 * * * *",
+            command="./poll",
+            last_at=NOW,
+            run="scheduled.3",
+            status=RunStatus.FAILED,
+            detail="exited with status 3",
+        )
+        return [clean, failed]
 
     async def run(self, address: Address, run: str) -> Run:
         found = [each for each in await self.runs(address) if run in (each.id, each.process)]

@@ -289,12 +289,12 @@ async def test_what_lies_beside_a_file_is_read_before_anything_is_sent(repositor
         result = await door(*verb)
         told = " !     sub/app.json:2:23: formation.web.quantity must be a whole number from 0 to 100.\n"
         assert (result.status, result.err) == (1, told)
-    (repository / "sub" / "app.json").write_text('{"cron": [{"command": "x", "schedule": "0 3 * * *"}]}')
+    (repository / "sub" / "app.json").write_text('{"addons": ["postgres"]}')
     (repository / "sub" / "Procfile").write_text("web python app.py\n")
     assert "sub/Procfile: Procfile line 1: " in (await door("validate")).err
     (repository / "sub" / "Procfile").write_text("web: python app.py\n")
     result = await door("validate")
-    assert (result.status, "app.json:1:2: cron is kept" in result.err) == (0, True)
+    assert (result.status, "app.json:1:2: addons are not made" in result.err) == (0, True)
     assert client.services_.get(("bare", "website")) is None
 
 

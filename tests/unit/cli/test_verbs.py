@@ -70,6 +70,7 @@ CASES = {
     "run:detached": ["run:detached", "-a", "foo", "rake", "--trace", "db:seed"],
     "run:list": ["run:list", "-a", "foo"],
     "run:logs": ["run:logs", "-a", "foo", "run.1"],
+    "cron": ["cron", "-a", "foo"],
     "resources": ["resources", "-a", "foo"],
     "resources:create": ["resources:create", "-a", "foo", "postgres", "db", "--detach"],
     "resources:info": ["resources:info", "-a", "foo", "db"],

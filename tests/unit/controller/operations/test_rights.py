@@ -57,6 +57,7 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "services.config": (Right.DEPLOY, lambda ops, who, _: ops.services.config(who, FOO)),
     "services.environment": (Right.VIEW, lambda ops, who, _: ops.services.environment(who, FOO)),
     "shared.get": (Right.DEPLOY, lambda ops, who, _: ops.shared.get(who, "foo")),
+    "cron.list": (Right.VIEW, lambda ops, who, _: ops.cron.list(who, FOO)),
     "execs.list": (Right.VIEW, lambda ops, who, _: ops.execs.list(who, "foo")),
     "execs.retry": (Right.OPERATE, lambda ops, who, _: ops.execs.retry(who, "foo", "Init")),
     "resources.list": (Right.VIEW, lambda ops, who, _: ops.resources.list(who, "foo")),
@@ -209,6 +210,7 @@ FOR_EVERYBODY = {
     "execs.consult",
     "resources.check_kind",  # says what the server has
     "resources.back_up_by_plan",
+    "cron.look",
     "plugins.commands",
     "plugins.run",  # as the verb and the route say
     "plugins.request",
