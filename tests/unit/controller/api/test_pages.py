@@ -11,6 +11,7 @@ from tests.unit.controller.world import ADMIN, FOO, World
 
 SERVICE = "/v1/deployments/{deployment}/services/{service}"
 WHOLE = {
+    f"{SERVICE}/cron",
     f"{SERVICE}/domains",
     f"{SERVICE}/environment",
     f"{SERVICE}/limits",
