@@ -189,6 +189,16 @@ class DiskStorage:
 
         return await run_blocking(work)
 
+    async def remove_volume(
+        self, deployment: str, service: str, name: str, *, in_use: Callable[[], bool]
+    ) -> Removed:
+        volume, trash = self._folders.volumes / deployment / service / name, self._in_trash()
+        await asyncio.to_thread(trash.parent.mkdir, mode=0o700, exist_ok=True)
+        # Asked and moved without a pause between: what starts after that makes itself a new one.
+        if in_use() or not _moved(volume, trash):
+            return Removed()
+        return Removed(1, await run_blocking(partial(_remove_measured, trash)))
+
     async def give_up_volumes(self, deployment: str, service: str) -> None:
         folder = self._folders.volumes / deployment / service
         if folder.is_dir():

@@ -114,6 +114,7 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         ),
         Verb("limits:unset", "limits:unset", "Take limits back to the defaults.", ("resource:limit-clear",)),
         Verb("volumes", "volumes:volumes", "List folders that outlive versions.", ("storage:list",)),
+        Verb("volumes:destroy", "volumes:destroy", "Destroy one that no version has any more."),
         Verb("maintenance", "maintenance:show", "Show whether an app is in maintenance."),
         Verb(
             "maintenance:on",

@@ -298,6 +298,13 @@ class Client:
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         return await self._list(VolumeInfo, f"{_deployment(deployment)}/volumes")
 
+    async def destroy_volume(self, address: Address, name: str) -> int:
+        """With all that is in it; its bytes. Raises Refused while the service, or what runs of it, has it."""
+        answer = await self._send(
+            dict[str, int], "DELETE", f"{_service(address)}/volumes/{quote(name, safe='')}"
+        )
+        return answer["bytes"]
+
     async def plugins(self) -> PluginReport:
         """All plugins of the server, for admins."""
         return await self._get(PluginReport, "/v1/plugins")

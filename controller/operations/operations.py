@@ -189,7 +189,7 @@ def make_operations(
     return Operations(
         server=ServerOperations(runtime, problems, doorplate, upkeep.disk.space, domain=settings.domain),
         disk=DiskOperations(state, upkeep),
-        volumes=VolumeOperations(state, storage),
+        volumes=VolumeOperations(state, runtime, storage),
         upkeep=upkeep,
         deployments=DeploymentOperations(state, removal, clock=clock),
         services=services,

@@ -119,6 +119,11 @@ class Storage(Protocol):
     async def volumes(self, deployment: str) -> Sequence[Volume]:
         """Of all services of the deployment, measured; by service and name."""
 
+    async def remove_volume(
+        self, deployment: str, service: str, name: str, *, in_use: Callable[[], bool]
+    ) -> Removed:
+        """Remove that one for good, unless `in_use` says at the last moment that something works with it."""
+
     async def give_up_volumes(self, deployment: str, service: str) -> None:
         """They are to be removed with the service."""
 

@@ -38,3 +38,15 @@ async def test_those_that_were_given_up_go_with_it(tmp_path: Path) -> None:
     assert await storage.services() == [("foo", "db")]
     await storage.remove_service("foo", "db")
     assert not list((tmp_path / "volumes").rglob("table"))
+
+
+async def test_one_is_removed_unless_it_is_in_use_at_the_last_moment(tmp_path: Path) -> None:
+    storage, data = storage_in(tmp_path)
+    other = data.with_name("other")
+    other.mkdir()
+    assert (await storage.remove_volume("foo", "db", "data", in_use=lambda: True)).count == 0
+    assert (data / "table").exists()
+    removed = await storage.remove_volume("foo", "db", "data", in_use=lambda: False)
+    assert (removed.count, removed.size >= 10_000) == (1, True)
+    assert (data.exists(), other.exists()) == (False, True)
+    assert (await storage.remove_volume("foo", "db", "data", in_use=lambda: False)).count == 0

@@ -445,6 +445,9 @@ class FakeClient:
         data = VolumeInfo(service="app", name="data", path="/srv/data", size=5 * 1024**2)
         return [data, replace(data, name="old", path="", size=0)] if deployment == "foo" else []
 
+    async def destroy_volume(self, address: Address, name: str) -> int:
+        return 5 * 1024**2
+
     async def plugins(self) -> PluginReport:
         notify = PluginInfo(
             name="notify",

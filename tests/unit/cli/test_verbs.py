@@ -92,6 +92,7 @@ CASES = {
     "resources:restore": ["resources:restore", "-a", "foo", "db"],
     "resources:destroy": ["resources:destroy", "-a", "foo", "db", "--confirm", "db"],
     "volumes": ["volumes", "-a", "foo"],
+    "volumes:destroy": ["volumes:destroy", "-a", "foo", "old", "--confirm", "old"],
     "exec": ["exec", "-a", "foo"],
     "exec:retry": ["exec:retry", "-a", "foo", "Init"],
     "run:stop": ["run:stop", "-a", "foo", "run.1"],

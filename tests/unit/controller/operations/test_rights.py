@@ -94,6 +94,7 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         lambda ops, who, _: ops.resources.import_(who, "foo", "own", nothing()),
     ),
     "volumes.list": (Right.VIEW, lambda ops, who, _: ops.volumes.list(who, "foo")),
+    "volumes.destroy": (Right.MANAGE, lambda ops, who, _: ops.volumes.destroy(who, FOO, "old")),
     "shared.generated": (Right.DEPLOY, lambda ops, who, _: ops.shared.generated(who, "foo")),
     "shared.renew": (Right.OPERATE, lambda ops, who, _: ops.shared.renew(who, "foo", "Secret")),
     "shared.change": (
@@ -279,6 +280,7 @@ async def prepare(world: World) -> str:
     own = replace(elsewhere, name="own", settings={"backups": "00"})
     await world.state.commit(put(replace(elsewhere, attached={"app": ""})), put(own))
     await world.operations.runs.detach(ADMIN, FOO, Order(command=["x"]))
+    (world.settings.folders.volumes / "foo" / "app" / "old").mkdir(parents=True)
     world.runtime.backend = Everything()
     server = instance(1, process_type="server", service="own", id="foo-own-1-server-1")
     world.runtime.running = [instance(2), server]
