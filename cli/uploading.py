@@ -12,6 +12,7 @@ from cli.folder import DEFAULT_REMOTE, Folder
 from cli.output import SEED_MARK
 from controller.errors import InvalidInput
 from controller.names import Address
+from controller.types import Code, Version
 from controller.upload import send_file
 
 _COMMIT = re.compile(r"(?P<commit>[0-9a-f]{40,64})(?::(?P<folder>.*))?")
@@ -80,15 +81,15 @@ class News:
 
 
 async def find_news(context: Context, address: Address, source: Source) -> News | None:
-    """None where what is committed there is deployed, or on its way; or where what is deployed is ahead of it, or
-    can't be compared with it, which is told."""
+    """None where what is committed there is deployed, on its way, or what a held service waits with; or where what is
+    deployed is ahead of it, or can't be compared with it, which is told."""
     service = (await context.client.service(address)).service
-    if service.target is None:
+    code: Code | Version | None = service.code
+    if service.target is not None:
+        code = await context.client.version(address, service.target)
+    if code is None:
         return None
-    version = await context.client.version(address, service.target)
-    deployed = (
-        version.origin or f"{version.commit or ''}{f':{service.build_dir}' if service.build_dir else ''}"
-    )
+    deployed = code.origin or f"{code.commit or ''}{f':{service.build_dir}' if service.build_dir else ''}"
     try:
         folder, subfolder = _repository(context, source)
         commit = folder.commit()

@@ -356,6 +356,7 @@ async def _finish(
         output.detail(str(newer))
         output.step("Uploading", SEED_MARK)
         await send_code(context, address, sources[address.service], is_answer=False)
+        held += [address] if (await context.client.service(address)).held else []
     async for address, number in released(context, [] if detach else held, failed, past):
         failed += await follow_change(context, address, number)
     output.data({"outcome": outcome, "failures": failed})

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ import pytest
 from cli.folder import Folder
 from controller.deliveries import DeliveryStep, Mark
 from controller.names import Address
+from controller.types import Code
+from tests.factories import slug
 from tests.unit.cli.doors import Door, local, ssh
 from tests.unit.cli.fake_client import FakeClient
 
@@ -236,6 +239,21 @@ async def test_a_file_brings_newer_commits_along_and_only_those(repository: Path
     assert (lines[0], lines[2]) == ("----> website: newer code", "----> Uploading")
     assert len(client.uploads) == 2
     assert (await door("-D", "bare", "deploy")).out == "No changes.\n"
+
+
+async def test_what_a_held_service_waits_with_is_brought_up_to_date(repository: Path) -> None:
+    client = Uploads()
+    door = await deployed(client, repository)
+    address = Address("bare", "website")
+    service = client._get(address)
+    sent = client.versions_["bare", "website"][-1]
+    code = Code(artifact=slug("a" * 64), commit=sent.commit, origin=sent.origin)
+    client.services_["bare", "website"] = replace(service, target=None, current=None, code=code)
+    assert (await door("-D", "bare", "deploy")).out == "No changes.\n"
+    committed(repository)
+    assert "~ website: newer code is uploaded" in (await door("-D", "bare", "deploy", "--plan")).out
+    await door("-D", "bare", "deploy")
+    assert len(client.uploads) == 2
 
 
 async def test_a_commit_that_was_pushed_is_no_news(repository: Path) -> None:

@@ -77,7 +77,7 @@ async def test_a_service_from_its_first_push_to_its_end(client: Client, world: W
     assert await client.deployments() == []
 
 
-async def test_image_services(client: Client):
+async def test_image_services(client: Client, world: World):
     await client.create_deployment("foo")
     redis = Address("foo", "redis")
     change = await client.set_service(redis, {"image": "redis:7", "volumes": {"data": "/srv"}})
@@ -85,6 +85,11 @@ async def test_image_services(client: Client):
     assert change.version.definition.volumes == {"data": "/srv"}
     assert (await client.set_service(redis, {"image": "redis:7"})).version is None
     assert (await client.set_service(redis, {"image": "redis:7"}, force=True)).version.number == 2
+    (world.settings.folders.volumes / "foo" / "redis" / "old").mkdir(parents=True)
+    with pytest.raises(Refused, match="data of foo/redis is in use"):
+        await client.destroy_volume(redis, "data")
+    await client.destroy_volume(redis, "old")
+    assert [each.name for each in await client.volumes("foo")] == ["data"]
 
 
 async def test_resources(client: Client, world: World):
