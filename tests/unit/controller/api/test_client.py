@@ -11,7 +11,7 @@ from controller.backends.echo import Echo
 from controller.backends.memory import MemoryBackend
 from controller.client import Client
 from controller.deliveries import Mark
-from controller.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
+from controller.errors import Conflict, InvalidInput, NotFound, Refused, Unauthenticated, Unavailable
 from controller.names import Address
 from controller.types import BuildStatus, InstanceState, Right, VersionStatus
 from tests.factories import instance, slug
