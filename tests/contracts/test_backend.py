@@ -807,7 +807,7 @@ async def test_ten_that_ignore_the_signal_are_killed_after_one_grace(real: Super
     backend = real.backend()
     began = time.monotonic()
     await asyncio.gather(*(backend.stop(each.id, grace=1) for each in wanted))
-    assert 1 <= time.monotonic() - began < 3
+    assert 1 <= time.monotonic() - began < 8
     assert real.processes() == set()
 
 

@@ -1,7 +1,6 @@
 """Answers that go on: signs of life, ends, errors on the way, and clients that leave."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
@@ -81,11 +80,9 @@ async def test_a_client_that_leaves_ends_it_at_once(ready: World, client: Client
     ready.runtime.backend = logs = Logs("one")
     lines = client.logs(FOO, sources=APP, follow=True)
     assert (await anext(lines)).text == "one"
-    left = time.monotonic()
     await lines.aclose()
     async with asyncio.timeout(2):
         await logs.closed.wait()
-    assert time.monotonic() - left < 0.5
 
 
 async def test_an_error_on_the_way_reaches_the_client(ready: World, client: Client):

@@ -45,17 +45,17 @@ async def test_one_that_raises_stops_nobody_and_is_shown(opened: Made) -> None:
 async def test_one_that_hangs_is_left_behind_and_suspended(opened: Made) -> None:
     free = threading.Event()
     hanging = plugin("hanging", provide_vars=lambda: free.wait(20) and None)
-    world = await opened(hanging, plugin("good", provide_vars=lambda: {"NAME": "good"}), timeout=0.3)
+    world = await opened(hanging, plugin("good", provide_vars=lambda: {"NAME": "good"}), timeout=1)
     begun = time.monotonic()
     try:
         await deploy(world, SERVICES)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 10
         assert runs_with(world)["A"] == "good"
         assert (hanging.standing, hanging.left_behind) == (Standing.SUSPENDED, 1)
         assert "plugins:resume hanging" in " ".join(world.operations.server._problems())
         begun = time.monotonic()
         await deploy(world, {"web": {"image": "web:2"}})
-        assert time.monotonic() - begun < 0.3, "nobody waits for it a second time"
+        assert time.monotonic() - begun < 0.9, "nobody waits for it a second time"
     finally:
         free.set()
     assert world.operations.plugins.resume(ADMIN, "hanging").standing == "on"
@@ -66,13 +66,13 @@ async def test_one_that_hangs_is_left_behind_and_suspended(opened: Made) -> None
 
 
 async def test_a_slow_one_keeps_nobody_who_does_not_ask_it(opened: Made) -> None:
-    slow = plugin("slow", provide_vars=lambda: time.sleep(0.3) or {"NAME": "slow"})
+    slow = plugin("slow", provide_vars=lambda: time.sleep(1) or {"NAME": "slow"})
     world = await opened(slow, timeout=5)
     begun = time.monotonic()
     waits = asyncio.create_task(deploy(world, SERVICES))
     await asyncio.sleep(0.05)
     await world.operations.deployments.create(ADMIN, "bar")
-    assert time.monotonic() - begun < 0.25, "the event loop and the store are free meanwhile"
+    assert time.monotonic() - begun < 0.9, "the event loop and the store are free meanwhile"
     await waits
     assert (slow.standing, slow.seconds > 0.2, runs_with(world)["A"]) == (Standing.ON, True, "slow")
 
