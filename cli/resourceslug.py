@@ -1,4 +1,4 @@
-"""What the servers of resources run in, on a backend that runs what is installed on the machine: an empty slug."""
+"""What the servers of resources run in: an empty slug, as their programs are the machine's or an image's."""
 
 import asyncio
 import secrets
@@ -26,4 +26,4 @@ class EmptySlugs:
 
 def _fill(tree: Path) -> None:
     tree.mkdir(parents=True)
-    (tree / "README").write_text("The server of a resource: its programs are the machine's.\n")
+    (tree / "README").write_text("The server of a resource: its programs are no part of it.\n")

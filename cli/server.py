@@ -258,7 +258,7 @@ async def _running(
             vault=vault,
             inspect=Inspection(settings, builder, export_source).inspect,
             drivers=make_resource_drivers(),
-            make_slug=None if settings.backend == "docker" else EmptySlugs(slugs, folders).make,
+            make_slug=EmptySlugs(slugs, folders).make,
             plugins=plugins,
         )
         stack.push_async_callback(operations.close)

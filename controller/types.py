@@ -147,6 +147,8 @@ class Artifact:
     buildpack: str = ""
     """What built it, as shown to people ("Python"); of an image that was not built here, its name."""
     manifest: Manifest = field(default_factory=Manifest)
+    runner: str = ""
+    """Of a slug, where instances are containers: the image that it runs in, by a shell; empty: the usual one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,9 @@ class Definition:
     """By process type; "" for those of all types."""
     volumes: Mapping[str, str] = field(default_factory=dict)
     """Name to the folder at which a container has it. All instances of the service share it, over versions."""
+    publish: Mapping[str, int] = field(default_factory=dict)
+    """Where instances have a network of their own: `HOST:PORT` of the machine to the port that answers there. Of
+    servers of resources; nobody else can set it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Unknown keys, kept as they came, for plugins to claim."""
 

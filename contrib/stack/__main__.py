@@ -1,4 +1,4 @@
-"""`contrib/stack/build`: makes the images that slugs are built and run in, where the engine does not have them yet."""
+"""`contrib/stack/build`: makes the images that slugs and databases run in, where the engine does not have them yet."""
 
 import argparse
 import contextlib
@@ -18,13 +18,22 @@ from contrib.stack.container import commit, ran, read_files
 from contrib.stack.engine import connect, has_name, image_ids, labels, size
 from contrib.stack.errors import StackError
 from contrib.stack.host import BUNDLE, INSIDE, Host, observe_host
-from contrib.stack.inputs import BUILD, INPUTS_LABEL, RUN, VERSION, inputs_hash, source_date
+from contrib.stack.inputs import (
+    BUILD,
+    IMAGES,
+    INPUTS_LABEL,
+    RESOURCES,
+    RUN,
+    VERSION,
+    inputs_hash,
+    source_date,
+)
 from contrib.stack.transcript import fail, line, step, timed
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 START_RUN = ('ENTRYPOINT ["/usr/lib/mooring/runner"]', "CMD []")
 START_BUILD = ("ENTRYPOINT []", 'CMD ["/bin/bash"]')
-"""What the builder makes of it has a start of its own."""
+"""What the builder makes of it has a start of its own, and so has each server."""
 
 
 def main() -> int:
@@ -34,13 +43,11 @@ def main() -> int:
     try:
         client = connect()
         inputs = inputs_hash()
-        if not options.force and all(
-            labels(client, each).get(INPUTS_LABEL) == inputs for each in (RUN, BUILD)
-        ):
+        if not options.force and all(labels(client, each).get(INPUTS_LABEL) == inputs for each in IMAGES):
             step(f"The images of stack {VERSION} are there already; --force makes them anew")
         else:
             make(client, options, inputs)
-        for each in (RUN, BUILD):
+        for each in IMAGES:
             line(f"{each}  {size(client, each) / 1e6:.0f} MB")
         return 0
     except KeyboardInterrupt:
@@ -53,11 +60,11 @@ def main() -> int:
 
 
 def make(client: APIClient, options: argparse.Namespace, inputs: str) -> None:
-    """Base, run variant, build variant; images that had these names before go once the new ones are there."""
+    """Base, then each of the images; those that had these names before go once the new ones are there."""
     check_architecture(client)
     host = observe_host(env=dict(options.build_env), bundle=options.ca_bundle)
     files = given(host)
-    former = image_ids(client, (RUN, BUILD))
+    former = image_ids(client, IMAGES)
     base = ensure_base(client, host, options.base)
     step(f"Fetching npm and yarn, in a container of {base}")
     with timed(), ran(client, base, "node.sh", files=files, network=options.network) as container:
@@ -69,6 +76,10 @@ def make(client: APIClient, options: argparse.Namespace, inputs: str) -> None:
     files = {**files, "uv": Path(uv.find_uv_bin())}
     with timed(), ran(client, RUN, "build.sh", files=files, network=options.network) as container:
         commit(client, container, BUILD, inputs, start=START_BUILD)
+    step(f"Making {RESOURCES} from {base}")
+    files = given(host)
+    with timed(), ran(client, base, "resources.sh", files=files, network=options.network) as container:
+        commit(client, container, RESOURCES, inputs, start=START_BUILD)
     forget(client, former)
 
 
@@ -98,7 +109,7 @@ def forget(client: APIClient, former: Sequence[str]) -> None:
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="contrib/stack/build",
-        description=f"Make {RUN} and {BUILD} in the container engine (DOCKER_HOST, else the local socket).",
+        description=f"Make {', '.join(IMAGES)} in the container engine (DOCKER_HOST, else the local socket).",
     )
     parser.add_argument("--force", action="store_true", help="even where images of the same inputs are there")
     parser.add_argument("--base", default="", metavar="IMAGE", help="a Debian bookworm to begin with")

@@ -119,7 +119,7 @@ def make_operations(
     vault: Vault | None = None,
     inspect: Inspect | None = None,
     drivers: Mapping[str, ResourceDriver] | None = None,
-    make_slug: MakeSlug | None = None,
+    make_slug: MakeSlug,
     plugins: Plugins | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Operations:
@@ -170,6 +170,7 @@ def make_operations(
         storage,
         drivers=drivers or {},
         make_slug=make_slug,
+        image=settings.resource_image,
         folder=settings.folders.backups,
         clock=clock,
     )

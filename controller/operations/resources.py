@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from controller.backends.base import BackendError, SupportsRun
+from controller.backends.base import BackendError, SupportsPublishing, SupportsRun
 from controller.deliveries import DeliveryStep, Mark
 from controller.difference import HIDDEN
 from controller.errors import Conflict, InvalidInput, MooringError, NotFound, Refused, Unavailable
@@ -29,7 +29,7 @@ from controller.plugins.exec import declared
 from controller.plugins.resources import PREFIX, SECTION, UNATTACHED, Wanted, has_server, is_unmade
 from controller.plugins.resources import declared as declared_resources
 from controller.resources.backups import BackupFolder
-from controller.resources.base import PROCESS, ResourceDriver, ResourceError
+from controller.resources.base import PROCESS, ResourceDriver, ResourceError, Surroundings
 from controller.resources.beside import feed, output_of
 from controller.state import Delete, EventDraft, Put, State, delete, put
 from controller.types import Artifact, BackupPlan, InstanceState, Resource, ResourceStatus, Right, Service
@@ -39,10 +39,10 @@ from controller.views import BackupInfo, Change, ResourceInfo
 log = logging.getLogger(__name__)
 
 PORTS = range(31000, 32000)
-"""On loopback, one for each server for good: the URL that services have must stay as it is."""
+"""One for each server for good: the URL that services have must stay as it is."""
 
 MakeSlug = Callable[[str, str], Awaitable[Artifact]]
-"""An empty slug for that service (deployment, name): its programs are the machine's."""
+"""An empty slug for that service (deployment, name): its programs are the machine's, or an image's."""
 
 
 class ResourceOperations:
@@ -55,11 +55,12 @@ class ResourceOperations:
         storage: Storage,
         *,
         drivers: Mapping[str, ResourceDriver],
-        make_slug: MakeSlug | None,
+        make_slug: MakeSlug,
+        image: str,
         folder: Path,
         clock: Callable[[], datetime],
     ) -> None:
-        """`make_slug` None: the backend runs nothing that is installed on the machine. `folder`: of backups."""
+        """`image`: what servers run in on a backend of containers. `folder`: of backups."""
         self._state = state
         self._runtime = runtime
         self._services = services
@@ -67,6 +68,7 @@ class ResourceOperations:
         self._storage = storage
         self._drivers = drivers
         self._make_slug = make_slug
+        self._image = image
         self._folder = folder
         self._clock = clock
         self._busy: Mapping[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -386,18 +388,15 @@ class ResourceOperations:
     async def _create_server(
         self, asker: Actor, deployment: str, kind: str, name: str, driver: ResourceDriver
     ) -> None:
-        if self._make_slug is None:
-            raise Refused(
-                f"The backend of this server runs containers, and none of them has a {kind} server of ours yet: name "
-                "one that is kept elsewhere by --url."
-            )
         self._check_free(deployment, name)
-        port = await asyncio.to_thread(self._free_port)
+        place = await self._surroundings()
+        port = await asyncio.to_thread(self._free_port, place.host)
         try:
-            server = driver.server(port, secrets.token_hex(24))
+            server = driver.server(port, secrets.token_hex(24), place)
         except ResourceError as error:
             raise Refused(str(error)) from error
-        slug = await self._make_slug(deployment, name)
+        slug = replace(await self._make_slug(deployment, name), runner=place.image)
+        publish = {f"{place.host}:{port}": port} if place.image else {}
 
         def decide() -> Iterator[Put | EventDraft]:
             found = get_deployment(self._state, asker, deployment, Right.OPERATE)
@@ -416,9 +415,20 @@ class ResourceOperations:
             service = self._births.new(asker, Address(deployment, name))
             yield put(resource)
             yield told(resource, "resource.created", f"{name} was created", asker.name)
-            yield from server_of(service, found, server, slug, asker, self._clock())
+            yield from server_of(service, found, server, slug, publish, asker, self._clock())
 
         await self._state.transact(decide)
+
+    async def _surroundings(self) -> Surroundings:
+        backend = self._runtime.backend
+        if not isinstance(backend, SupportsPublishing):
+            return Surroundings()
+        try:
+            return Surroundings(host=await backend.inner_address(), image=self._image)
+        except BackendError as error:
+            raise Unavailable(
+                f"The backend can't make room for a server: {error}.".replace("..", ".")
+            ) from error
 
     async def _create_external(
         self, asker: Actor, deployment: str, kind: str, name: str, values: Mapping[str, str]
@@ -451,14 +461,14 @@ class ResourceOperations:
     def _ports(self) -> set[int]:
         return {each.settings["port"] for each in self._state.resources() if "port" in each.settings}
 
-    def _free_port(self) -> int:
+    def _free_port(self, host: str) -> int:
         taken = self._ports()
         for port in PORTS:
             if port in taken:
                 continue
             with socket.socket() as probe:
                 try:
-                    probe.bind(("127.0.0.1", port))
+                    probe.bind((host, port))
                 except OSError:
                     continue
                 return port

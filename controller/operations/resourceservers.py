@@ -1,6 +1,6 @@
 """The servers of resources, as services of their deployment: made, and seen to come up. Pure but for reading."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -27,13 +27,20 @@ PATIENCE = 120.0
 
 
 def server_of(
-    service: Service, deployment: Deployment, server: Server, slug: Artifact, asker: Actor, now: datetime
+    service: Service,
+    deployment: Deployment,
+    server: Server,
+    slug: Artifact,
+    publish: Mapping[str, int],
+    asker: Actor,
+    now: datetime,
 ) -> Iterator[Put | EventDraft]:
-    """What is written for a new one. `service`: it, before it has anything."""
+    """What is written for a new one. `service`: it, before it has anything. `publish`: see Definition."""
     definition = Definition(
         env=server.secrets,
         volumes={VOLUME: "/data"},
         checks={PROCESS: HealthCheck(command=server.check, timeout=PATIENCE)},
+        publish=publish,
     )
     code = Code(artifact=replace(slug, process_types={PROCESS: server.command}))
     content = content_with(deployment, service.name, definition, code)

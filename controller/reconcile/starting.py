@@ -83,4 +83,5 @@ def _spec(desired: DesiredService, release: Release, group: ProcessGroup, number
         uid=service.uid,
         limits=limits_for(version.definition, group.process_type, desired.limits),
         volumes=version.definition.volumes,
+        publish=version.definition.publish,
     )

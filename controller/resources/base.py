@@ -22,12 +22,28 @@ class ResourceError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where a server of its own is to run."""
+
+    host: str = "127.0.0.1"
+    """The address that services reach it by."""
+    image: str = ""
+    """Of the container that it runs in, by any user and with nothing writable but its folder and /tmp; empty: it runs
+    on the machine, with the programs that are installed there."""
+
+    @property
+    def listen(self) -> str:
+        """The address that it listens on."""
+        return "0.0.0.0" if self.image else self.host
+
+
+@dataclass(frozen=True, kw_only=True)
 class Server:
-    """How a server of its own is run, on a backend that runs what is installed on the machine."""
+    """How a server of its own is run."""
 
     command: str
-    """A shell line. `$VOLUME_DATA` is its folder, empty at the first start, and `$PORT_NUMBER` its port on loopback.
-    It may be killed at any moment, and started again by the same line."""
+    """A shell line. `$VOLUME_DATA` is its folder, empty at the first start, and `$PORT_NUMBER` its port. It may be
+    killed at any moment, and started again by the same line."""
     check: str
     """A shell line that exits with 0 once it answers."""
     secrets: Mapping[str, str]
@@ -39,10 +55,13 @@ class Server:
 
 
 class ResourceDriver(Protocol):
-    """One kind of resource. Calls are quick, and look at nothing but the programs of this machine."""
+    """One kind of resource. Calls are quick, and look at nothing but the programs of this machine.
 
-    def server(self, port: int, password: str) -> Server:
-        """Raises ResourceError, not retryable, with the way out, where its programs are not installed."""
+    Its commands run by `/bin/sh`, beside the server: in its container where it has one."""
+
+    def server(self, port: int, password: str, place: Surroundings, /) -> Server:
+        """Raises ResourceError, not retryable, with the way out, where its programs are not installed. What an image
+        has is not looked at: its start fails with the reason."""
 
     def external(self, url: str) -> Mapping[str, str]:
         """The values of one that is kept elsewhere. Raises InvalidInput for what is no URL of its kind."""

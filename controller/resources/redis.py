@@ -1,10 +1,10 @@
-"""Redis: Debian's server of the machine, or one that is kept elsewhere."""
+"""Redis: Debian's server of the machine or of an image, or one that is kept elsewhere."""
 
 import os
 import shutil
 from collections.abc import Mapping
 
-from controller.resources.base import ResourceError, Server
+from controller.resources.base import ResourceError, Server, Surroundings
 from controller.resources.urls import prefixed, url_of, values_of
 
 PLACES = "/usr/local/bin:/usr/bin:/usr/sbin"
@@ -13,12 +13,12 @@ _SERVE = (
     "set -eu; umask 077; "
     # Not on its command line, which everybody on the machine may read.
     'printf "requirepass %s\\n" "$PASSWORD" > "$VOLUME_DATA/redis.conf"; '
-    'exec redis-server "$VOLUME_DATA/redis.conf" --bind 127.0.0.1 --port "$PORT_NUMBER" --dir "$VOLUME_DATA" '
+    'exec redis-server "$VOLUME_DATA/redis.conf" --port "$PORT_NUMBER" --dir "$VOLUME_DATA" '
     "--appendonly yes --enable-debug-command local --daemonize no "
     # Else each backup waits for five seconds, for replicas that are not there.
     "--repl-diskless-sync-delay 0 "
     # A title is written over the environment, by which the keeper knows what belongs to an instance.
-    "--set-proc-title no"
+    "--set-proc-title no --bind "
 )
 _CHECK = _ASK + '[ "$(ask PING)" = PONG ]'
 # Its own words go to its standard output too, where it writes to a pipe: by way of a file there are only data.
@@ -44,21 +44,15 @@ class RedisDriver:
     def __init__(self, places: str = PLACES) -> None:
         self._places = places
 
-    def server(self, port: int, password: str) -> Server:
-        program = shutil.which("redis-server", path=self._places)
-        if program is None:
-            raise ResourceError(
-                "No redis server is installed on this machine: install Debian's package redis-server, or name one that "
-                "is kept elsewhere by --url redis://:PASSWORD@HOST:6379.",
-                retryable=False,
-            )
-        url = url_of("redis", user="default", password=password, port=port, name="0")
+    def server(self, port: int, password: str, place: Surroundings, /) -> Server:
+        url = url_of("redis", user="default", password=password, host=place.host, port=port, name="0")
+        plan = {"image": place.image} if place.image else {"program": os.path.realpath(self._program())}
         return Server(
-            command=_SERVE,
+            command=_SERVE + place.listen,
             check=_CHECK,
             secrets={"PASSWORD": password, "PORT_NUMBER": str(port)},
             values=values_of(url, ("redis",), port),
-            plan={"program": os.path.realpath(program), "port": str(port)},
+            plan={**plan, "port": str(port)},
         )
 
     def external(self, url: str) -> Mapping[str, str]:
@@ -72,3 +66,13 @@ class RedisDriver:
 
     def restore(self) -> str:
         return _RESTORE
+
+    def _program(self) -> str:
+        program = shutil.which("redis-server", path=self._places)
+        if program is None:
+            raise ResourceError(
+                "No redis server is installed on this machine: install Debian's package redis-server, or name one that "
+                "is kept elsewhere by --url redis://:PASSWORD@HOST:6379.",
+                retryable=False,
+            )
+        return program

@@ -37,6 +37,6 @@ def prefixed(values: Mapping[str, str], prefix: str) -> Mapping[str, str]:
     return {f"{prefix}_{name}": value for name, value in values.items()}
 
 
-def url_of(scheme: str, *, user: str, password: str, port: int, name: str) -> str:
-    """Of a server on this machine."""
-    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@127.0.0.1:{port}/{name}"
+def url_of(scheme: str, *, user: str, password: str, host: str, port: int, name: str) -> str:
+    """Of a server on this machine, at an IPv4 address of it."""
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{name}"

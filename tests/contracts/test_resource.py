@@ -1,4 +1,5 @@
-"""One suite for every kind of resource, against its real server, kept by the supervisor as a user of its own."""
+"""One suite for every kind of resource, against its real server, as a user of its own: kept by the supervisor with what
+is installed here, and in a container with what its image has."""
 
 import asyncio
 import errno
@@ -18,18 +19,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from docker import APIClient
 
 from controller.backends.base import InstanceSpec
+from controller.backends.docker.backend import DockerBackend, Prepare
 from controller.backends.keeper.processes import Census, Family
 from controller.backends.keeper.request import Files
 from controller.backends.supervisor import SupervisorBackend
+from controller.engine import Engine
 from controller.errors import InvalidInput, NotFound
 from controller.resources.backups import BackupFolder
-from controller.resources.base import PROCESS, VOLUME, ResourceDriver, ResourceError, Server
+from controller.resources.base import PROCESS, VOLUME, ResourceDriver, ResourceError, Server, Surroundings
 from controller.resources.beside import feed, output_of
 from controller.resources.postgres import PostgresDriver
 from controller.resources.redis import RedisDriver
 from controller.types import Artifact, ArtifactKind
+from tests.contracts.engine import engine_url
+from tests.servers.stack import stack_images
 
 pytestmark = pytest.mark.real
 
@@ -46,7 +52,15 @@ def sql(server: Server, *commands: str) -> str:
 
 def redis(server: Server, *words: str) -> str:
     env = {**os.environ, "REDISCLI_AUTH": server.values["PASSWORD"]}
-    command = ["redis-cli", "--no-auth-warning", "-p", server.values["PORT"], *words]
+    command = [
+        "redis-cli",
+        "--no-auth-warning",
+        "-h",
+        server.values["HOST"],
+        "-p",
+        server.values["PORT"],
+        *words,
+    ]
     return subprocess.run(
         command, check=True, capture_output=True, text=True, env=env, timeout=60
     ).stdout.strip()
@@ -85,34 +99,88 @@ KINDS = {
 }
 
 
+class OnTheMachine:
+    """Kept by the supervisor."""
+
+    def __init__(self, root: Path, prepare: Prepare) -> None:
+        self._folder = root / "supervisor"
+        self.backend = SupervisorBackend(
+            folder=self._folder, logs=root / "logs", prepare=prepare, volumes=root / "volumes"
+        )
+
+    async def place(self) -> Surroundings:
+        return Surroundings()
+
+    def processes(self, instance: str) -> set[int]:
+        realm = (self._folder / "realm").read_text()
+        leaders = Files(self._folder, instance).leaders()
+        return Family(f"{realm}/{instance}", leaders).members(Census.take())
+
+
+class InContainers:
+    """Kept by the engine, in the image of the stack."""
+
+    def __init__(self, root: Path, prepare: Prepare) -> None:
+        self._url = engine_url()
+        self._image = stack_images().resources
+        self._realm = f"test{secrets.token_hex(4)}"
+        self.backend = DockerBackend(
+            folder=root / "docker",
+            logs=root / "logs",
+            prepare=prepare,
+            volumes=root / "volumes",
+            engine=Engine(self._url),
+            realm=self._realm,
+            runner_image="mooring/nowhere:1",
+        )
+
+    async def place(self) -> Surroundings:
+        return Surroundings(host=await self.backend.inner_address(), image=self._image)
+
+    def processes(self, instance: str) -> set[int]:
+        """But for the first, which is the engine's."""
+        client = APIClient(base_url=self._url, version="auto")
+        try:
+            found = client.top(f"mooring-{self._realm}-{instance}", "-eo pid,comm")["Processes"]
+        finally:
+            client.close()
+        return {int(pid) for pid, name in found if name != "docker-init"}
+
+
+PLACES = {"machine": OnTheMachine, "container": InContainers}
+
+
 class Running:
     """A server of that kind, whose data are in a volume."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, where: str = "machine") -> None:
         self.kind = KINDS[name]
         if not Path(self.kind.program).exists():
             pytest.skip(f"{self.kind.program} is not installed")
         self.root = Path(tempfile.mkdtemp(prefix="moor-"))
         self.root.chmod(0o711)
         (self.root / "slug").mkdir(mode=0o755)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.server = self.kind.driver.server(port, secrets.token_hex(8))
-        self.backend = SupervisorBackend(
-            folder=self.root / "supervisor",
-            logs=self.root / "logs",
-            prepare=self._prepare,
-            volumes=self.root / "volumes",
-        )
+        self.here = PLACES[where](self.root, self._prepare)
+        self.backend = self.here.backend
+        self.server: Server
         self.backups = BackupFolder(self.root / "backups")
         self.id = ""
         self.starts = 0
+        self._place = Surroundings()
 
     async def _prepare(self, _: InstanceSpec) -> Path:
         return self.root / "slug"
 
+    async def _describe(self) -> None:
+        self._place = await self.here.place()
+        with socket.socket() as probe:
+            probe.bind((self._place.host, 0))
+            self.port = probe.getsockname()[1]
+        self.server = self.kind.driver.server(self.port, secrets.token_hex(8), self._place)
+
     async def start(self) -> None:
+        if not self.starts:
+            await self._describe()
         self.starts += 1
         self.id = f"foo-db-{self.starts}-server-1"
         spec = InstanceSpec(
@@ -123,11 +191,12 @@ class Running:
             process_type=PROCESS,
             number=1,
             generation=1,
-            artifact=Artifact(kind=ArtifactKind.SLUG, reference="0" * 64),
+            artifact=Artifact(kind=ArtifactKind.SLUG, reference="0" * 64, runner=self._place.image),
             command=self.server.command,
             env=self.server.secrets,
             uid=UID if os.geteuid() == 0 else None,
             volumes={VOLUME: "/data"},
+            publish={f"{self._place.host}:{self.port}": self.port} if self._place.image else {},
         )
         await self.backend.start(spec)
         await self.answers()
@@ -150,23 +219,25 @@ class Running:
         await feed(self.backend, self.id, self.kind.driver.restore(), pieces)
 
     def processes(self) -> set[int]:
-        realm = (self.root / "supervisor" / "realm").read_text()
-        leaders = Files(self.root / "supervisor", self.id).leaders()
-        return Family(f"{realm}/{self.id}", leaders).members(Census.take())
+        return self.here.processes(self.id)
+
+    async def close(self) -> None:
+        await self.backend.shutdown()
+        await self.backend.close()
+        shutil.rmtree(self.root)
 
     async def stop(self) -> None:
         await self.backend.stop(self.id, grace=10)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[(kind, where) for kind in KINDS for where in PLACES], ids="-".join)
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    made = Running(request.param)
+    made = Running(*request.param)
     try:
         await made.start()
         yield made
     finally:
-        await made.backend.shutdown()
-        shutil.rmtree(made.root)
+        await made.close()
 
 
 async def of(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -257,7 +328,7 @@ def test_urls_of_other_kinds_are_refused_and_what_services_get() -> None:
 def test_a_machine_without_the_programs_says_what_to_do(tmp_path: Path) -> None:
     for driver in (PostgresDriver(tmp_path), RedisDriver(str(tmp_path))):
         with pytest.raises(ResourceError, match=r"install Debian's package .* --url") as caught:
-            driver.server(31000, "x")
+            driver.server(31000, "x", Surroundings())
         assert not caught.value.retryable
 
 
@@ -313,5 +384,4 @@ async def test_100_mb_are_written_backed_up_destroyed_restored_and_compared() ->
         assert await asyncio.to_thread(checksum, second.server) == before
     finally:
         for each in (first, second):
-            await each.backend.shutdown()
-            shutil.rmtree(each.root)
+            await each.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contrib.stack.engine import connect, labels
-from contrib.stack.inputs import BUILD, FOLDER, INPUTS_LABEL, RUN, inputs_hash
+from contrib.stack.inputs import BUILD, FOLDER, IMAGES, INPUTS_LABEL, RESOURCES, RUN, inputs_hash
 from tests.servers.dockerd import engine_url, locked, missing, untimed
 
 
@@ -16,11 +16,12 @@ from tests.servers.dockerd import engine_url, locked, missing, untimed
 class StackImages:
     run: str = RUN
     build: str = BUILD
+    resources: str = RESOURCES
 
 
 @functools.cache
 def stack_images() -> StackImages:
-    """Both, as this tree makes them. Skips or fails as `engine_url` does where they can't be made."""
+    """All of them, as this tree makes them. Skips or fails as `engine_url` does where they can't be made."""
     url = engine_url()
     lock = Path(tempfile.gettempdir()) / f"mooring-stack-{os.geteuid()}.lock"
     with untimed(), locked(lock):
@@ -32,7 +33,7 @@ def stack_images() -> StackImages:
 def _are_there() -> bool:
     client = connect()
     try:
-        return all(labels(client, each).get(INPUTS_LABEL) == inputs_hash() for each in (RUN, BUILD))
+        return all(labels(client, each).get(INPUTS_LABEL) == inputs_hash() for each in IMAGES)
     finally:
         client.close()
 

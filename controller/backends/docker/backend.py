@@ -61,7 +61,7 @@ _RETIRE_ATTEMPTS, _RETIRE_PAUSE = 10, 0.1  # seconds
 
 
 class DockerBackend:
-    """Implements Backend, SupportsLogs, SupportsLimits, SupportsRun and SupportsShutdown."""
+    """Implements Backend, SupportsLogs, SupportsLimits, SupportsRun, SupportsPublishing and SupportsShutdown."""
 
     def __init__(
         self,
@@ -179,6 +179,10 @@ class DockerBackend:
                 raise BackendError(f"{instance} does not run now.", retryable=False)
             return await self._enter(seen, command, env, terminal)
 
+    async def inner_address(self) -> str:
+        with self._as_ours():
+            return await self._networks.gateway()
+
     def limits(self) -> Mapping[str, str]:
         return self._limits or dict.fromkeys((*LIMITS, "nofile"), "container")
 
@@ -210,12 +214,16 @@ class DockerBackend:
         if spec.artifact.kind is ArtifactKind.IMAGE:
             return await ensure_image(self._engine, spec.artifact.reference), None
         folder = await self._prepare(spec)
+        runner = spec.artifact.runner
         try:
-            return await ensure_image(self._engine, self._runner_image), folder
+            return await ensure_image(self._engine, runner or self._runner_image), folder
         except BackendError as error:
+            what, setting = (
+                ("servers of resources", "resource_image") if runner else ("slugs", "runner_image")
+            )
             raise BackendError(
-                f"{error}. It is what slugs run in: make it with contrib/stack/build, or name another one "
-                "by the setting runner_image.",
+                f"{error}. It is what {what} run in: make it with contrib/stack/build, or name another one "
+                f"by the setting {setting}.",
                 retryable=error.retryable,
             ) from error
 

@@ -63,7 +63,8 @@ def digest_of(spec: InstanceSpec) -> str:
     said = {
         each.name: value for each in fields(spec) if (value := getattr(spec, each.name)) and value != Limits()
     }
-    said["artifact"] = [spec.artifact.kind, spec.artifact.reference]
+    runner = [spec.artifact.runner] if spec.artifact.runner else []
+    said["artifact"] = [spec.artifact.kind, spec.artifact.reference, *runner]
     said["limits"] = {name: value for name, value in asdict(spec.limits).items() if value is not None}
     said["env"] = sorted(spec.env.items())
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
@@ -115,6 +116,7 @@ def instance_config(
         },
     }
     _label_volumes(config, realm)
+    _publish(config, spec.publish)
     return config
 
 
@@ -220,6 +222,8 @@ class _Command:
 def _command(spec: InstanceSpec) -> _Command:
     if spec.artifact.kind is ArtifactKind.IMAGE:
         return _Command(["/bin/sh", "-c"], [spec.command]) if spec.command else _Command(None, None)
+    if spec.artifact.runner:
+        return _Command(["/bin/sh", "-c"], [spec.command])
     # Not `start TYPE`: a runner that is not ours does not know what the buildpack says, which is no file of the slug.
     return _Command(None, [spec.command])
 
@@ -302,6 +306,17 @@ def _label_volumes(config: dict[str, Any], realm: str) -> None:
     for each in config["HostConfig"].get("Mounts", ()):
         if each["Type"] == "volume":
             each["VolumeOptions"] = {"Labels": {REALM: realm, KIND: config["Labels"][KIND]}}
+
+
+def _publish(config: dict[str, Any], places: Mapping[str, int]) -> None:
+    if not places:
+        return
+    bindings = dict[str, list[dict[str, str]]]()
+    for place, port in places.items():
+        host, _, outer = place.rpartition(":")
+        bindings.setdefault(f"{port}/tcp", []).append({"HostIp": host, "HostPort": outer})
+    config["ExposedPorts"] = {each: {} for each in bindings}
+    config["HostConfig"]["PortBindings"] = bindings
 
 
 def _resources(limits: Limits) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Launcher:
                 return await self._attempt(name, config, before_start), place
             except EngineError as error:
                 refused = str(error).lower()
-                if "address already in use" in refused and attempt < ATTEMPTS:
+                if "address already in use" in refused and not _is_of_port(refused) and attempt < ATTEMPTS:
                     continue  # not given back: it is somebody's whom we don't know
                 self._networks.release(place.address)
                 if attempt == ATTEMPTS or not (_is_of_network(refused) or _is_of_open_files(refused)):
@@ -77,6 +77,11 @@ class Launcher:
             await asyncio.shield(remove_container(self._engine.socket, container))
             raise
         return container
+
+
+def _is_of_port(refused: str) -> bool:
+    """Whether it is a port of the machine that somebody else has, and not an address of ours."""
+    return "listen tcp" in refused or "port is already allocated" in refused
 
 
 def _is_of_network(refused: str) -> bool:

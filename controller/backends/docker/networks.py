@@ -64,15 +64,27 @@ class Networks:
     async def choose(self) -> Place:
         """An address of its own, until it is given back. Raises EngineError, BackendError."""
         async with self._lock:
-            if self._networks is None:
-                self._networks = await self._engine.call(self._look)
-            for each in self._networks:
+            networks = await self._known()
+            for each in networks:
                 if address := each.choose():
                     return Place(network=each.name, address=address)
-            network = await self._add(self._networks)
+            network = await self._add(networks)
             address = network.choose()
             assert address is not None
             return Place(network=network.name, address=address)
+
+    async def gateway(self) -> str:
+        """The machine's own address in the first of them: what is published there is reached from all of them, by way
+        of the engine's proxy, and from nowhere else. Raises as `choose` does."""
+        async with self._lock:
+            networks = await self._known()
+            first = networks[0] if networks else await self._add(networks)
+            return str(first.subnet[1])
+
+    async def _known(self) -> list[_Network]:
+        if self._networks is None:
+            self._networks = await self._engine.call(self._look)
+        return self._networks
 
     def release(self, address: str | None) -> None:
         for each in self._networks or ():
