@@ -83,8 +83,8 @@ class Settings:
     """Image in which the backend `docker` runs slugs. Another one must run the slug in its `/app`, given
     a command line, as flynn/slugrunner does."""
     resource_image: str = "mooring/stack:1-resources"
-    """Image in which the backend `docker` runs servers of resources. Another one must have their programs, of
-    PostgreSQL also libnss_wrapper, as its official image has."""
+    """Image in which the backend `docker` runs servers of resources. Another one must have their programs and a
+    shell, and for PostgreSQL libnss_wrapper."""
     build_network: str = "isolated"
     """What builds in containers may reach: `isolated` (the internet, no other container), `none`, or the name of a
     network of the engine."""

@@ -106,6 +106,8 @@ IN_BOTH = {
     "php --version": "PHP 8.2",
     "/usr/sbin/apache2 -v": "Apache/2.4",
     "ls /usr/lib/apache2/modules/libphp8.2.so": "libphp8.2.so",
+    "psql --version": "psql (PostgreSQL) 15.",
+    "redis-cli --version": "redis-cli 7.",
     "TZ=Asia/Tokyo date +%Z": "JST",
     "locale charmap": "UTF-8",
     "echo $STACK": "mooring-1",

@@ -40,8 +40,8 @@ class There(Protocol):
 
     async def resize(self, columns: int, rows: int) -> None: ...
 
-    async def end(self, grace: float, ended: asyncio.Task[Outcome]) -> None:
-        """Returns when nothing of it is left."""
+    async def end(self, grace: float, ended: asyncio.Task[Outcome], let_go: Callable[[], None]) -> None:
+        """Returns when nothing of it is left. `let_go` ends its input, once it has been told to end."""
 
 
 class AttachedCommand:
@@ -99,7 +99,7 @@ class AttachedCommand:
         self._over = True
         try:
             with contextlib.suppress(EngineError):
-                await self._there.end(grace, self._ended)
+                await self._there.end(grace, self._ended, self._let_go)
         finally:
             self._wire.close()
             if self._sizing is not None:
@@ -107,6 +107,10 @@ class AttachedCommand:
         if not self._ended.done():
             await asyncio.wait([self._ended], timeout=OUTCOME_TIMEOUT)
             self._ended.cancel()
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wire.writer.write_eof()
 
     async def _resize(self) -> None:
         while self._size is not None:
@@ -144,11 +148,12 @@ class OwnContainer:
         size = {"h": rows, "w": columns}
         await ask(self._socket, "POST", f"/containers/{self._container}/resize", size)
 
-    async def end(self, grace: float, ended: asyncio.Task[Outcome]) -> None:
+    async def end(self, grace: float, ended: asyncio.Task[Outcome], let_go: Callable[[], None]) -> None:
         if grace > 0 and not ended.done():
             for each in (signal.SIGHUP, signal.SIGTERM):
                 with contextlib.suppress(EngineError):
                     await self.signal(each)
+            let_go()
             await asyncio.wait([ended], timeout=grace)
         if not ended.done():
             await remove_container(self._socket, self._container)
@@ -191,10 +196,12 @@ class InContainer:
     async def resize(self, columns: int, rows: int) -> None:
         await ask(self._socket, "POST", f"/exec/{self._exec}/resize", {"h": rows, "w": columns})
 
-    async def end(self, grace: float, ended: asyncio.Task[Outcome]) -> None:
+    async def end(self, grace: float, ended: asyncio.Task[Outcome], let_go: Callable[[], None]) -> None:
         if grace > 0 and not ended.done():
             for each in (signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
                 await self._send(each)
+            # A shell that reads it would take the end of it for the end of what it was given.
+            let_go()
             await asyncio.wait([ended], timeout=grace)
         async with asyncio.timeout(GONE_TIMEOUT):
             while await self._send(signal.SIGKILL) and not ended.done():
