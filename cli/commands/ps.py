@@ -105,7 +105,8 @@ process_argument = click.argument("process", required=False, metavar="[TYPE|INST
 @detach_option
 async def restart(context: Context, *, address: Address, process: str | None, detach: bool) -> None:
     """New instances take over before the old ones stop: of the whole app, of one process type, or one
-    instance, named as `ps` and logs name it. Where no healthy one comes up, the old one stays."""
+    instance, named as `ps` and logs name it. Where no healthy one comes up, the old one stays. An app
+    of which no version ever came up tries its newest one again."""
     process = _meant(address, process)
     context.output.step(f"Restarting {_shown(address, process)}")
     await context.client.restart(address, process)

@@ -209,7 +209,7 @@ def make_operations(
         sources=SourceOperations(state, inspect),
         shared=SharedConfigOperations(state, runtime, advisor, clock=clock),
         vars=VarOperations(state, clock=clock),
-        processes=ProcessOperations(state, runtime, clock=clock),
+        processes=ProcessOperations(state, runtime, services, clock=clock),
         instances=InstanceOperations(state, runtime),
         logs=LogOperations(
             state,

@@ -12,6 +12,7 @@ from controller.operations.lookup import address_of, find_wanted, get_service
 from controller.operations.runtime import Runtime
 from controller.operations.scaling import rescaled, scaled
 from controller.operations.selection import Selection, selected
+from controller.operations.services import ServiceOperations
 from controller.operations.text import is_passable
 from controller.state import EventDraft, Put, State, put
 from controller.types import Instance, InstanceState, Raise, Right, Service, Version
@@ -22,9 +23,12 @@ from router.types import MAX_PAGE
 class ProcessOperations:
     """`process` of a call: a process type (`web`), an instance (`web.1`, or its id), or None for all of it."""
 
-    def __init__(self, state: State, runtime: Runtime, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, state: State, runtime: Runtime, services: ServiceOperations, *, clock: Callable[[], datetime]
+    ) -> None:
         self._state = state
         self._runtime = runtime
+        self._services = services
         self._clock = clock
 
     async def scale(self, asker: Actor, address: Address, changes: Mapping[str, str]) -> None:
@@ -41,7 +45,12 @@ class ProcessOperations:
         await self._change(asker, address, change)
 
     async def restart(self, asker: Actor, address: Address, process: str | None = None) -> Version:
-        """Replace instances by new ones of the same version. Raises Refused where there is nothing to restart."""
+        """Replace instances by new ones of the same version; where none ever came up, try the newest again, as a
+        further one. Raises Refused where there is nothing to restart."""
+        if process is None and self._never_came_up(get_service(self._state, asker, address, Right.OPERATE)):
+            retried = await self._services.retry(asker, address)
+            if retried.version is not None:
+                return retried.version
 
         def change(service: Service) -> tuple[Service, str, str]:
             wanted = find_wanted(self._state, service)
@@ -62,6 +71,9 @@ class ProcessOperations:
         if wanted is None:
             raise NotFound(f"{address} was destroyed meanwhile.")
         return shown_version(asker, wanted)
+
+    def _never_came_up(self, service: Service) -> bool:
+        return bool(service.latest and not service.stopped and find_wanted(self._state, service) is None)
 
     async def stop(self, asker: Actor, address: Address, process: str | None = None) -> None:
         """Stop instances; the domains stay and are answered with 503 where none is left that takes requests."""

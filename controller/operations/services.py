@@ -117,6 +117,10 @@ class ServiceOperations:
             make=True,
         )
 
+    async def retry(self, asker: Actor, address: Address) -> Change:
+        """Begin anew with what never came up, as a further version; what serves already stays as it is."""
+        return await self._redefine(asker, address, "tried again", lambda definition: definition)
+
     def config(self, asker: Actor, address: Address) -> Mapping[str, str]:
         """The service's own variables, without the deployment's globals and the buildpack's defaults."""
         return get_service(self._state, asker, address, Right.DEPLOY).definition.env

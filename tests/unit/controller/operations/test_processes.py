@@ -1,9 +1,12 @@
 """Scaling, restarting, stopping and starting."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.errors import InvalidInput, NotFound, Refused
 from controller.operations.processes import scaled
+from controller.state import put
 from controller.types import Service
 from controller.wire import from_json
 from tests.factories import instance, service, slug, version
@@ -69,6 +72,18 @@ async def test_what_does_not_run_can_not_be_restarted(world: World):
     await world.operations.processes.stop(ADMIN, FOO)
     with pytest.raises(Refused, match="start it"):
         await world.operations.processes.restart(ADMIN, FOO)
+
+
+async def test_what_never_came_up_is_tried_again_as_a_further_version(world: World):
+    await world.app()
+    await world.push()
+    failed = world.state.service("foo", "app")
+    await world.state.commit(put(replace(failed, target=None, rollout_failure="no port is free")))
+    assert (await world.operations.processes.restart(ADMIN, FOO)).number == 2
+    after = world.state.service("foo", "app")
+    assert (after.target, after.rollout_failure) == (2, "")
+    versions = [world.state.version("foo", "app", each) for each in (1, 2)]
+    assert versions[0].artifact == versions[1].artifact
 
 
 async def test_the_same_again_is_no_event(world: World):

@@ -127,6 +127,7 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "services.destroy": (Right.MANAGE, lambda ops, who, _: ops.services.destroy(who, FOO)),
     "processes.scale": (Right.OPERATE, lambda ops, who, _: ops.processes.scale(who, FOO, {"web": "2"})),
     "processes.restart": (Right.OPERATE, lambda ops, who, _: ops.processes.restart(who, FOO)),
+    "services.retry": (Right.OPERATE, lambda ops, who, _: ops.services.retry(who, FOO)),
     "processes.stop": (Right.OPERATE, lambda ops, who, _: ops.processes.stop(who, FOO)),
     "processes.start": (Right.OPERATE, lambda ops, who, _: ops.processes.start(who, FOO)),
     "processes.stop type": (Right.OPERATE, lambda ops, who, _: ops.processes.stop(who, FOO, "web")),
