@@ -29,9 +29,9 @@ def configured(
     return {**shared_env(shared), **(artifact.env if artifact else {}), **definition.env}
 
 
-def _own_ports(version: Version) -> Mapping[str, str]:
-    """The ports that an image listens on: `PORT` where its definition says so (`port: 6379`), `PORT_RPC` of one with a
-    name. Those that are to be assigned can be any: each container has an address of its own."""
+def port_numbers(version: Version) -> Mapping[str, int]:
+    """The ports that an image listens on, by name, as its definition says (`ports`); "" is there where that tells its
+    number. Those that are to be assigned can be any: each container has an address of its own."""
     ports = version.definition.extra.get("ports")
     if (
         not isinstance(ports, Mapping)
@@ -41,13 +41,19 @@ def _own_ports(version: Version) -> Mapping[str, str]:
         return {}
     taken = {number for number in ports.values() if isinstance(number, int)}
     free = (number for number in count(FIRST_ASSIGNED) if number not in taken)
-    numbers = {
+    return {
         name: number if isinstance(number, int) else next(free)
         for name, number in sorted(ports.items())
-        if name
+        if name or isinstance(number, int)
     }
-    own = {f"PORT_{name.upper().replace('-', '_')}": str(number) for name, number in numbers.items()}
-    return {**({"PORT": str(ports[""])} if isinstance(ports.get(""), int) else {}), **own}
+
+
+def _own_ports(version: Version) -> Mapping[str, str]:
+    """`PORT` where the definition says so (`port: 6379`), `PORT_RPC` of one with a name."""
+    return {
+        f"PORT_{name.upper().replace('-', '_')}" if name else "PORT": str(number)
+        for name, number in port_numbers(version).items()
+    }
 
 
 def environment(version: Version) -> Mapping[str, str]:

@@ -45,8 +45,9 @@ class InstanceSpec:
     """Name to the folder at which a container has it. It is the service's, and stays when instances go. The
     variable `VOLUME_NAME` tells where it is, also where an instance has no file system of its own."""
     publish: Mapping[str, int] = field(default_factory=dict)
-    """Where instances have a network of their own: `HOST:PORT` of this machine to the port of the instance that answers
-    there. Elsewhere it means nothing: an instance listens on the machine itself."""
+    """Where instances have a network of their own: `HOST:PORT` of this machine (`:PORT`: of all its addresses) to the
+    port of the instance that answers there, 0 for its PORT. Elsewhere it means nothing: an instance listens on the
+    machine itself."""
     once: bool = False
     """Start it a single time, whatever becomes of it: once it has ended by itself it is observed as EXITED,
     with its exit code, until it is stopped. Also when the machine or the backend goes down meanwhile."""

@@ -14,7 +14,7 @@ from controller.operations.checks import read_check, read_checks
 from controller.operations.limits import read_limits
 from controller.operations.strategy import read_rollout
 from controller.operations.text import is_passable
-from controller.servicefile.keys import canonical
+from controller.servicefile.keys import canonical, check_wan_map
 from controller.types import Definition
 
 MAX_EXTRA = 64 * 1024
@@ -61,6 +61,12 @@ def changed_definition(before: Definition, given: Mapping[str, Any]) -> Definiti
             extra[key] = value
     _check_extra(extra)
     return replace(definition, extra=extra)
+
+
+def whole(definition: Definition) -> Definition:
+    """The same, once its keys fit each other; raises InvalidInput."""
+    check_wan_map(definition.extra)
+    return definition
 
 
 def changed_env(

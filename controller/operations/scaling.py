@@ -9,6 +9,7 @@ from controller.errors import InvalidInput
 from controller.formation import MAX_INSTANCES, UNNAMED, process_commands, wanted_processes, withdrawn_of
 from controller.names import check_process_type
 from controller.operations.selection import known_type
+from controller.publishing import outer_ports
 from controller.types import Raise, Service, Version
 
 
@@ -29,6 +30,12 @@ def scaled(service: Service, wanted: Version | None, changes: Mapping[str, str])
         if not 0 <= number <= MAX_INSTANCES:
             raise InvalidInput(
                 "scale", f"{given} would have {number} instances: 0 to {MAX_INSTANCES} are possible."
+            )
+        if number > 1 and wanted and (places := outer_ports(wanted.definition)):
+            raise InvalidInput(
+                "scale",
+                f"{given} would have {number} instances, and one alone can have {min(places)} of the machine: take it "
+                "out of wan_map first.",
             )
         scale[kind] = number
     return scale

@@ -20,6 +20,7 @@ from controller.operations.facts import facts_of
 from controller.operations.holding import released_build, told_held
 from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
 from controller.operations.newservices import NewServices, created
+from controller.operations.publishing import check_publishing
 from controller.operations.removal import Removal
 from controller.operations.runtime import Runtime
 from controller.operations.scaling import rescaled
@@ -32,7 +33,7 @@ from controller.servicefile.document import ServiceFile
 from controller.servicefile.plan import Found, Plan, Step, addresses_of, make_plan
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.store.base import StoreError, TooLarge
-from controller.types import Deployment, Right, Service
+from controller.types import Definition, Deployment, Right, Service
 from controller.views import FileOutcome
 
 MAX_SERVICES = 2_000
@@ -153,6 +154,7 @@ class ServiceFileOperations:
             prune=request.prune,
             force=request.force,
         )
+        check_publishing(asker, _redefined(plan), self._state.services())
         if any(each.removed for each in plan.steps):
             asker.require(request.deployment, Right.MANAGE if right is Right.OPERATE else right)
         return plan
@@ -316,3 +318,14 @@ def _outcome(request: Request, plan: Plan, numbers: Mapping[Address, int], *, ap
         unchanged=sum(name not in named for name in request.file.services),
         notes=plan.notes,
     )
+
+
+def _redefined(plan: Plan) -> Mapping[Address, tuple[Definition, Definition]]:
+    """The definitions of its services before and after; of one that goes, none."""
+    return {
+        each.address: (
+            each.before.definition if each.before else Definition(),
+            Definition() if each.removed else each.definition,
+        )
+        for each in plan.steps
+    }

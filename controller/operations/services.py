@@ -14,13 +14,14 @@ from controller.limits import ALL, effective_limits
 from controller.names import Address, check_process_type
 from controller.operations.access import Actor, shown_service, shown_version
 from controller.operations.advice import Advisor
-from controller.operations.definition import changed_definition, changed_env
+from controller.operations.definition import changed_definition, changed_env, whole
 from controller.operations.deployments import forgotten
 from controller.operations.facts import defined, facts_of
 from controller.operations.holding import check_no_circle, told_held
 from controller.operations.limits import changed_limits
 from controller.operations.lookup import find_code, find_wanted, get_deployment, get_service
 from controller.operations.newservices import NewServices, created
+from controller.operations.publishing import check_publishing
 from controller.operations.removal import Removal
 from controller.operations.rollouts import rollout_text
 from controller.operations.runtime import Runtime
@@ -112,7 +113,7 @@ class ServiceOperations:
             asker,
             address,
             "set-service",
-            lambda before: changed_definition(before, given),
+            lambda before: whole(changed_definition(before, given)),
             force=force,
             make=True,
         )
@@ -283,6 +284,7 @@ class ServiceOperations:
             else:
                 service = get_service(self._state, asker, address, Right.OPERATE)
             definition = change(service.definition)
+            check_publishing(asker, {address: (service.definition, definition)}, self._state.services())
             wanted = find_wanted(self._state, service)
             content = content_with(deployment, service.name, definition, find_code(self._state, service))
             if content is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from math import ceil
 
+from controller.publishing import outer_ports
 from controller.reconcile.desired import ROUTED, DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.selection import DOWN, instances_of, is_leaving, kept_of, ranked
@@ -119,7 +120,7 @@ def rollout_of(desired: DesiredService) -> Rollout:
     if desired.goal is None or desired.serving is None or not desired.rolling:
         return Rollout()
     rollout = desired.goal.version.definition.rollout
-    if rollout.strategy is Strategy.ALL_AT_ONCE and _volumes(desired.goal) & _volumes(desired.serving):
+    if rollout.strategy is Strategy.ALL_AT_ONCE and _alone(desired.goal) & _alone(desired.serving):
         return replace(rollout, strategy=Strategy.STOP_FIRST)
     if rollout.strategy is Strategy.CANARY:
         promoted = desired.service.promoted == goal_of(desired.service)
@@ -130,16 +131,25 @@ def rollout_of(desired: DesiredService) -> Rollout:
 
 def stops_first(desired: DesiredService) -> bool:
     """Whether nothing of the goal may start beside anything else of the service, as after a rollout that was given
-    up: two that work in the same volume are what most databases forbid."""
+    up: two that work in the same volume are what most databases forbid, and a port of the machine leads to one."""
     if desired.goal is None or desired.paused:
         return False
     strategy = desired.goal.version.definition.rollout.strategy
-    shared = _volumes(desired.goal) & _volumes(desired.serving or desired.goal)
+    shared = _alone(desired.goal) & _alone(desired.serving or desired.goal)
     return strategy is Strategy.STOP_FIRST or (strategy is Strategy.ALL_AT_ONCE and bool(shared))
 
 
-def _volumes(release: Release) -> Set[str]:
-    return release.version.definition.volumes.keys()
+def shared(desired: DesiredService) -> str:
+    """What keeps the goal from starting beside what serves, in words."""
+    ports = outer_ports(desired.goal.version.definition) if desired.goal else {}
+    before = outer_ports(desired.serving.version.definition) if desired.serving else {}
+    return f"the port {min(both)}" if (both := ports.keys() & before.keys()) else "its volumes"
+
+
+def _alone(release: Release) -> Set[str]:
+    """What no two versions can have at once."""
+    definition = release.version.definition
+    return definition.volumes.keys() | outer_ports(definition).keys()
 
 
 # The steps of each process type

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from controller.reconcile.actions import Stop
-from controller.reconcile.course import stops_first
+from controller.reconcile.course import shared, stops_first
 from controller.reconcile.desired import DesiredService
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.timing import Timing
@@ -42,7 +42,7 @@ def _leave_reason(desired: DesiredService, instance: Instance, *, ready: bool) -
     if goal is None:
         return "the service is stopped" if desired.service.stopped else "no version of it is wanted"
     if desired.rolling and stops_first(desired):
-        return f"it stops before {goal_text(desired.service)} starts: they would share its volumes"
+        return f"it stops before {goal_text(desired.service)} starts: they would share {shared(desired)}"
     if instance.version != goal.version.number:
         return f"v{goal.version.number} serves in its place"
     if instance.generation != goal.generation:

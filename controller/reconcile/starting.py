@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from controller.backends.base import InstanceSpec
 from controller.limits import limits_for
 from controller.names import instance_id
+from controller.publishing import published
 from controller.reconcile.actions import Start
 from controller.reconcile.course import Course
 from controller.reconcile.desired import DesiredService, ProcessGroup, Release
@@ -83,5 +84,5 @@ def _spec(desired: DesiredService, release: Release, group: ProcessGroup, number
         uid=service.uid,
         limits=limits_for(version.definition, group.process_type, desired.limits),
         volumes=version.definition.volumes,
-        publish=version.definition.publish,
+        publish=published(version),
     )

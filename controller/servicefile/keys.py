@@ -28,11 +28,12 @@ ACTED_ON = (
     "postdeploy",
     "entrypoint",
     "process",
+    "wan_map",
 )
 """Keys that this release does something with."""
-OF_IMAGES, OF_CODE = ("entrypoint", "ports"), ("process",)
+OF_IMAGES, OF_CODE = ("entrypoint", "ports", "wan_map"), ("process",)
 """Those of them that only mean something with an image, and only without one."""
-KEPT = ("privileged", "wan_map", "expose")
+KEPT = ("privileged", "expose")
 """Keys whose form is known and checked, and that nothing acts on yet: they are there for plugins."""
 SHORT = {"cmd": "command", "port": "ports"}
 """Another way to write a key."""
@@ -185,6 +186,17 @@ def _wan_map(value: Any) -> dict[str, str]:
             raise InvalidInput("wan_map", f"wan_map.{outer} must be the name of a port of this service.")
         found[f"{match['host'] or ''}:{int(match['port'])}"] = name or ""
     return found
+
+
+def check_wan_map(extra: Mapping[str, Any]) -> None:
+    """Raise InvalidInput where it leads to a port that the service does not have."""
+    names = extra.get("ports") or {}
+    for outer, name in (extra.get("wan_map") or {}).items():
+        if name and name not in names:
+            raise InvalidInput(
+                "wan_map",
+                f"wan_map.{outer} leads to the port {name}, which is not among its ports: add it to `ports`.",
+            )
 
 
 def _process(value: Any) -> str:

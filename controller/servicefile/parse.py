@@ -2,7 +2,7 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,16 @@ from controller.servicefile.complaints import Complaint, Complaints, Place, did_
 from controller.servicefile.document import DOMAINS, ENV, SECTIONS, VARS, ServiceFile, is_section
 from controller.servicefile.domains import GUARDS, HTTP, OPTIONS, read_domains
 from controller.servicefile.includes import Load, nothing_to_load, read_whole
-from controller.servicefile.keys import KEPT, KNOWN, OF_CODE, OF_IMAGES, SHORT, canonical, twice
+from controller.servicefile.keys import (
+    KEPT,
+    KNOWN,
+    OF_CODE,
+    OF_IMAGES,
+    SHORT,
+    canonical,
+    check_wan_map,
+    twice,
+)
 from controller.servicefile.replace import braced_names, replaced, replaced_text
 from controller.servicefile.tree import Branch, Entry, Scalar, Tree, plain
 from controller.servicefile.values import DEPLOY_ID, NAME, PORT, STARTED, check_variable
@@ -277,6 +286,8 @@ class _Reader:
         if name in self._env:
             keys["env"] = {**self._env[name], **keys.get("env", {})}
         for key, each in self._keys(name, entry.value):
+            if key == "wan_map":
+                self._told(_spot(each), check_wan_map, keys)
             self._tell_what_is_elsewhere(key, each, is_image="image" in keys)
         if "image" in keys:
             self._check(entry.key.place, {"image": keys["image"]})
@@ -384,6 +395,14 @@ class _Reader:
             return list(tree.entries.items())
         self._complaints.error(tree.place, wanted)
         return ()
+
+    def _told(
+        self, place: Place, check: Callable[[Mapping[str, Any]], None], keys: Mapping[str, Any]
+    ) -> None:
+        try:
+            check(keys)
+        except InvalidInput as error:
+            self._complaints.error(place, str(error))
 
     def _check(self, place: Place, keys: Mapping[str, Any], hint: str = "") -> Mapping[str, Any]:
         """The keys in their one form; complains, and gives none, where a definition can't have them."""

@@ -11,7 +11,13 @@ from controller.domains import default_domain
 from controller.errors import InvalidInput
 from controller.formation import wanted_processes
 from controller.names import Address
-from controller.operations.definition import changed_definition, changed_env, check_kept, read_variables
+from controller.operations.definition import (
+    changed_definition,
+    changed_env,
+    check_kept,
+    read_variables,
+    whole,
+)
 from controller.operations.facts import defined
 from controller.operations.holding import check_no_circle
 from controller.operations.scaling import scaled
@@ -25,6 +31,7 @@ from controller.plugins.generate import Random, with_secrets
 from controller.plugins.require import requirements
 from controller.plugins.resources import SECTION as RESOURCES
 from controller.plugins.resources import declared, has_server, is_unmade, read_resources
+from controller.publishing import outer_ports
 from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains
 from controller.servicefile.infra import check_infra
@@ -264,7 +271,7 @@ def merged_definition(before: Definition, keys: Mapping[str, Any], filed: Sequen
     given = {**dict.fromkeys(name for name in gone if not name.startswith(ENV_PREFIX)), **keys}
     dropped = {name.removeprefix(ENV_PREFIX) for name in gone if name.startswith(ENV_PREFIX)}
     kept = {name: value for name, value in before.env.items() if name not in dropped}
-    return changed_definition(before, {**given, "env": {**kept, **keys.get("env", {})}})
+    return whole(changed_definition(before, {**given, "env": {**kept, **keys.get("env", {})}}))
 
 
 def names_of(keys: Mapping[str, Any]) -> tuple[str, ...]:
@@ -312,10 +319,12 @@ def _stops_first(step: Step) -> str | None:
     """What people should know where its new version can't run beside the old one."""
     if not step.makes_version or step.wanted is None:
         return None
-    shared = sorted(step.definition.volumes.keys() & step.wanted.definition.volumes.keys())
+    before, after = step.wanted.definition, step.definition
+    shared = [f"the volume {each}" for each in sorted(after.volumes.keys() & before.volumes.keys())]
+    shared += [f"the port {each}" for each in sorted(outer_ports(after).keys() & outer_ports(before))]
     strategy = step.definition.rollout.strategy
     if strategy is Strategy.STOP_FIRST or (strategy is Strategy.ALL_AT_ONCE and shared):
-        why = f"they would share the volume {', '.join(shared)}" if shared else "its rollout is stop-first"
+        why = f"they would share {', '.join(shared)}" if shared else "its rollout is stop-first"
         return f"{step.address.service}: what serves stops before the new version starts, as {why}."
     return None
 

@@ -88,7 +88,11 @@ _KEYS: dict[str, Any] = {
         "$VOLUME_NAME tells where it is.",
     },
     "privileged": {"type": "boolean", "description": _KEPT},
-    "wan_map": {"type": "object", "additionalProperties": {"type": ["string", "null"]}, "description": _KEPT},
+    "wan_map": {
+        "type": "object",
+        "additionalProperties": {"type": ["string", "null"]},
+        "description": "Of an image: 80, ':80' or '192.0.2.1:80' of the machine to the name of a port of ports.",
+    },
     "process": {"type": "string", "description": "The one process type of its code that the service runs."},
     "require": {
         **_NAMES,

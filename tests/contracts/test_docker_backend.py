@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -353,6 +354,31 @@ async def test_image_whose_program_is_missing_says_so_in_its_log(
         return found is not None and found.detail.startswith("exited with status 127")
 
     await eventually(crashed)
+
+
+async def test_port_of_the_machine_leads_to_one_instance_and_is_refused_to_the_next(rig: DockerRig) -> None:
+    backend = rig.backend()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{probe.getsockname()[1]}"
+    serves = "exec python3 -m http.server $PORT"
+    await backend.start(spec(1, command=serves, wants_port=True, publish={place: 0}))
+
+    async def answers() -> bool:
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                return (await client.get(f"http://{place}/")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    await eventually(answers)
+    with pytest.raises(BackendError, match="a port of the machine that is to lead to it is in use"):
+        await backend.start(spec(2, command=serves, wants_port=True, publish={place: 0}))
+    with pytest.raises(BackendError, match="takes no requests"):
+        await backend.start(spec(3, command=serves, publish={place: 0}))
+    await backend.stop(spec(1).id, grace=1)
+    await backend.start(spec(2, command=serves, wants_port=True, publish={place: 0}))
+    await eventually(answers)
 
 
 async def test_runner_image_that_is_missing_says_how_to_get_it(rig: DockerRig) -> None:

@@ -116,7 +116,7 @@ def instance_config(
         },
     }
     _label_volumes(config, realm)
-    _publish(config, spec.publish)
+    _publish(config, spec, port)
     return config
 
 
@@ -308,13 +308,19 @@ def _label_volumes(config: dict[str, Any], realm: str) -> None:
             each["VolumeOptions"] = {"Labels": {REALM: realm, KIND: config["Labels"][KIND]}}
 
 
-def _publish(config: dict[str, Any], places: Mapping[str, int]) -> None:
-    if not places:
+def _publish(config: dict[str, Any], spec: InstanceSpec, own: int | None) -> None:
+    if not spec.publish:
         return
     bindings = dict[str, list[dict[str, str]]]()
-    for place, port in places.items():
+    for place, number in spec.publish.items():
+        if not (port := number or own):
+            raise BackendError(
+                f"{spec.id} can't be reached at {place}: it takes no requests, and no port is named.",
+                retryable=False,
+            )
         host, _, outer = place.rpartition(":")
-        bindings.setdefault(f"{port}/tcp", []).append({"HostIp": host, "HostPort": outer})
+        binding = {"HostIp": host.strip("[]"), "HostPort": outer}
+        bindings.setdefault(f"{port}/tcp", []).append(binding)
     config["ExposedPorts"] = {each: {} for each in bindings}
     config["HostConfig"]["PortBindings"] = bindings
 

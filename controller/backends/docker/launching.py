@@ -49,6 +49,10 @@ class Launcher:
                 if "address already in use" in refused and not _is_of_port(refused) and attempt < ATTEMPTS:
                     continue  # not given back: it is somebody's whom we don't know
                 self._networks.release(place.address)
+                if _is_of_port(refused):
+                    raise EngineError(
+                        f"a port of the machine that is to lead to it is in use: {error}"
+                    ) from error
                 if attempt == ATTEMPTS or not (_is_of_network(refused) or _is_of_open_files(refused)):
                     raise
                 if _is_of_open_files(refused):

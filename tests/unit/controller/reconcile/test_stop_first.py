@@ -72,6 +72,15 @@ def test_what_serves_is_unrouted_then_stopped_then_the_new_version_starts() -> N
     assert isinstance(last, Promote)
 
 
+def test_a_port_of_the_machine_leads_to_one_version_at_a_time() -> None:
+    with_port = Definition(image="mail", extra={"wan_map": {":25": ""}})
+    both = replace(rolling(with_port), serving=release(1, with_port))
+    assert rollout_of(both).strategy is Strategy.STOP_FIRST
+    serves = ObservedService(instances=(OLD,), ready=frozenset({OLD.id}), pool=pool())
+    (first,) = plan_service(both, serves, NOW, TIMING).actions
+    assert isinstance(first, Stop) and first.reason.endswith("they would share the port :25")
+
+
 def test_after_a_failure_the_old_version_starts_once_the_failed_one_is_gone() -> None:
     back = replace(
         rolling(), service=service(current=1, target=1, latest=2), goal=release(1), serving=release(1)

@@ -90,10 +90,13 @@ class TestSeed:
         ("port: assign", {"ports": {"": "assign"}}),
         ("ports: {http: 80, rpc: assign}", {"ports": {"http": 80, "rpc": "assign"}}),
         ("ports: [http, rpc]", {"ports": {"http": "assign", "rpc": "assign"}}),
-        ("wan_map: {80: http}", {"wan_map": {":80": "http"}}),
+        ("wan_map: {80: ''}", {"wan_map": {":80": ""}}),
         (
-            "wan_map: {':80': http, '192.0.2.1:443': https}",
-            {"wan_map": {":80": "http", "192.0.2.1:443": "https"}},
+            "ports: [http, https]\nwan_map: {':80': http, '192.0.2.1:443': https}",
+            {
+                "ports": {"http": "assign", "https": "assign"},
+                "wan_map": {":80": "http", "192.0.2.1:443": "https"},
+            },
         ),
         ("require: db", {"require": ["db"]}),
         ("require: [db, cache, db]", {"require": ["db", "cache"]}),
