@@ -30,7 +30,8 @@ class Ready:
 
     def fits(self, image: str, uid: int | None, cache: Path) -> bool:
         """Whether one made now would be the same: a cache that was purged since is another."""
-        return (self.image, self.uid, self.cache) == (image, uid, identity(cache))
+        known = identity(cache)
+        return known is not None and (self.image, self.uid, self.cache) == (image, uid, known)
 
 
 @dataclass(frozen=True)

@@ -340,19 +340,22 @@ class SlugBuilder:
                 log.info("no container ahead of the build build=%s error=%s", request.id, error)
         # A foreign image has no other way to get config.
         env = {} if image.ours else request.env
-        return await self._start(request.id, request.expected, image, env)
+        cache = await self._cache_of(request.expected)
+        return await self._start(request.id, request.expected, image, env, cache)
 
     async def _start_early(self, name: str, expected: Expected) -> Ready:
         image = await self._images.ensure()
         if not image.ours:
             raise BuilderUnavailable(f"The builder image {image.reference} is told config at its start.")
-        running = await self._start(name, expected, image, {})
-        return Ready(running, image.reference, expected.uid, identity(expected.cache))
+        cache = await self._cache_of(expected)
+        # Of the one that it will have: it may be purged while the container starts.
+        known = identity(expected.cache)
+        running = await self._start(name, expected, image, {}, cache)
+        return Ready(running, image.reference, expected.uid, known)
 
     async def _start(
-        self, name: str, service: Expected, image: BuilderImage, env: Mapping[str, str]
+        self, name: str, service: Expected, image: BuilderImage, env: Mapping[str, str], cache: str
     ) -> Container:
-        cache = await self._cache_of(service)
         uid = os.getuid() if service.uid is None else service.uid
         wish = Wish(
             name=self._name(name),

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +24,9 @@ from controller.errors import InvalidInput
 from controller.plugins.builtin import MODULES
 from controller.plugins.discovery import find_plugins
 from controller.plugins.manager import Plugins
+from controller.resources.backups import BackupStores, folders
 from controller.resources.base import ResourceDriver
+from controller.resources.bucketplace import BucketPlace, check_endpoint, parse_place
 from controller.store.base import Store
 from controller.types import ArtifactKind
 from router.base import Router
@@ -139,6 +142,34 @@ def make_resource_drivers() -> Mapping[str, ResourceDriver]:
     return found
 
 
+def make_backups(settings: Settings) -> BackupStores:
+    """Where backups of resources are kept. Raises InvalidInput."""
+    if not settings.backup_storage:
+        return folders(settings.folders.backups)
+    place = checked_storage(settings)
+    from controller.resources.bucket import buckets
+
+    return buckets(
+        place,
+        endpoint=settings.backup_endpoint,
+        region=settings.backup_region,
+        spool=settings.folders.backups,
+    )
+
+
+def checked_storage(settings: Settings) -> BucketPlace:
+    """Raise InvalidInput where the settings of backup storage are no such, or what it takes is not installed."""
+    place = parse_place(settings.backup_storage)
+    if settings.backup_endpoint:
+        check_endpoint(settings.backup_endpoint)
+    if find_spec("botocore") is None:
+        raise InvalidInput(
+            "backup_storage",
+            "backup_storage: the package botocore is not installed: `pip install mooring[s3]`, or leave it out.",
+        )
+    return place
+
+
 def make_plugins(settings: Settings) -> Plugins:
     """Those that the settings want, loaded; none of them was called yet."""
     own = [module.NAME for module in MODULES]
@@ -155,6 +186,8 @@ def check_drivers(settings: Settings) -> None:
     for kind in KINDS:
         if getattr(settings, kind) != AUTO:
             _find(kind, getattr(settings, kind))
+    if settings.backup_storage:
+        checked_storage(settings)
     off = {each.strip() for each in settings.plugins.split(",")}
     if own := sorted(module.NAME for module in MODULES if f"-{module.NAME}" in off):
         raise InvalidInput(

@@ -26,6 +26,7 @@ from cli.choosing import as_recorded, settled
 from cli.drivers import (
     check_drivers,
     make_backend,
+    make_backups,
     make_builder,
     make_images,
     make_plugins,
@@ -258,6 +259,7 @@ async def _running(
             vault=vault,
             inspect=Inspection(settings, builder, export_source).inspect,
             drivers=make_resource_drivers(),
+            backups=make_backups(settings),
             make_slug=EmptySlugs(slugs, folders).make,
             plugins=plugins,
         )

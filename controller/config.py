@@ -85,6 +85,14 @@ class Settings:
     resource_image: str = "mooring/stack:1-resources"
     """Image in which the backend `docker` runs servers of resources. Another one must have their programs and a
     shell, and for PostgreSQL libnss_wrapper."""
+    backup_storage: str = ""
+    """Where backups are kept: s3://BUCKET or s3://BUCKET/PREFIX, of Amazon or whoever speaks its S3; empty: in the data
+    folder. The keys of access come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from a profile. Takes the
+    package botocore (`pip install mooring[s3]`)."""
+    backup_endpoint: str = ""
+    """Address of the storage, as in https://s3.example.org; empty: Amazon's."""
+    backup_region: str = ""
+    """Region that requests to the storage are signed for; empty: us-east-1."""
     build_network: str = "isolated"
     """What builds in containers may reach: `isolated` (the internet, no other container), `none`, or the name of a
     network of the engine."""

@@ -42,6 +42,7 @@ from controller.operations.vars import VarOperations
 from controller.operations.versions import VersionOperations
 from controller.operations.volumes import VolumeOperations
 from controller.plugins.manager import Plugins
+from controller.resources.backups import BackupStores, folders
 from controller.resources.base import ResourceDriver
 from controller.state import State
 from controller.upkeep.backups import ScheduledBackups
@@ -120,12 +121,14 @@ def make_operations(
     inspect: Inspect | None = None,
     drivers: Mapping[str, ResourceDriver] | None = None,
     make_slug: MakeSlug,
+    backups: BackupStores | None = None,
     plugins: Plugins | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Operations:
     """`storage`: the server's files; `doorplate` is asked when somebody wants to know.
 
-    `drivers`: of resources, by kind; `make_slug`: what their servers run in, see ResourceOperations.
+    `drivers`: of resources, by kind; `make_slug`: what their servers run in, see ResourceOperations;
+    `backups`: where those of their data are kept, None: in the data folder.
     `inspect` asks the buildpacks about what was pushed. `privileged`: the server is root, so each service gets
     a user id of its own.
     """
@@ -171,7 +174,7 @@ def make_operations(
         drivers=drivers or {},
         make_slug=make_slug,
         image=settings.resource_image,
-        folder=settings.folders.backups,
+        backups=backups or folders(settings.folders.backups),
         clock=clock,
     )
     cron = CronOperations(state, runtime, ttl=settings.run_ttl, clock=clock)

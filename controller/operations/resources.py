@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from controller.backends.base import BackendError, SupportsPublishing, SupportsRun
 from controller.deliveries import DeliveryStep, Mark
@@ -28,7 +27,7 @@ from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import declared
 from controller.plugins.resources import PREFIX, SECTION, UNATTACHED, Wanted, has_server, is_unmade
 from controller.plugins.resources import declared as declared_resources
-from controller.resources.backups import BackupFolder
+from controller.resources.backups import BackupStore, BackupStores, find_backup
 from controller.resources.base import PROCESS, ResourceDriver, ResourceError, Surroundings
 from controller.resources.beside import feed, output_of
 from controller.state import Delete, EventDraft, Put, State, delete, put
@@ -57,10 +56,10 @@ class ResourceOperations:
         drivers: Mapping[str, ResourceDriver],
         make_slug: MakeSlug,
         image: str,
-        folder: Path,
+        backups: BackupStores,
         clock: Callable[[], datetime],
     ) -> None:
-        """`image`: what servers run in on a backend of containers. `folder`: of backups."""
+        """`image`: what servers run in on a backend of containers."""
         self._state = state
         self._runtime = runtime
         self._services = services
@@ -69,7 +68,7 @@ class ResourceOperations:
         self._drivers = drivers
         self._make_slug = make_slug
         self._image = image
-        self._folder = folder
+        self._backups = backups
         self._clock = clock
         self._busy: Mapping[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -283,10 +282,10 @@ class ResourceOperations:
 
     async def _retire(self, resource: Resource, plan: BackupPlan) -> Removed:
         """That it can't remove one is no failure of the backup: the next turn tries again."""
-        folder, removed = self._backups_of(resource), Removed()
-        for each in surplus(await folder.list(), plan, self._clock()):
+        store, removed = self._backups_of(resource), Removed()
+        for each in surplus(await store.list(), plan, self._clock()):
             try:
-                await folder.remove(each.id)
+                await store.remove(each.id)
             except OSError as error:
                 log.warning(
                     "backup not removed resource=%s backup=%s error=%s", resource.name, each.id, error
@@ -309,11 +308,11 @@ class ResourceOperations:
         yield DeliveryStep(mark=Mark.DONE, text=made.id)
 
     async def _made(self, resource: Resource, actor: str = "", *, scheduled: bool = False) -> BackupInfo:
-        folder = self._backups_of(resource)
+        store = self._backups_of(resource)
         async with self._alone(resource):
-            await folder.sweep()
+            await store.sweep()
             async with aclosing(self._dump(resource)) as pieces:
-                return await folder.keep(pieces, self._clock(), actor, scheduled=scheduled)
+                return await store.keep(pieces, self._clock(), actor, scheduled=scheduled)
 
     def restore(
         self, asker: Actor, deployment: str, name: str, backup: str | None = None
@@ -324,12 +323,12 @@ class ResourceOperations:
     async def _restore(
         self, asker: Actor, resource: Resource, backup: str | None
     ) -> AsyncGenerator[DeliveryStep, None]:
-        folder = self._backups_of(resource)
-        found = await folder.get(backup)
+        store = self._backups_of(resource)
+        found = await find_backup(store, backup)
         yield DeliveryStep(
             mark=Mark.STEP, text=f"Restoring {resource.name} as of {found.created_at:%Y-%m-%d %H:%M:%S} UTC"
         )
-        async with aclosing(folder.pieces(found)) as pieces:
+        async with aclosing(store.pieces(found)) as pieces:
             text = await self._fed(resource, pieces, asker, f"backup {found.id}")
         yield DeliveryStep(mark=Mark.LINE, text=text)
         yield DeliveryStep(mark=Mark.DONE, text=found.id)
@@ -520,10 +519,10 @@ class ResourceOperations:
     def _variables(self, resource: Resource, prefix: str) -> Mapping[str, str]:
         return self._driver(resource.kind).bind(resource.values, prefix)
 
-    def _backups_of(self, resource: Resource) -> BackupFolder:
+    def _backups_of(self, resource: Resource) -> BackupStore:
         # Under a name of its own: who makes one of the same name again does not find those of another.
         token = resource.settings.get("backups", "external")
-        return BackupFolder(self._folder / f"{resource.deployment}.{resource.name}.{token}")
+        return self._backups(f"{resource.deployment}.{resource.name}.{token}")
 
     def _info(self, asker: Actor, resource: Resource) -> ResourceInfo:
         shown = asker.may(resource.deployment, Right.DEPLOY)

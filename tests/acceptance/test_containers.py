@@ -8,6 +8,7 @@ import pytest
 from contrib.installation import Installation
 from tests.acceptance.conftest import missing_commands
 from tests.contracts.engine import builder_image, engine_url, missing, runner_image
+from tests.servers.s3 import BUCKET, KEYS, s3_server
 from tests.servers.stack import stack_images
 
 pytestmark = [pytest.mark.real, pytest.mark.acceptance]
@@ -91,10 +92,18 @@ def here():
         "builder-image": builder_image(url),
         "resource-image": stack_images().resources,
     }
-    here = Installation(settings={**SETTINGS, "docker-host": url, **images})
+    with s3_server() as storage:
+        backups = {"backup-storage": f"s3://{BUCKET}/prod", "backup-endpoint": storage.url}
+        here = Installation(settings={**SETTINGS, "docker-host": url, **images, **backups})
+        here.env |= KEYS
+        yield from _installed(here, storage)
+
+
+def _installed(here, storage):
     try:
         here.start()
         here.add_key()
+        here.storage = storage
         yield here
     finally:
         log = here.last_lines(200)
@@ -135,6 +144,8 @@ def test_one_file_goes_from_nothing_to_serving(here):
 
 def test_its_database_is_backed_up_restored_and_outlives_the_server(here):
     here.moor("resources:backup", "-a", "shop", "db")
+    found = here.storage.client().list_objects_v2(Bucket=BUCKET, Prefix="prod/shop.db.")["Contents"]
+    assert len(found) == 2 and not list((here.data / "backups").glob("shop.*")), "only there"
     assert here.get("web-shop") == (200, "2\nblue")
     here.kill()
     here.start()

@@ -26,6 +26,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from builder.slugs import SlugStore
 from builder.storage import DiskStorage
 from cli.drivers import make_plugins
+from cli.resourceslug import EmptySlugs
 from controller.api.app import create_app
 from controller.api.connections import Connection
 from controller.api.limits import FailedLogins
@@ -134,6 +135,7 @@ async def _server(folder: Path) -> AsyncIterator[Served]:
         storage=DiskStorage(settings.folders, slugs),
         inspect=_inspect,
         drivers={"postgres": PostgresDriver()},
+        make_slug=EmptySlugs(slugs, settings.folders).make,
         doorplate=lambda: doorplate,
         plugins=plugins,
         sessions=sessions,

@@ -2,7 +2,6 @@
 is installed here, and in a container with what its image has."""
 
 import asyncio
-import errno
 import hashlib
 import os
 import secrets
@@ -27,7 +26,7 @@ from controller.backends.keeper.processes import Census, Family
 from controller.backends.keeper.request import Files
 from controller.backends.supervisor import SupervisorBackend
 from controller.engine import Engine
-from controller.errors import InvalidInput, NotFound
+from controller.errors import InvalidInput
 from controller.resources.backups import BackupFolder
 from controller.resources.base import PROCESS, VOLUME, ResourceDriver, ResourceError, Server, Surroundings
 from controller.resources.beside import feed, output_of
@@ -330,29 +329,6 @@ def test_a_machine_without_the_programs_says_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(ResourceError, match=r"install Debian's package .* --url") as caught:
             driver.server(31000, "x", Surroundings())
         assert not caught.value.retryable
-
-
-async def test_a_full_disk_and_a_damaged_file(tmp_path: Path) -> None:
-    folder = BackupFolder(tmp_path / "backups")
-
-    async def full() -> AsyncIterator[bytes]:
-        yield b"half"
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        await folder.keep(full(), NOW, "ann")
-    assert list(folder.path.iterdir()) == []
-    made = await folder.keep(of(b"one", b"two"), NOW, "ann")
-    second = await folder.keep(of(b"x"), NOW, "ann")
-    assert [each.id for each in await folder.list()] == [second.id, made.id]
-    assert await folder.get(None) == second
-    assert b"".join([each async for each in folder.pieces(made)]) == b"onetwo"
-    (folder.path / f"{made.id}.backup").write_bytes(b"onetwO")
-    with pytest.raises(ResourceError, match="damaged"):
-        await anext(folder.pieces(made))
-    await folder.remove(made.id)
-    with pytest.raises(NotFound, match="no backup '20260101T000000'"):
-        await folder.get(made.id)
 
 
 async def test_100_mb_are_written_backed_up_destroyed_restored_and_compared() -> None:
