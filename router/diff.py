@@ -1,7 +1,8 @@
 """The table now, the pools wanted → the steps between them, in the order in which they must happen.
 
 Pure. What comes first makes room, what comes last takes away: a domain never points at nothing, and
-a target only loses its requests once those that follow it take them.
+a target only loses its requests once those that follow it take them, and a domain that asks for a password is
+never reached without it on the way.
 """
 
 import ipaddress
@@ -10,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from router.base import RouterError
-from router.types import MAX_PAGE, Pool, Target
+from router.guards import MAX_GUARDS, guards_text, is_sound
+from router.types import MAX_PAGE, Guard, Pool, Target
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _TARGET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -61,6 +63,14 @@ class EndMaintenance:
 
 
 @dataclass(frozen=True)
+class SetGuards:
+    """Ask for passwords at these domains of the pool, and at no others; none: at none."""
+
+    pool: str
+    guards: frozenset[tuple[str, Guard]]
+
+
+@dataclass(frozen=True)
 class DrainTarget:
     pool: str
     target: str
@@ -79,6 +89,7 @@ Step = (
     | PointDomain
     | SetMaintenance
     | EndMaintenance
+    | SetGuards
     | DropDomain
     | DrainTarget
     | DropPool
@@ -102,12 +113,23 @@ def find_steps(now: Mapping[str, Pool], wanted: Mapping[str, Pool]) -> tuple[Ste
         for before, after in pairs
         if after.maintenance and (before.maintenance, before.page) != (True, after.page)
     ]
+    # Before a domain comes those that ask for its password, beside those of the domains that are still to leave.
+    steps += [
+        SetGuards(after.name, meanwhile)
+        for before, after in pairs
+        if (meanwhile := _guards_meanwhile(before, after)) != before.guards
+    ]
     steps += [step for before, after in pairs for step in _arriving(before, after)]
     steps += [PointDomain(domain, pool) for domain, pool in sorted(pointed.items())]
     steps += [
         EndMaintenance(after.name) for before, after in pairs if before.maintenance and not after.maintenance
     ]
     steps += [DropDomain(domain) for domain in sorted(left) if domain not in pointed]
+    steps += [
+        SetGuards(after.name, after.guards)
+        for before, after in pairs
+        if _guards_meanwhile(before, after) != after.guards
+    ]
     steps += [step for before, after in pairs for step in _leaving(before, after)]
     steps += [DrainTarget(pool.name, target.id) for pool in gone for target in sorted(pool.targets)]
     steps += [DropPool(pool.name) for pool in gone]
@@ -117,6 +139,11 @@ def find_steps(now: Mapping[str, Pool], wanted: Mapping[str, Pool]) -> tuple[Ste
 def touched(known: Mapping[str, Pool], wanted: Mapping[str, Pool], gone: Iterable[str]) -> Mapping[str, Pool]:
     """The part of the table that a change of these pools starts from: all others stay as they are."""
     return {name: known[name] for name in (*wanted, *gone) if name in known}
+
+
+def _guards_meanwhile(before: Pool, after: Pool) -> frozenset[tuple[str, Guard]]:
+    leaving = {(domain, guard) for domain, guard in before.guards if domain not in after.domains}
+    return after.guards | leaving
 
 
 def _arriving(before: Pool, after: Pool) -> Iterable[Step]:
@@ -180,6 +207,13 @@ def _check_words(pool: Pool) -> None:
     for domain in pool.domains:
         if not _DOMAIN.fullmatch(domain):
             raise RouterError(f"{domain!r} is no domain that a router takes (pool {pool.name!r}).")
+    for domain, guard in pool.guards:
+        if domain not in pool.domains or not is_sound(guard):
+            raise RouterError(f"The guard of {domain!r} is none that a router takes (pool {pool.name!r}).")
+    if len(dict(pool.guards)) < len(pool.guards):
+        raise RouterError(f"A domain of {pool.name!r} has two guards.")
+    if len(guards_text(pool.guards)) > MAX_GUARDS:
+        raise RouterError(f"The guards of {pool.name!r} have more than {MAX_GUARDS} bytes.")
     for target in pool.targets:
         if not _TARGET_ID.fullmatch(target.id):
             raise RouterError(f"{target.id!r} is no target id that a router takes (pool {pool.name!r}).")

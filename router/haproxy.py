@@ -21,6 +21,7 @@ from router.haproxy_commands import perform
 from router.haproxy_config import HaproxyConfig, Identity
 from router.haproxy_process import HaproxyProcess, parse_info
 from router.haproxy_table import (
+    GUARDS,
     HOSTS,
     MAINTENANCE,
     NAMES,
@@ -255,10 +256,16 @@ class HaproxyRouter:
             hosts=await session.ask(f"show map {HOSTS}"),
             wildcards=await session.ask(f"show map {WILDCARDS}"),
             maintenance=await session.ask(f"show map {MAINTENANCE}"),
+            guards=await self._show_guards(session, identity),
             servers=await session.ask("show servers state"),
         )
         self._serving = (pid, identity)
         return self._live
+
+    async def _show_guards(self, session: Session, identity: Identity) -> str:
+        if identity.fingerprint != self._config.fingerprint and GUARDS not in await session.ask("show map"):
+            return ""  # an older release started it
+        return await session.ask(f"show map {GUARDS}")
 
     @contextlib.contextmanager
     def _learning_after_failure(self) -> Iterator[None]:

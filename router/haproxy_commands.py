@@ -11,13 +11,15 @@ from router.diff import (
     EndMaintenance,
     MoveTarget,
     PointDomain,
+    SetGuards,
     SetMaintenance,
     Step,
 )
+from router.guards import guards_text
 from router.haproxy_config import place, server_options
-from router.haproxy_table import MAINTENANCE, NAMES, LiveTable, Slot, encode_page, map_entry
+from router.haproxy_table import GUARDS, MAINTENANCE, NAMES, LiveTable, Slot, encode_text, map_entry
 from router.runtime_api import Command, Session
-from router.types import Target
+from router.types import Guard, Target
 
 _MOVED = ("IP changed", "port changed", "no need to change")
 _GONE_OR_DONE = ("", "Key not found")
@@ -58,9 +60,11 @@ def _commands(step: Step, live: LiveTable, slots: dict[str, Slot], options: str)
         case SetMaintenance(pool, page):
             slot = slots[pool]
             verb = "set" if slot.maintenance else "add"
-            yield Command(f"{verb} map {MAINTENANCE} {slot.name} {encode_page(page)}")
+            yield Command(f"{verb} map {MAINTENANCE} {slot.name} {encode_text(page)}")
         case EndMaintenance(pool):
             yield Command(f"del map {MAINTENANCE} {slots[pool].name}", _GONE_OR_DONE)
+        case SetGuards(pool, guards):
+            yield from _set_guards(slots[pool], guards)
         case DropDomain(domain):
             name, key = map_entry(domain)
             yield Command(f"del map {name} {key}", _GONE_OR_DONE)
@@ -69,7 +73,18 @@ def _commands(step: Step, live: LiveTable, slots: dict[str, Slot], options: str)
         case DropPool(pool):
             if slots[pool].maintenance:
                 yield Command(f"del map {MAINTENANCE} {slots[pool].name}", _GONE_OR_DONE)
+            if slots[pool].guards:
+                yield Command(f"del map {GUARDS} {slots[pool].name}", _GONE_OR_DONE)
             yield Command(f"del map {NAMES} {slots[pool].name}", _GONE_OR_DONE)
+
+
+def _set_guards(slot: Slot, guards: frozenset[tuple[str, Guard]]) -> Iterator[Command]:
+    # A second one for the pool in the same change is there only where it had guards before, which `slot` still says.
+    if guards:
+        verb = "set" if slot.guards else "add"
+        yield Command(f"{verb} map {GUARDS} {slot.name} {encode_text(guards_text(guards))}")
+    else:
+        yield Command(f"del map {GUARDS} {slot.name}", _GONE_OR_DONE)
 
 
 def _add_server(slot: Slot, target: Target, options: str) -> Iterator[Command]:
@@ -101,6 +116,8 @@ def _note(step: Step, live: LiveTable, slots: dict[str, Slot]) -> None:
             slots[pool].maintenance, slots[pool].page = True, page
         case EndMaintenance(pool):
             slots[pool].maintenance, slots[pool].page = False, ""
+        case SetGuards(pool, guards):
+            slots[pool].guards = guards
         case DropDomain(domain):
             live.drop(domain)
         case DrainTarget(pool, target_id):

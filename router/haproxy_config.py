@@ -20,21 +20,31 @@ import jinja2
 
 from router.access import AccessLogs
 from router.base import RouterError
+from router.guards import guards_text
 from router.haproxy_access import FORMAT
 from router.haproxy_table import (
+    GUARDS,
     HOSTS,
     MAINTENANCE,
     NAMES,
     NO_SERVERS,
     WILDCARDS,
     Layout,
-    encode_page,
+    encode_text,
     map_entry,
     parse_live_table,
 )
 from router.types import Pool, Target
 
-_PAGES = ("unknown-host.html", "not-running.html", "bad-answer.html", "too-slow.html", "maintenance.html")
+_PAGES = (
+    "unknown-host.html",
+    "not-running.html",
+    "bad-answer.html",
+    "too-slow.html",
+    "maintenance.html",
+    "guarded.html",
+)
+_GUARD = "guard.lua"
 _HOST = re.compile(r"[A-Za-z0-9.:-]+")
 _LONGEST_SOCKET = 90
 """HAProxy takes 97 characters, and adds a suffix while it binds."""
@@ -155,7 +165,8 @@ class HaproxyConfig:
         if self.piped not in self._fingerprints:
             pages = b"".join(_template_text(page).encode() for page in _PAGES)
             text = self._render(description="", options=server_options(0), layout=Layout(0)).encode()
-            self._fingerprints[self.piped] = hashlib.sha256(text + pages).hexdigest()[:12]
+            guard = _template_text(_GUARD).encode()
+            self._fingerprints[self.piped] = hashlib.sha256(text + pages + guard).hexdigest()[:12]
         return self._fingerprints[self.piped]
 
     def prepare(self) -> None:
@@ -184,7 +195,7 @@ class HaproxyConfig:
             identity.slots,
             **{
                 name.removesuffix(".map"): "".join(f"- {line}\n" for line in self._text(name).splitlines())
-                for name in (NAMES, HOSTS, WILDCARDS, MAINTENANCE)
+                for name in (NAMES, HOSTS, WILDCARDS, MAINTENANCE, GUARDS)
             },
             servers=NO_SERVERS,
         )
@@ -219,11 +230,13 @@ class HaproxyConfig:
 
     def render(self, layout: Layout, identity: Identity) -> Mapping[str, str]:
         """File name to text."""
-        maps = {HOSTS: "", WILDCARDS: "", NAMES: "", MAINTENANCE: ""}
+        maps = {HOSTS: "", WILDCARDS: "", NAMES: "", MAINTENANCE: "", GUARDS: ""}
         for slot, pool in layout.pools.items():
             maps[NAMES] += f"{slot} {pool.name}\n"
             if pool.maintenance:
-                maps[MAINTENANCE] += f"{slot} {encode_page(pool.page)}\n"
+                maps[MAINTENANCE] += f"{slot} {encode_text(pool.page)}\n"
+            if pool.guards:
+                maps[GUARDS] += f"{slot} {encode_text(guards_text(pool.guards))}\n"
             for domain in sorted(pool.domains):
                 name, key = map_entry(domain)
                 maps[name] += f"{key} {slot}\n"
@@ -233,7 +246,7 @@ class HaproxyConfig:
             "haproxy.cfg": config,
             _BOOT: boot_id(),
             **maps,
-            **{page: _template_text(page) for page in _PAGES},
+            **{name: _template_text(name) for name in (*_PAGES, _GUARD)},
         }
 
     def _render(self, *, description: str, options: str, layout: Layout) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from router.base import RouterError
 from router.changelog import ChangeLog
-from router.types import Pool, Target
+from router.guards import parse_guards
+from router.types import Guard, GuardMode, Pool, Target
 
 HOSTS = "hosts.map"
 """Domain to slot."""
@@ -16,8 +17,12 @@ WILDCARDS = "wildcards.map"
 NAMES = "names.map"
 """Slot to pool name."""
 MAINTENANCE = "maintenance.map"
-"""Slot, of those in maintenance, to the page that answers, as `encode_page` writes it."""
+"""Slot, of those in maintenance, to the page that answers, as `encode_text` writes it."""
+GUARDS = "guards.map"
+"""Slot, of those with guards, to their text, as `encode_text` writes it."""
 
+_UNREADABLE = frozenset({("", Guard(GuardMode.BASIC, ()))})
+"""Stands for guards that are none of ours: they let nobody in, and differ from all that are wanted."""
 _MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20
 _DRAIN = 0x08 | 0x10
 _UNNAMED = "?"
@@ -29,13 +34,13 @@ def map_entry(domain: str) -> tuple[str, str]:
     return (WILDCARDS, domain[2:]) if domain.startswith("*.") else (HOSTS, domain)
 
 
-def encode_page(page: str) -> str:
-    """In base64url without padding, which commands, maps and HAProxy's `ub64dec` take; `-` for no page."""
-    return base64.urlsafe_b64encode(page.encode()).decode().rstrip("=") or "-"
+def encode_text(text: str) -> str:
+    """In base64url without padding, which commands, maps and HAProxy's `ub64dec` take; `-` for none."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=") or "-"
 
 
-def decode_page(text: str) -> str:
-    """The page again; raises ValueError."""
+def decode_text(text: str) -> str:
+    """The text again; raises ValueError."""
     return "" if text == "-" else base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
 
 
@@ -49,6 +54,7 @@ class Slot:
     domains: set[str] = field(default_factory=set)
     maintenance: bool = False
     page: str = ""
+    guards: frozenset[tuple[str, Guard]] = frozenset()
     routed: dict[str, Target] = field(default_factory=dict)
     leaving: dict[str, Target] = field(default_factory=dict)
     """Drained, being removed, or not yet taken into service when somebody was interrupted."""
@@ -92,7 +98,7 @@ class LiveTable:
             slot = live.slots[name]
             live.name(slot, pool.name)
             slot.routed = {target.id: target for target in pool.targets}
-            slot.maintenance, slot.page = pool.maintenance, pool.page
+            slot.maintenance, slot.page, slot.guards = pool.maintenance, pool.page, pool.guards
             for domain in pool.domains:
                 live.point(domain, slot)
         live.refresh(live.pools)
@@ -119,7 +125,7 @@ class LiveTable:
 
     def unname(self, pool: str) -> None:
         slot = self.pools.pop(pool)
-        slot.pool, slot.maintenance, slot.page = None, False, ""
+        slot.pool, slot.maintenance, slot.page, slot.guards = None, False, "", frozenset()
 
     def point(self, domain: str, slot: Slot) -> None:
         if (before := self.domains.get(domain)) is not None:
@@ -158,15 +164,16 @@ class LiveTable:
                     frozenset(slot.routed.values()),
                     maintenance=slot.maintenance,
                     page=slot.page,
+                    guards=slot.guards,
                 )
                 self.owners |= dict.fromkeys(slot.routed, name)
             self.changes.note(name)
 
 
 def parse_live_table(
-    slots: int, *, names: str, hosts: str, wildcards: str, maintenance: str, servers: str
+    slots: int, *, names: str, hosts: str, wildcards: str, maintenance: str, guards: str, servers: str
 ) -> LiveTable:
-    """The table from HAProxy's own answers: four times `show map`, and `show servers state`."""
+    """The table from HAProxy's own answers: five times `show map`, and `show servers state`."""
     live = LiveTable.serving(Layout(slots))
     for slot, pool in _map_lines(names):
         live.name(_slot(live, slot), pool)
@@ -178,10 +185,14 @@ def parse_live_table(
         _slot(live, slot).maintenance = True
         # Nobody's but ours: what is no page is put right by the next change.
         with contextlib.suppress(ValueError):
-            _slot(live, slot).page = decode_page(page)
+            _slot(live, slot).page = decode_text(page)
+    for slot, text in _map_lines(guards):
+        _slot(live, slot).guards = _read_guards(text)
     _take_servers(live, servers)
     for unnamed in live.slots.values():
-        if unnamed.pool is None and (unnamed.domains or unnamed.routed or unnamed.maintenance):
+        if unnamed.pool is None and (
+            unnamed.domains or unnamed.routed or unnamed.maintenance or unnamed.guards
+        ):
             live.name(unnamed, _UNNAMED + unnamed.name)
     live.refresh(live.pools)
     return live
@@ -189,6 +200,13 @@ def parse_live_table(
 
 NO_SERVERS = "1\n# be_name srv_name srv_addr srv_port srv_admin_state"
 """What `show servers state` says where there are none."""
+
+
+def _read_guards(text: str) -> frozenset[tuple[str, Guard]]:
+    try:
+        return parse_guards(decode_text(text)) or _UNREADABLE
+    except ValueError:
+        return _UNREADABLE
 
 
 def _slot(live: LiveTable, name: str) -> Slot:

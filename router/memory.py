@@ -67,7 +67,7 @@ class MemoryRouter:
 
     def find_answer(self, host: str) -> tuple[int, Target | None]:
         """Status and target that a request for `host` would get: 404 for an unknown one, 503 without targets
-        and in maintenance."""
+        and in maintenance, 401 where it needs a password."""
         name = host.lower()
         labels = name.split(".")
         wildcards = (f"*.{'.'.join(labels[start:])}" for start in range(1, len(labels)))
@@ -75,6 +75,8 @@ class MemoryRouter:
         if found is None:
             return 404, None
         pool = self._model.pools[self._model.domains[found]]
+        if not pool.maintenance and found in dict(pool.guards):
+            return 401, None
         targets = [] if pool.maintenance else sorted(pool.targets)
         target = targets[next(self._turn) % len(targets)] if targets else None
         self._log(pool, name, target)

@@ -13,6 +13,7 @@ from router.diff import (
     EndMaintenance,
     MoveTarget,
     PointDomain,
+    SetGuards,
     SetMaintenance,
     Step,
 )
@@ -55,6 +56,8 @@ class TableModel:
                 self._set(replace(self.pools[pool], maintenance=True, page=page))
             case EndMaintenance(pool):
                 self._set(replace(self.pools[pool], maintenance=False, page=""))
+            case SetGuards(pool, guards):
+                self._set(replace(self.pools[pool], guards=guards))
             case DropDomain(domain):
                 self._drop_domain(domain)
             case DrainTarget(pool, target_id):

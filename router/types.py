@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True, order=True)
@@ -18,6 +19,24 @@ MAX_PAGE = 8 * 1024
 """Bytes of a maintenance page: a proxy keeps it in memory and gives it out in one buffer."""
 
 
+class GuardMode(StrEnum):
+    """How a client shows that it knows a password."""
+
+    DIGEST = "digest"
+    """HTTP Digest: the password itself is not sent."""
+    BASIC = "basic"
+
+
+@dataclass(frozen=True, order=True)
+class Guard:
+    """Who may ask for a domain. A router keeps no password, only what shows that somebody knows it."""
+
+    mode: GuardMode
+    users: tuple[tuple[str, str], ...]
+    """Names, in order, each with the hash of the password: of digest the hex MD5 of `name:protected:password`, of
+    basic `SALT$HASH` with the hex SHA-256 of the salt and the password after it."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """The targets of one process; several domains may lead to it. Requests are spread over all targets."""
@@ -32,6 +51,8 @@ class Pool:
     """The router answers every new request itself, with 503; the targets stay, and are checked as before."""
     page: str = ""
     """HTML of that answer, `MAX_PAGE` bytes at most; empty: the router's own. Line breaks may become spaces."""
+    guards: frozenset[tuple[str, Guard]] = frozenset()
+    """Domains of the pool whose requests need a password; at most one guard for each."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from router.base import Router, RouterError
 from router.haproxy import HaproxyRouter
 from router.memory import MemoryRouter
 from router.runtime_api import Command, Session
-from router.types import Pool, Target
+from router.types import Guard, GuardMode, Pool, Target
 from tests.servers.haproxy import (
     Client,
     WebServer,
@@ -30,6 +30,13 @@ from tests.servers.haproxy import (
 
 def pool(name: str, domains: str, *targets: Target) -> Pool:
     return Pool(name, frozenset(domains.split()), frozenset(targets))
+
+
+JOE = (("joe", "0" * 32),)
+
+
+def guarded(of: Pool, domain: str, *, users: tuple[tuple[str, str], ...] = JOE) -> Pool:
+    return replace(of, guards=of.guards | {(domain, Guard(GuardMode.DIGEST, users))})
 
 
 @dataclass
@@ -266,6 +273,69 @@ async def test_pool_may_begin_and_end_in_maintenance(driven: Driven, targets: Ta
     assert await driven.visit("baz.example.org") == (200, targets[2].id)
 
 
+async def test_domain_with_a_guard_asks_for_a_password_and_others_of_its_pool_do_not(
+    driven: Driven, targets: Targets
+) -> None:
+    domains = "foo.example.org open.example.org *.foo.example.org open.foo.example.org *.open.foo.example.org"
+    asking = guarded(pool("foo/app", domains, targets[0]), "foo.example.org")
+    wanted = guarded(asking, "*.foo.example.org", users=(*JOE, ("kim", "1" * 32)))
+    await driven.router.apply([wanted, pool("bar/app", "a.foo.example.org", targets[1])])
+    assert (await driven.router.table()).pools["foo/app"] == wanted
+    for closed in ("foo.example.org", "FOO.example.org", "x.foo.example.org", "a.b.foo.example.org"):
+        assert await driven.visit(closed) == (401, None)
+    for free in ("open.example.org", "open.foo.example.org", "x.open.foo.example.org"):
+        assert await driven.visit(free) == (200, targets[0].id)
+    assert await driven.visit("a.foo.example.org") == (200, targets[1].id)
+
+
+async def test_guards_change_and_go_with_one_command(driven: Driven, targets: Targets) -> None:
+    free = pool("foo/app", "foo.example.org www.example.org", targets[0])
+    await driven.router.apply([free])
+    for wanted in (
+        guarded(free, "foo.example.org"),
+        guarded(free, "foo.example.org", users=(("kim", "1" * 32),)),
+        guarded(free, "www.example.org"),
+        free,
+    ):
+        driven.commands.clear()
+        await driven.router.change([wanted])
+        assert len(driven.commands) == 1
+        assert (await driven.router.table()).pools == {"foo/app": wanted}
+        for domain in sorted(free.domains):
+            expected = (401, None) if domain in dict(wanted.guards) else (200, targets[0].id)
+            assert await driven.visit(domain) == expected
+
+
+async def test_guard_comes_before_its_domain_and_goes_after_it(driven: Driven, targets: Targets) -> None:
+    first = guarded(pool("a/app", "x.example.org keep.example.org", targets[0]), "x.example.org")
+    await driven.router.apply([first])
+    second = guarded(pool("b/app", "x.example.org y.example.org", targets[1]), "x.example.org")
+    await driven.router.apply([pool("a/app", "keep.example.org", targets[0]), second])
+    assert await driven.visit("x.example.org") == (401, None)
+    assert await driven.visit("y.example.org") == (200, targets[1].id)
+    third = guarded(pool("b/app", "z.example.org y.example.org", targets[1]), "z.example.org")
+    driven.commands.clear()
+    await driven.router.apply([pool("a/app", "x.example.org keep.example.org", targets[0]), third])
+    assert (await driven.router.table()).pools["b/app"] == third
+    assert await driven.visit("x.example.org") == (200, targets[0].id)
+    assert await driven.visit("z.example.org") == (401, None)
+    # A place that a pool with guards had asks for nothing once another pool has it.
+    await driven.router.apply([])
+    await driven.router.remove(targets[1].id)
+    await driven.router.apply([pool("c/app", "z.example.org", targets[2])])
+    assert await driven.visit("z.example.org") == (200, targets[2].id)
+
+
+async def test_pool_with_a_guard_in_maintenance_shows_its_page(driven: Driven, targets: Targets) -> None:
+    closed = replace(
+        guarded(pool("foo/app", "foo.example.org", targets[0]), "foo.example.org"), maintenance=True
+    )
+    await driven.router.apply([closed])
+    assert await driven.visit("foo.example.org") == (503, None)
+    await driven.router.apply([replace(closed, maintenance=False)])
+    assert await driven.visit("foo.example.org") == (401, None)
+
+
 async def pools_of(driven: Driven) -> Sequence[Pool]:
     return tuple((await driven.router.table()).pools.values())
 
@@ -337,6 +407,12 @@ async def test_many_targets_are_taken_and_removed_again(driven: Driven, targets:
         [pool("a/app", "x.org"), pool("b/app", "x.org")],
         [pool("a/app", "", Target("t", "127.0.0.1", 80)), pool("b/app", "", Target("t", "127.0.0.1", 81))],
         [pool("a/app", "a.org"), pool("a/app", "b.org")],
+        [guarded(pool("a/app", "a.org"), "b.org")],
+        [guarded(pool("a/app", "a.org"), "a.org", users=())],
+        [guarded(pool("a/app", "a.org"), "a.org", users=(("joe=", "0" * 32),))],
+        [guarded(pool("a/app", "a.org"), "a.org", users=(("joe", "secret"),))],
+        [guarded(guarded(pool("a/app", "a.org"), "a.org"), "a.org", users=(("joe", "1" * 32),))],
+        [guarded(pool("a/app", "a.org"), "a.org", users=tuple((f"u{n}", "0" * 32) for n in range(300)))],
     ],
 )
 async def test_unfit_or_contradicting_pools_are_refused_whole(driven: Driven, wanted: list[Pool]) -> None:

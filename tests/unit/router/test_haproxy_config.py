@@ -7,9 +7,10 @@ import pytest
 
 from router.access import AccessLogs
 from router.base import RouterError
+from router.guards import REALM, guards_text
 from router.haproxy_config import HaproxyConfig, Identity, server_options
-from router.haproxy_table import Layout
-from router.types import Pool, Target
+from router.haproxy_table import Layout, encode_text
+from router.types import Guard, GuardMode, Pool, Target
 
 LAYOUT = Layout(
     3,
@@ -49,6 +50,19 @@ def test_maintenance_is_written_too(tmp_path: Path) -> None:
     }
     files = config(tmp_path).render(Layout(2, pools), Identity("0123456789ab", 3, 7))
     assert files["maintenance.map"] == "pool-1 -\npool-2 PHA-\n"
+
+
+def test_guards_are_written_with_the_script_that_reads_them(tmp_path: Path) -> None:
+    guards = frozenset({("a.org", Guard(GuardMode.DIGEST, (("joe", "0" * 32),)))})
+    pools = {"pool-1": Pool("a/app", frozenset({"a.org"}), frozenset(), guards=guards)}
+    files = config(tmp_path).render(Layout(1, pools), Identity("0123456789ab", 1, 7))
+    assert files["guards.map"] == f"pool-1 {encode_text(guards_text(guards))}\n"
+    assert 'core.register_action("guard"' in files["guard.lua"]
+
+
+def test_script_knows_the_realm_that_hashes_are_made_with(tmp_path: Path) -> None:
+    files = config(tmp_path).render(LAYOUT, Identity("0123456789ab", 3, 7))
+    assert f'local REALM = "{REALM}"' in files["guard.lua"]
 
 
 def test_identity_is_read_back_from_what_was_rendered(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 import pytest
 
 from router.base import RouterError
+from router.guards import guards_text
 from router.haproxy_process import parse_info
-from router.haproxy_table import Layout, LiveTable, encode_page, parse_live_table, parse_requests_in_work
-from router.types import Pool, Target
+from router.haproxy_table import Layout, LiveTable, encode_text, parse_live_table, parse_requests_in_work
+from router.types import Guard, GuardMode, Pool, Target
 
 SERVERS = """1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port
@@ -21,9 +22,16 @@ def parsed(
     hosts: str = "0x2 foo.org pool-1",
     wildcards: str = "",
     maintenance: str = "",
+    guards: str = "",
 ) -> LiveTable:
     return parse_live_table(
-        2, names=names, hosts=hosts, wildcards=wildcards, maintenance=maintenance, servers=SERVERS
+        2,
+        names=names,
+        hosts=hosts,
+        wildcards=wildcards,
+        maintenance=maintenance,
+        guards=guards,
+        servers=SERVERS,
     )
 
 
@@ -50,8 +58,21 @@ def test_what_serves_without_a_name_is_shown_so_that_it_can_be_taken_back() -> N
 
 @pytest.mark.parametrize("page", ["", "<p>Später</p>"])
 def test_maintenance_is_read_back_with_its_page(page: str) -> None:
-    known = parsed(maintenance=f"0x4 pool-1 {encode_page(page)}").known["foo/app"]
+    known = parsed(maintenance=f"0x4 pool-1 {encode_text(page)}").known["foo/app"]
     assert (known.maintenance, known.page) == (True, page)
+
+
+def test_guards_are_read_back() -> None:
+    guards = frozenset({("foo.org", Guard(GuardMode.DIGEST, (("joe", "0" * 32),)))})
+    known = parsed(guards=f"0x4 pool-1 {encode_text(guards_text(guards))}").known["foo/app"]
+    assert known.guards == guards
+
+
+@pytest.mark.parametrize(
+    "text", ["-", "!", encode_text("digest foo.org\n"), encode_text("none foo.org joe=0\n")]
+)
+def test_guards_that_cannot_be_read_differ_from_none(text: str) -> None:
+    assert parsed(guards=f"0x4 pool-1 {text}").known["foo/app"].guards
 
 
 def test_backend_of_somebody_else_is_an_error() -> None:
