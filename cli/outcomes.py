@@ -8,12 +8,17 @@ from cli.output import SEED_MARK
 from cli.rollout import follow
 from controller.names import Address
 from controller.types import VersionStatus
-from controller.views import Area, Difference, FileChange, FileChangeKind, FileOutcome
+from controller.views import Area, Difference, FileChange, FileChangeKind, FileOutcome, GuardChange
 
 SIGNS = {FileChangeKind.CREATE: "+", FileChangeKind.CHANGE: "~", FileChangeKind.REMOVE: "-"}
 PREFIXES = {Area.ENV: "env.", Area.SHARED_ENV: "Env.", Area.SCALE: "scale."}
 SHOWN = (Area.DEFINITION, Area.SCALE, Area.CODE)
 """Areas whose values are shown."""
+GUARDED = {
+    GuardChange.SET: "asks for a password",
+    GuardChange.CHANGED: "asks for another password, or other names",
+    GuardChange.ENDED: "asks for no password any more",
+}
 
 
 async def follow_change(context: Context, address: Address, number: int) -> Sequence[str]:
@@ -76,6 +81,7 @@ def detail_lines(change: FileChange) -> Sequence[str]:
         *map(difference_text, change.differences),
         *(f"+ domain {each}" for each in change.added_domains),
         *(f"- domain {each}" for each in change.removed_domains),
+        *(f"~ domain {domain}: {GUARDED[each]}" for domain, each in change.guards.items()),
     ]
 
 

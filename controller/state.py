@@ -41,10 +41,10 @@ from controller.types import Event, Service
 from controller.vault import Codec, Plain
 from controller.wire import WireError, decode, encode, to_json
 
-SCHEMA = 3
+SCHEMA = 4
 """Of the values below the keys; raised when older code could no longer read them, or would take them for more than
 they are. 2: config may be sealed. 3: tokens may be narrowed and expire, builds queued,
-versions cancelled."""
+versions cancelled. 4: domains may ask for a password, which older releases would not."""
 SCHEMA_KEY = "meta/schema"
 JOURNAL_LIMIT = 5_000
 JOURNAL_TRIM = 100

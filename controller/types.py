@@ -312,6 +312,22 @@ class Code:
     build: str | None = None
 
 
+class GuardMode(StrEnum):
+    """How a browser shows that somebody knows the password of a domain."""
+
+    DIGEST = "digest"
+    BASIC = "basic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """Who may come in by a domain."""
+
+    mode: GuardMode = GuardMode.DIGEST
+    users: Mapping[str, str] = field(default_factory=dict)
+    """Name to the hash of the password, as a router takes it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Raise:
     """Somebody asked for more instances of a process type."""
@@ -340,6 +356,8 @@ class Service:
     """Process type to number of instances; a missing `web` (or unnamed type) means 1, others 0."""
     domains: tuple[str, ...] = ()
     """Domains added by people, beside the default one that the server derives."""
+    guards: Mapping[str, Guard] = field(default_factory=dict)
+    """Those of all its domains that ask for a password, to who may come in."""
     raised: Mapping[str, Raise] = field(default_factory=dict)
     """Process type to when and how more of it were last asked for: why instances start soon after."""
     stopped: bool = False

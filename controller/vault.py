@@ -172,6 +172,8 @@ def _mapped(key: str, value: Json, change: Callable[[Json], Json]) -> Json:
         and isinstance(definition.get("env"), dict)
     ):
         mapped["definition"] = {**definition, "env": change(definition["env"])}
+    if kind == "services" and isinstance(value.get("guards"), dict):
+        mapped["guards"] = change(value["guards"])
     if kind == "deployments" and isinstance(value.get("generated"), dict):
         mapped["generated"] = change(value["generated"])
     provided = value.get("provided")

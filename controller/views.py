@@ -382,6 +382,16 @@ class FileChangeKind(StrEnum):
     REMOVE = "remove"
 
 
+class GuardChange(StrEnum):
+    """What becomes of the password that a domain asks for."""
+
+    SET = "set"
+    CHANGED = "changed"
+    """Other names, or other passwords."""
+    ENDED = "ended"
+    """Everybody may come in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileChange:
     """What a service file changes of one service, or has changed."""
@@ -396,6 +406,8 @@ class FileChange:
     """Of its definition and its scale, without values that may be secrets."""
     added_domains: tuple[str, ...] = ()
     removed_domains: tuple[str, ...] = ()
+    guards: Mapping[str, GuardChange] = field(default_factory=dict)
+    """Domain, of those that lead there afterwards, to what becomes of its password."""
     held: str | None = None
     """Why it can't start yet; None when nothing holds it."""
     needs_code: bool = False

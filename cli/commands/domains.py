@@ -1,6 +1,7 @@
 """Domains: under which names an app is reached."""
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import click
 
@@ -12,11 +13,17 @@ from controller.names import Address, check_domain
 @app_command(example="moor domains -a foo")
 async def domains(context: Context, *, address: Address) -> None:
     info = await context.client.service(address)
+    found = [
+        {
+            "domain": domain,
+            "url": next((url for url in info.urls if urlsplit(url).hostname == domain), ""),
+            "password": info.service.guards[domain].mode.value if domain in info.service.guards else "",
+        }
+        for domain in info.domains
+    ]
     context.output.title(f"{address} domains")
-    context.output.table(("domain", "url"), list(zip(info.domains, info.urls, strict=False)))
-    context.output.data(
-        [{"domain": domain, "url": url} for domain, url in zip(info.domains, info.urls, strict=False)]
-    )
+    context.output.table(("domain", "url", "password"), [list(each.values()) for each in found])
+    context.output.data(found)
 
 
 @app_command(example="moor domains:add -a foo www.example.org")

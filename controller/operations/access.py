@@ -96,7 +96,12 @@ def unknown_deployment(name: str) -> NotFound:
 
 
 def shown_service(asker: Actor, service: Service) -> Service:
-    """The service as the asker may see it."""
+    """The service as the asker may see it: nobody has a use for the hashes of passwords."""
+    guards = {
+        domain: replace(guard, users=dict.fromkeys(guard.users, HIDDEN))
+        for domain, guard in service.guards.items()
+    }
+    service = replace(service, guards=guards)
     if asker.may(service.deployment, Right.DEPLOY):
         return service
     dockerfile = replace(service.dockerfile, args=dict.fromkeys(service.dockerfile.args, HIDDEN))

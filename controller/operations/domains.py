@@ -1,6 +1,6 @@
 """Domains of services: each belongs to one service of the whole server, the derived ones too."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from controller.domains import default_domain, domains_of
@@ -10,6 +10,7 @@ from controller.operations.access import Actor
 from controller.operations.lookup import address_of, get_service
 from controller.state import EventDraft, Put, State, put
 from controller.types import Right
+from controller.views import GuardChange
 
 MAX_DOMAINS = 100
 """Of one service."""
@@ -77,7 +78,8 @@ class DomainOperations:
                 raise InvalidInput(
                     "domain", f"A service can have {MAX_DOMAINS} domains; use a wildcard for more."
                 )
-            changed = replace(service, domains=kept + added)
+            guards = {each: guard for each, guard in service.guards.items() if each not in unwanted}
+            changed = replace(service, domains=kept + added, guards=guards)
             if changed == service:
                 return
             yield put(changed)
@@ -106,8 +108,11 @@ def check_own_domain(asker: Actor, domain: str, default: str | None, *, root: st
         asker.require_admin(f"give an app {domain}, as the server names apps below {root}")
 
 
-def told_domains(added: Sequence[str], removed: Sequence[str]) -> str:
+def told_domains(
+    added: Sequence[str], removed: Sequence[str], *, asking: Mapping[str, GuardChange] | None = None
+) -> str:
     """In words, for the journal."""
     parts = [f"domains added: {', '.join(added)}"] if added else []
     parts += [f"domains removed: {', '.join(removed)}"] if removed else []
+    parts += [f"password of {domain} {change}" for domain, change in (asking or {}).items()]
     return "; ".join(parts)

@@ -188,7 +188,7 @@ class ServiceFileOperations:
             service = self._births.new(asker, address, uids)
             uids.update(() if service.uid is None else (service.uid,))
             yield created(service, asker)
-        after = replace(service, domains=step.domains, filed=step.filed)
+        after = replace(service, domains=step.domains, guards=step.guards, filed=step.filed)
         if step.scaled:
             after = rescaled(after, step.wanted, step.scale, cause.now)
         if step.makes_version:
@@ -206,8 +206,8 @@ class ServiceFileOperations:
         if step.scaled:
             told = " ".join(f"{each.name}={each.after}" for each in step.scaled)
             yield _event("service.scaled", address, asker, f"{cause.reason}: scaled to {told}")
-        if step.added_domains or step.dropped_domains:
-            said = told_domains(step.added_domains, step.dropped_domains)
+        if step.added_domains or step.dropped_domains or step.guard_changes:
+            said = told_domains(step.added_domains, step.dropped_domains, asking=step.guard_changes)
             yield _event("domains.changed", address, asker, f"{cause.reason}: {said}")
 
     def _check_domains(self, asker: Actor, plan: Plan) -> None:
@@ -218,7 +218,7 @@ class ServiceFileOperations:
         }
         claimed = dict[str, Address]()
         for step in plan.steps:
-            if not step.added_domains and not step.dropped_domains:
+            if not step.added_domains and not step.dropped_domains and not step.guard_changes:
                 continue
             address = step.address
             if step.before is not None:

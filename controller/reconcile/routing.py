@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from controller.guards import routed_guards
 from controller.reconcile.actions import Route
 from controller.reconcile.course import Course, stops_first
 from controller.reconcile.desired import DesiredService, Key
@@ -29,6 +30,13 @@ def route(desired: DesiredService, course: Course, observed: ObservedService) ->
             targets=frozenset(filter(None, targets)),
             maintenance=desired.service.maintenance,
             page=desired.service.maintenance_page if desired.service.maintenance else "",
+            guards=routed_guards(
+                {
+                    domain: guard
+                    for domain, guard in desired.service.guards.items()
+                    if domain in desired.domains
+                }
+            ),
         )
     if pool == observed.pool:
         return None
@@ -49,7 +57,9 @@ def _reason(desired: DesiredService, course: Course, pool: Pool | None, observed
     if before is not None and pool.maintenance != before.maintenance:
         return f"maintenance is {'on' if pool.maintenance else 'off'}"
     if before is not None and pool.targets == before.targets:
-        return "its domains changed" if pool.domains != before.domains else "the maintenance page changed"
+        if pool.domains != before.domains:
+            return "its domains changed"
+        return "its passwords changed" if pool.guards != before.guards else "the maintenance page changed"
     if desired.goal is None:
         return "stopped" if desired.service.stopped else "nothing is left that could serve"
     if not pool.targets and not any(each.serves_requests and each.quantity for each in desired.goal.groups):

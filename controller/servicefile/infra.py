@@ -51,7 +51,12 @@ def check_infra(infra: Infra, deployment: str) -> Infra:
             whole(f"{FIELD}.{service}.{kind}", quantity, least=0, most=MAX_INSTANCES)
     domains = dict[str, str]()
     for domain, target in read_domains(infra.domains, deployment).items():
-        if target.address is None or target.address.deployment != deployment or target.guarded:
+        if target.asks is not None:
+            raise InvalidInput(
+                FIELD,
+                f"{domain}: auth is said in the section Domains of the service file, and holds here too.",
+            )
+        if target.address is None or target.address.deployment != deployment:
             raise InvalidInput(FIELD, f"{domain} must lead to a service of {deployment}, by its name.")
         domains[domain] = target.address.service
     return Infra(scale=infra.scale, domains=domains)

@@ -17,7 +17,7 @@ from controller.plugins.resources import EXAMPLE, read_resources
 from controller.plugins.resources import SECTION as RESOURCES
 from controller.servicefile.complaints import Complaint, Complaints, Place, did_you_mean, shown
 from controller.servicefile.document import DOMAINS, ENV, SECTIONS, VARS, ServiceFile, is_section
-from controller.servicefile.domains import GUARDS, HTTP, OPTIONS, read_domains
+from controller.servicefile.domains import AUTH, CERTIFICATE, HTTP, OPTIONS, read_domains
 from controller.servicefile.includes import Load, nothing_to_load, read_whole
 from controller.servicefile.keys import (
     KEPT,
@@ -186,17 +186,17 @@ class _Reader:
         for name, entry in self._entries(
             tree, "Domains must map domains to services, as in {example.org: {http: shop:app}}."
         ):
-            options = plain(entry.value)
             if isinstance(entry.value, Branch):
-                self._check_options(name, entry.value)
+                self._check_options(entry.value)
             try:
-                read_domains({name: options}, self._deployment)
+                read_domains({name: _options(entry.value)}, self._deployment)
             except InvalidInput as error:
-                self._complaints.error(entry.key.place, f"{error}{_brace_hint(entry.value)}")
-        found = plain(tree)
-        if isinstance(found, dict):
-            return {name: {HTTP: each} if isinstance(each, str) else each for name, each in found.items()}
-        return None
+                hint = _brace_hint(entry.value) or _password_hint(entry.value)
+                self._complaints.error(entry.key.place, f"{error}{hint}")
+        if not isinstance(tree, Branch):
+            return None
+        found = {name: _options(entry.value) for name, entry in tree.entries.items()}
+        return {name: {HTTP: each} if isinstance(each, str) else each for name, each in found.items()}
 
     def _check_generate(self, tree: Tree) -> None:
         if not isinstance(tree, Branch):
@@ -234,19 +234,14 @@ class _Reader:
                 self._resources[name] = entry.key.place
                 self._required += [(each, entry.key.place) for each in wanted.attach or ()]
 
-    def _check_options(self, domain: str, options: Branch) -> None:
+    def _check_options(self, options: Branch) -> None:
         for name, entry in options.entries.items():
             if name not in OPTIONS:
                 near = did_you_mean(name, OPTIONS)
                 self._complaints.warn(
                     entry.key.place, f"{shown(name)} is no option of a domain.{near} It {KEPT_TEXT}."
                 )
-            elif name in GUARDS:
-                self._complaints.warn(
-                    entry.key.place,
-                    f"{name} is kept, but nothing here enforces it yet: {domain} is not routed until something does.",
-                )
-            elif name != HTTP:
+            elif name in CERTIFICATE:
                 self._complaints.warn(entry.key.place, f"{name} {KEPT_TEXT}.")
 
     # Services
@@ -425,6 +420,19 @@ def _spot(entry: Entry) -> Place:
     return entry.value.place if entry.value.place.line == entry.key.place.line else entry.key.place
 
 
+def _options(tree: Tree) -> Any:
+    """Of a domain, with passwords as they are written."""
+    found = plain(tree)
+    auth = tree.entries.get(AUTH) if isinstance(tree, Branch) else None
+    if auth is not None and isinstance(auth.value, Branch):
+        found[AUTH] = {name: _as_written(each.value) for name, each in auth.value.entries.items()}
+    return found
+
+
+def _as_written(tree: Tree) -> Any:
+    return tree.text if isinstance(tree, Scalar) and tree.value is not None else plain(tree)
+
+
 def _brace_hint(tree: Tree) -> str:
     """For `TAG: {TAG}`, which YAML takes for a mapping."""
     if isinstance(tree, Branch) and tree.flow and len(tree.entries) == 1:
@@ -432,6 +440,12 @@ def _brace_hint(tree: Tree) -> str:
         if NAME.fullmatch(name) and isinstance(entry.value, Scalar) and entry.value.text == "":
             return f" In YAML {{{name}}} is a mapping: put it in quotes."
     return ""
+
+
+def _password_hint(tree: Tree) -> str:
+    auth = tree.entries.get(AUTH) if isinstance(tree, Branch) else None
+    users = auth.value.entries.values() if auth is not None and isinstance(auth.value, Branch) else ()
+    return next(filter(None, (_brace_hint(each.value) for each in users)), "")
 
 
 def _with_port(value: Any) -> Any:

@@ -27,17 +27,18 @@ from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import read_exec
 from controller.plugins.facts import DeploymentFacts
-from controller.plugins.generate import Random, with_secrets
+from controller.plugins.generate import Random, secrets_of, with_secrets
 from controller.plugins.require import requirements
 from controller.plugins.resources import SECTION as RESOURCES
 from controller.plugins.resources import declared, has_server, is_unmade, read_resources
 from controller.publishing import outer_ports
 from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
-from controller.servicefile.domains import DomainTarget, read_domains
+from controller.servicefile.domains import DomainTarget, read_domains, without_passwords
+from controller.servicefile.guarding import check_size, guard_changes, guard_for
 from controller.servicefile.infra import check_infra
 from controller.servicefile.keys import canonical
-from controller.types import Code, Definition, Deployment, Service, Strategy, Version
-from controller.views import Area, Difference, FileChange, FileChangeKind
+from controller.types import Code, Definition, Deployment, Guard, Service, Strategy, Version
+from controller.views import Area, Difference, FileChange, FileChangeKind, GuardChange
 
 ENV_PREFIX = "env."
 SHARED_PREFIX = "Env."
@@ -72,6 +73,7 @@ class Step:
     definition: Definition
     filed: tuple[str, ...]
     domains: tuple[str, ...]
+    guards: Mapping[str, Guard]
     content: Content | None
     """What it would run; None: it has no code yet."""
     wanted: Version | None
@@ -95,14 +97,20 @@ class Step:
         return tuple(each for each in before if each not in self.domains)
 
     @property
+    def guard_changes(self) -> Mapping[str, GuardChange]:
+        before = self.before.guards if self.before else {}
+        return guard_changes(before, self.guards, gone=frozenset(self.dropped_domains))
+
+    @property
     def is_change(self) -> bool:
         """Whether people are told of it."""
         if self.before is None or self.removed or self.makes_version:
             return True
         before = self.before
-        return (self.definition, self.domains, self.holds, self.scale) != (
+        return (self.definition, self.domains, self.guards, self.holds, self.scale) != (
             before.definition,
             before.domains,
+            before.guards,
             before.holds,
             before.scale,
         )
@@ -151,6 +159,7 @@ class Step:
             differences=(*self.differences, *self.scaled) if not self.removed else (),
             added_domains=self.added_domains,
             removed_domains=self.dropped_domains if not self.removed else (),
+            guards=self.guard_changes if not self.removed else {},
             held=self.held,
             needs_code=self.content is None and not self.unfiled and not self.removed,
         )
@@ -201,24 +210,23 @@ def make_plan(
         deployment = replace(deployment, infra_domains=infra.domains)
     targets = _targets(file, deployment)
     domains = _domains(targets, file, found, prune=prune)
+    guards = _guards(targets, file, found, deployment, random)
     _check_resources(file, found)
     names = [*file.services, *(each for each in found.services if each not in file.services)]
     steps, notes = list[Step](), list[str]()
     need(_questions(names, file, found, deployment))
     for name in names:
-        steps.append(_step(name, file, found, deployment, domains, prune=prune, force=force))
+        steps.append(_step(name, file, found, deployment, domains, guards, prune=prune, force=force))
     if file.infra is not None:
         steps = _with_scale(steps, file.infra)
     facts = _facts_after(steps, found, deployment)
     waiting = _checked_requirements(facts, found, steps)
     steps = [_held(each, facts) for each in steps]
     for address, service in found.elsewhere.items():
-        steps.append(_unchanged(service, domains.get(address, service.domains)))
-    notes += [
-        f"{domain} asks for a password, which nothing here enforces yet: it is kept, and not routed."
-        for domain, target in targets.items()
-        if target.guarded
-    ]
+        steps.append(
+            _unchanged(service, domains.get(address, service.domains), guards.get(address, service.guards))
+        )
+    notes += [said for each in steps if (said := _left_open(each, found.root))]
     notes += [
         f"{domain} has a certificate (cert, key): it is kept, and the domain answers over plain HTTP, as nothing here "
         "uses it yet."
@@ -373,6 +381,8 @@ def _with_globals(before: Deployment, file: ServiceFile) -> Deployment:
     env = changed_env({}, put=read_variables(file.globals.get(ENV)), drop=())
     sections = {name: each for name, each in file.globals.items() if name != ENV and each is not None}
     check_kept(sections)
+    if DOMAINS in sections:
+        sections[DOMAINS] = without_passwords(sections[DOMAINS])
     filed = tuple(sorted([*sections, *(f"{SHARED_PREFIX}{name}" for name in env)]))
     gone = set(before.filed) - set(filed)
     kept = {name: each for name, each in before.globals.items() if name != ENV and name not in gone}
@@ -392,6 +402,7 @@ def _step(
     found: Found,
     deployment: Deployment,
     domains: Mapping[Address, tuple[str, ...]],
+    guards: Mapping[Address, Mapping[str, Guard]],
     *,
     prune: bool,
     force: bool,
@@ -417,6 +428,7 @@ def _step(
         definition=definition,
         filed=names_of(keys) if keys is not None else before.filed if before else (),
         domains=domains.get(address, before.domains if before else ()),
+        guards=guards.get(address, before.guards if before else {}),
         scale=before.scale if before else {},
         content=content,
         wanted=wanted,
@@ -460,14 +472,15 @@ def _told_resources(found: Found, deployment: Deployment) -> Iterator[str]:
             yield f"{name} is no more in the file. It stays, with its data: resources:destroy takes it away."
 
 
-def _unchanged(service: Service, domains: tuple[str, ...]) -> Step:
-    """Of another deployment: only its domains may change."""
+def _unchanged(service: Service, domains: tuple[str, ...], guards: Mapping[str, Guard]) -> Step:
+    """Of another deployment: only its domains, and what they ask for, may change."""
     return Step(
         address=Address(service.deployment, service.name),
         before=service,
         definition=service.definition,
         filed=service.filed,
         domains=domains,
+        guards=guards,
         scale=service.scale,
         content=None,
         wanted=None,
@@ -506,6 +519,44 @@ def _domains(
     return {address: _as_before(all_of, there.get(address)) for address, all_of in after.items()}
 
 
+def _guards(
+    targets: Mapping[str, DomainTarget],
+    file: ServiceFile,
+    found: Found,
+    deployment: Deployment,
+    random: Random,
+) -> Mapping[Address, Mapping[str, Guard]]:
+    """The same of passwords. Where nothing is said of a domain, it asks for what it asked for."""
+    services = [*found.services.values(), *found.elsewhere.values()]
+    before = {Address(each.deployment, each.name): each.guards for each in services}
+    after = {address: dict(guards) for address, guards in before.items()}
+    for domain, address in _routed(_said_before(found.deployment, file)):
+        after.get(address, {}).pop(domain, None)
+    secrets = secrets_of(deployment)
+    if file.infra is None:
+        said = read_domains(file.globals.get(DOMAINS), deployment.name)
+        targets = {**targets, **_infra_targets(said, deployment.infra_domains, deployment.name)}
+    for domain, target in targets.items():
+        if target.address is None:
+            continue
+        guards = after.setdefault(target.address, {})
+        guards.pop(domain, None)
+        if target.asks is not None:
+            known = before.get(target.address, {}).get(domain)
+            guards[domain] = guard_for(target.asks, known, secrets, random)
+    for address, guards in after.items():
+        check_size(guards, address)
+    return after
+
+
+def _left_open(step: Step, root: str) -> str | None:
+    """What people should know of a service that asks for a password at one of its names."""
+    own = default_domain(step.address.deployment, step.address.service, root)
+    if step.removed or not step.guards or own is None or own in step.guards:
+        return None
+    return f"{min(step.guards)} asks for a password, {own} leads to the same and does not: name that in Domains too."
+
+
 def _as_before(domains: Sequence[str], service: Service | None) -> tuple[str, ...]:
     """In the order in which they stood, so that the same file again is no change."""
     before = service.domains if service else ()
@@ -518,7 +569,17 @@ def _targets(file: ServiceFile, deployment: Deployment) -> Mapping[str, DomainTa
     said = read_domains(file.globals.get(DOMAINS), deployment.name)
     if file.infra is None:
         return {domain: each for domain, each in said.items() if domain not in deployment.infra_domains}
-    return {**said, **read_domains(file.infra.domains, deployment.name)}
+    return {**said, **_infra_targets(said, file.infra.domains, deployment.name)}
+
+
+def _infra_targets(
+    said: Mapping[str, DomainTarget], domains: Mapping[str, str], deployment: str
+) -> Mapping[str, DomainTarget]:
+    """Where a domain leads is what an infrastructure file says; who may come in, the section does all the same."""
+    return {
+        domain: replace(each, asks=said[domain].asks if domain in said else None)
+        for domain, each in read_domains(domains, deployment).items()
+    }
 
 
 def _said_before(deployment: Deployment, file: ServiceFile) -> Mapping[str, DomainTarget]:
@@ -536,7 +597,7 @@ def _said_before(deployment: Deployment, file: ServiceFile) -> Mapping[str, Doma
 
 def _routed(targets: Mapping[str, DomainTarget]) -> Iterator[tuple[str, Address]]:
     for domain, target in targets.items():
-        if target.address is not None and not target.guarded:
+        if target.address is not None:
             yield domain, target.address
 
 

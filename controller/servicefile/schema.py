@@ -3,7 +3,7 @@
 from typing import Any
 
 from controller.servicefile.document import SECTIONS
-from controller.types import Strategy
+from controller.types import GuardMode, Strategy
 
 _TEXT = {"type": ["string", "number", "boolean"]}
 _PORT = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string"}]}
@@ -111,7 +111,30 @@ _SECTIONS: dict[str, Any] = {
         "type": "object",
         "description": "Domain to the service that it leads to.",
         "additionalProperties": {
-            "anyOf": [{"type": "string"}, {"type": "object", "properties": {"http": {"type": "string"}}}]
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {
+                        "http": {
+                            "type": "string",
+                            "description": "The service, as SERVICE or DEPLOYMENT:SERVICE.",
+                        },
+                        "auth": {
+                            "type": "object",
+                            "additionalProperties": _TEXT,
+                            "minProperties": 1,
+                            "description": "Name to password: the domain then asks for one of them.",
+                        },
+                        "auth_mode": {
+                            "enum": [each.value for each in GuardMode],
+                            "description": "How it asks; digest where nothing is said.",
+                        },
+                        "cert": {"description": _KEPT},
+                        "key": {"description": _KEPT},
+                    },
+                },
+            ]
         },
     },
     "Includes": {

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from docker import APIClient
 
@@ -167,3 +168,39 @@ def test_what_serves_in_staging_is_promoted_and_outlives_it(system: Installation
     system.moor("apps:destroy", "staging", "--force")
     system.moor("ps:restart", "-a", "production")
     assert system.get("production") == (200, "production\nThis is version 2.\n")
+
+
+def test_a_domain_asks_for_the_password_of_its_file(system: Installation) -> None:
+    system.moor("create", "door")
+    folder = system.checkout("door")
+    text = "Domains: {door.example.localhost: {http: app, auth: {internal: sesame}}}\napp: {git: .}\n"
+    file = folder / "Servicefile"
+    file.write_text(text)
+    deploy = ("moor", "-D", "door", "deploy", "Servicefile")
+    system.run(*deploy, folder=folder, check=True)
+
+    def status(password: str) -> int:
+        with httpx.Client(trust_env=False, auth=httpx.DigestAuth("internal", password)) as client:
+            host = {"Host": "door.example.localhost"}
+            return client.get(f"http://127.0.0.1:{system.http}/", headers=host).status_code
+
+    assert system.get("door.example")[0] == 401
+    assert (status("sesame"), status("other"), system.get("door")[0]) == (200, 401, 200)
+    assert "No changes." in system.run(*deploy, folder=folder, check=True).stdout
+    rows: Any = system.json("domains", "-a", "door")
+    assert {each["domain"]: each["password"] for each in rows} == {
+        "door.localhost": "",
+        "door.example.localhost": "digest",
+    }
+    file.write_text(text.replace("sesame", "melon"))
+    planned = system.run(*deploy, "--plan", folder=folder, check=True).stdout
+    assert "domain door.example.localhost: asks for another password" in planned
+    told = system.run(*deploy, folder=folder, check=True).stdout
+    system.wait_until(lambda: status("melon") == 200, "the new password is asked for")
+    assert status("sesame") == 401
+    versions: Any = system.json("releases", "-a", "door")
+    assert len(versions) == 1
+    kept = [each.read_bytes() for each in system.data.iterdir() if each.is_file()]
+    assert any(b"door.example.localhost" in each for each in kept)
+    for place in (planned, told, *kept, system.last_lines(2000)):
+        assert not any(word in str(place) for word in ("sesame", "melon"))

@@ -13,7 +13,7 @@ from controller.operations.secrets import SecretOperations
 from controller.state import SCHEMA, State, put
 from controller.store.base import StoreUnusable, Write
 from controller.store.memory import MemoryStore
-from controller.types import Definition
+from controller.types import Definition, Guard
 from controller.vault import CHECK_KEY, Vault, open_vault
 from controller.wire import WireError, to_json
 from tests import factories
@@ -22,7 +22,7 @@ from tests.unit.controller.world import ADMIN
 ENV = {"KEY": "hunter2", "LINES": "a\nb é"}
 RECORDS = (
     factories.deployment(globals={"Env": {"SHARED": "hunter2"}}, vars={"SITE": "hunter2"}),
-    factories.service(definition=Definition(env=ENV)),
+    factories.service(definition=Definition(env=ENV), guards={"x.org": Guard(users={"joe": "hunter2"})}),
     factories.version(definition=Definition(env=ENV), globals={"Env": {"SHARED": "hunter2"}}),
 )
 

@@ -1,7 +1,8 @@
 """Service files: what they change of a deployment, in one step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -14,9 +15,13 @@ from controller.operations.servicefiles import Request
 from controller.servicefile.document import Infra, ServiceFile
 from controller.state import put
 from controller.store.base import StoreUnavailable, TooLarge
-from controller.types import Deployment, Right
-from controller.views import FileChangeKind, FileOutcome
+from controller.types import Deployment, Guard, GuardMode, Right
+from controller.views import FileChangeKind, FileOutcome, GuardChange
+from router.guards import password_hash
+from router.types import GuardMode as RoutedMode
 from tests.unit.controller.world import ADMIN, World
+
+digest_hash = partial(password_hash, RoutedMode.DIGEST, salt="")
 
 SHOP: dict[str, Any] = {
     "redis": {"image": "redis:7"},
@@ -262,12 +267,6 @@ class TestDomains:
             await deploy(shop, SHOP, self.DOMAINS)
         assert shop.state.services("foo") == []
 
-    async def test_one_that_asks_for_a_password_is_not_routed(self, shop: World) -> None:
-        guarded = {"http": "foo:web", "auth": {"internal": "secret"}}
-        outcome = await deploy(shop, SHOP, {"Domains": {"shop.example.org": guarded}})
-        assert "not routed" in outcome.notes[0]
-        assert self.of(shop, "web") == ()
-
     async def test_a_certificate_is_kept_and_told(self, shop: World) -> None:
         given = {"shop.example.org": {"http": "foo:web", "cert": "here.pem", "key": "here.key"}}
         outcome = await deploy(shop, SHOP, {"Domains": given})
@@ -285,6 +284,131 @@ class TestDomains:
         found = world.state.service("foo", service)
         assert found
         return found.domains
+
+
+class TestPasswords:
+    """Of domains."""
+
+    AUTH: ClassVar[dict[str, str]] = {"joe": "sesame", "kim": "open"}
+
+    def section(self, **options: Any) -> dict[str, Any]:
+        return {"Domains": {"shop.example.org": {"http": "foo:web", "auth": self.AUTH, **options}}}
+
+    def guards(self, world: World, service: str = "web") -> Mapping[str, Guard]:
+        found = world.state.service("foo", service)
+        assert found
+        return found.guards
+
+    async def test_they_are_asked_for_by_digest_and_no_version_is_made(self, shop: World) -> None:
+        await deploy(shop, SHOP, {})
+        outcome = await deploy(shop, SHOP, self.section())
+        (change,) = outcome.changes
+        assert (change.version, change.added_domains) == (None, ("shop.example.org",))
+        assert change.guards == {"shop.example.org": GuardChange.SET}
+        users = {"joe": digest_hash("joe", "sesame"), "kim": digest_hash("kim", "open")}
+        assert self.guards(shop) == {"shop.example.org": Guard(mode=GuardMode.DIGEST, users=users)}
+
+    async def test_other_passwords_are_a_change_and_the_same_are_none(self, shop: World) -> None:
+        await deploy(shop, SHOP, self.section(auth_mode="basic"))
+        before = self.guards(shop)
+        assert (await deploy(shop, SHOP, self.section(auth_mode="basic"))).changes == ()
+        assert self.guards(shop) == before
+        outcome = await deploy(
+            shop, SHOP, self.section(auth_mode="basic", auth={"joe": "other", "kim": "open"})
+        )
+        (change,) = outcome.changes
+        assert (change.version, change.guards) == (None, {"shop.example.org": GuardChange.CHANGED})
+        after = self.guards(shop)["shop.example.org"].users
+        assert after["kim"] == before["shop.example.org"].users["kim"]
+        assert after["joe"] != before["shop.example.org"].users["joe"]
+
+    async def test_salts_differ_from_domain_to_domain(self, shop: World) -> None:
+        options = {"http": "web", "auth": self.AUTH, "auth_mode": "basic"}
+        await deploy(shop, SHOP, {"Domains": {"a.example.org": options, "b.example.org": options}})
+        one, other = self.guards(shop).values()
+        assert not set(one.users.values()) & set(other.users.values())
+
+    @pytest.mark.parametrize("rest", [{"Domains": {"shop.example.org": "web"}}, {}])
+    async def test_what_the_file_says_no_more_is_asked_no_more(
+        self, shop: World, rest: dict[str, Any]
+    ) -> None:
+        await deploy(shop, SHOP, self.section())
+        (change,) = (await deploy(shop, SHOP, rest)).changes
+        assert change.guards == ({"shop.example.org": GuardChange.ENDED} if rest else {})
+        assert self.guards(shop) == {}
+
+    async def test_they_go_with_the_domain(self, shop: World) -> None:
+        await deploy(shop, SHOP, self.section())
+        await deploy(shop, SHOP, self.section(http="redis"))
+        assert (self.guards(shop), list(self.guards(shop, "redis"))) == ({}, ["shop.example.org"])
+        await shop.operations.domains.change(ADMIN, Address("foo", "redis"), remove=["shop.example.org"])
+        assert self.guards(shop, "redis") == {}
+
+    async def test_the_services_own_name_may_ask_too_and_is_named_where_it_does_not(
+        self, shop: World
+    ) -> None:
+        outcome = await deploy(shop, SHOP, self.section())
+        assert [each for each in outcome.notes if "web-foo.localhost leads to the same" in each]
+        own = {"web-foo.localhost": {"http": "web", "auth": self.AUTH}}
+        outcome = await deploy(shop, SHOP, {"Domains": {**self.section()["Domains"], **own}})
+        assert outcome.notes == ()
+        assert set(self.guards(shop)) == {"shop.example.org", "web-foo.localhost"}
+        assert TestDomains().of(shop, "web") == ("shop.example.org",)
+
+    async def test_generated_secrets_may_be_passwords(self, shop: World) -> None:
+        await deploy(shop, SHOP, {"Generate": {"Door": 8}, **self.section(auth={"joe": "{Door}"})})
+        deployment = shop.state.deployment("foo")
+        assert deployment
+        users = {"joe": digest_hash("joe", deployment.generated["Door"])}
+        assert self.guards(shop)["shop.example.org"].users == users
+
+    async def test_nobody_finds_one_anywhere(self, shop: World) -> None:
+        outcome = await deploy(shop, SHOP, self.section())
+        operations = shop.operations
+        seen = [
+            outcome,
+            shop.state.deployment("foo"),
+            shop.state.services("foo"),
+            shop.state.version("foo", "web", 1),
+            shop.state.events(),
+            operations.deployments.get(ADMIN, "foo"),
+            operations.services.get(ADMIN, Address("foo", "web")),
+        ]
+        assert "sesame" not in repr(seen)
+        shown = operations.services.get(ADMIN, Address("foo", "web")).service.guards
+        assert shown == {"shop.example.org": Guard(users={"joe": "(hidden)", "kim": "(hidden)"})}
+
+    async def test_what_is_shown_in_place_of_one_is_none(self, shop: World) -> None:
+        with pytest.raises(InvalidInput, match="write the password itself"):
+            await deploy(shop, SHOP, self.section(auth={"joe": "(hidden)"}))
+
+    async def test_more_than_a_router_takes_are_refused(self, shop: World) -> None:
+        auth = {f"{number}{'x' * 60}": "p" for number in range(50)}
+        domains = {f"d{number}.example.org": {"http": "web", "auth": auth} for number in range(3)}
+        await deploy(shop, SHOP, {"Domains": domains})
+        domains["e.example.org"] = {"http": "web", "auth": auth, "auth_mode": "basic"}
+        with pytest.raises(InvalidInput, match="more names and passwords than a router takes"):
+            await deploy(shop, SHOP, {"Domains": domains})
+
+    async def test_of_another_deployment_they_are_for_those_who_operate_it(self, shop: World) -> None:
+        await shop.app("bar")
+        robin = await shop.user("robin", foo=Right.MANAGE, bar=Right.VIEW)
+        await deploy(shop, SHOP, {"Domains": {"bar.example.org": "bar:app"}})
+        asking = {"Domains": {"bar.example.org": {"http": "bar:app", "auth": self.AUTH}}}
+        with pytest.raises(Forbidden, match="needs operate"):
+            await deploy(shop, SHOP, asking, asker=robin)
+        await deploy(shop, SHOP, asking)
+        bar = shop.state.service("bar", "app")
+        assert bar and set(bar.guards) == {"bar.example.org"}
+
+    async def test_an_infrastructure_file_moves_a_domain_and_opens_none(self, shop: World) -> None:
+        infra = Infra(domains={"shop.example.org": "redis"})
+        await deploy(shop, SHOP, self.section(), infra=infra)
+        assert (self.guards(shop), list(self.guards(shop, "redis"))) == ({}, ["shop.example.org"])
+        outcome = await deploy(shop, SHOP, self.section(auth={"joe": "other"}))
+        assert [each.guards for each in outcome.changes] == [{"shop.example.org": GuardChange.CHANGED}]
+        with pytest.raises(InvalidInput, match="said in the section Domains"):
+            await deploy(shop, SHOP, {}, infra=Infra(domains=self.section()["Domains"]))
 
 
 async def test_a_rollback_is_no_reason_for_services_that_the_file_does_not_have(shop: World) -> None:

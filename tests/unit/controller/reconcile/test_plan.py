@@ -8,7 +8,9 @@ from controller.reconcile.desired import DesiredService, ProcessGroup, Release
 from controller.reconcile.observed import ObservedService
 from controller.reconcile.plan import plan_orphans, plan_service
 from controller.reconcile.timing import Timing
-from controller.types import Definition, HealthCheck, InstanceState, Raise
+from controller.types import Definition, Guard, GuardMode, HealthCheck, InstanceState, Raise
+from router.types import Guard as RoutedGuard
+from router.types import GuardMode as RoutedMode
 from router.types import Pool, Target
 from tests.factories import NOW, instance, service, version
 
@@ -373,3 +375,15 @@ def test_maintenance_is_routed_and_keeps_the_targets():
     assert plan(wanted, replace(look(only), pool=closed)).pending is None
     off = plan(settled(release(1)), replace(look(only), pool=closed))
     assert off.actions[0].reason == "maintenance is off"
+
+
+def test_passwords_are_routed_for_domains_that_lead_there_alone():
+    (domain,) = DOMAINS
+    only = instance(1)
+    guard = Guard(mode=GuardMode.DIGEST, users={"kim": "1" * 32, "joe": "0" * 32})
+    wanted = settled(release(1), guards={domain: guard, "gone.example.org": guard})
+    made = plan(wanted, look(only, routed=[only]))
+    users = (("joe", "0" * 32), ("kim", "1" * 32))
+    asking = replace(pool(only), guards=frozenset({(domain, RoutedGuard(RoutedMode.DIGEST, users))}))
+    assert made.actions == (Route(key=("foo", "app"), pool=asking, reason="its passwords changed"),)
+    assert plan(wanted, replace(look(only), pool=asking)).actions == ()

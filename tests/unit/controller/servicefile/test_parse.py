@@ -257,10 +257,6 @@ class TestWarnings:
                 "web: {image: a, require: rediss}\nredis: {image: b}",
                 "rediss is required, and is no service of the file.",
             ),
-            (
-                "Domains: {x.org: {http: web, auth: {a: b}}}\nweb: {image: a}",
-                "x.org is not routed until something does",
-            ),
         ],
     )
     def test_they_say_what_becomes_of_it(self, text: str, told: str) -> None:
