@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from builder.slugs import SlugStore
 from builder.threads import Check, completed, run_blocking
 from builder.tree import remove_tree
+from builder.volumes import packed, unpack
 from controller.config import DataFolder
 from controller.upkeep.storage import Cache, Kind, Removed, Space, Volume
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _ASIDE = ".removed"
 """In the folder of volumes: those of destroyed services."""
+_NEW, _BEFORE = ".new", ".before"
+"""In that one: volumes that are being restored, and what was there until a moment ago, below its own path."""
 _GIVEN_UP = ".given-up"
 """In a service's folder there: they go with it."""
 AT_ONCE = 50
@@ -199,6 +202,65 @@ class DiskStorage:
             return Removed()
         return Removed(1, await run_blocking(partial(_remove_measured, trash)))
 
+    async def pack_volume(self, deployment: str, service: str, name: str) -> AsyncGenerator[bytes, None]:
+        folder = self._folders.volumes / deployment / service / name
+        if not folder.is_dir():
+            return
+        pieces = packed(folder, lambda: None)
+        while piece := await completed(asyncio.to_thread(next, pieces, b"")):
+            yield piece
+
+    async def restore_volume(
+        self,
+        deployment: str,
+        service: str,
+        name: str,
+        pieces: AsyncIterator[bytes],
+        *,
+        uid: int | None,
+        in_use: Callable[[], bool],
+    ) -> bool:
+        place = self._folders.volumes / deployment / service / name
+        new = self._folders.volumes / _ASIDE / _NEW / secrets.token_hex(8)
+        before = self._folders.volumes / _ASIDE / _BEFORE / deployment / service / name
+        try:
+            await asyncio.to_thread(_make_room, place, new, before)
+            await self._filled(new, _owner_of(place, uid), pieces)
+            # Asked and put in place without a pause between. A server that is killed in it finds both at its start.
+            if in_use():
+                return False
+            if place.exists():
+                place.rename(before)
+            new.rename(place)
+        finally:
+            await completed(asyncio.to_thread(remove_tree, new))
+        await completed(asyncio.to_thread(remove_tree, before))
+        return True
+
+    async def _filled(
+        self, target: Path, owner: tuple[int, int] | None, pieces: AsyncIterator[bytes]
+    ) -> None:
+        free = (await self.space()).free
+        reader, writer = os.pipe()
+
+        def read(check: Check) -> None:
+            with os.fdopen(reader, "rb") as stream:
+                unpack(stream, target, owner, check, most=free)
+
+        unpacking = asyncio.create_task(run_blocking(read))
+        try:
+            # Whoever reads may have had enough, and says why.
+            with suppress(BrokenPipeError):
+                async for piece in pieces:
+                    await completed(asyncio.to_thread(_write_all, writer, piece))
+        except BaseException:
+            unpacking.cancel()
+            raise
+        finally:
+            os.close(writer)
+            await completed(asyncio.wait([unpacking]))
+        await unpacking
+
     async def give_up_volumes(self, deployment: str, service: str) -> None:
         folder = self._folders.volumes / deployment / service
         if folder.is_dir():
@@ -231,6 +293,17 @@ class DiskStorage:
 
     async def sweep(self) -> None:
         await asyncio.to_thread(remove_tree, self._folders.trash)
+        await asyncio.to_thread(self._finish_restores)
+
+    def _finish_restores(self) -> None:
+        """What was taken out of its place comes back, unless what was restored is there already."""
+        aside = self._folders.volumes / _ASIDE
+        for each in (aside / _BEFORE).glob("*/*/*"):
+            place = self._folders.volumes / each.relative_to(aside / _BEFORE)
+            if not place.exists() and place.parent.is_dir():
+                each.rename(place)
+        for name in (_BEFORE, _NEW):
+            remove_tree(aside / name)
 
     def _in_trash(self) -> Path:
         return self._folders.trash / secrets.token_hex(8)
@@ -304,3 +377,28 @@ def _remove_measured(tree: Path, check: Check) -> int:
     size = measure(tree, check, alone=True)
     remove_tree(tree)
     return size
+
+
+def _make_room(place: Path, new: Path, before: Path) -> None:
+    root = new.parents[2]
+    for folder in (root, place.parent.parent, place.parent):
+        folder.mkdir(mode=0o711, exist_ok=True)
+    remove_tree(before)
+    for folder in (new.parents[1], new.parent, before.parents[2], before.parents[1], before.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _owner_of(place: Path, uid: int | None) -> tuple[int, int] | None:
+    """Whose all of it is to be: of an image's own user, where that was given the folder."""
+    if os.geteuid() != 0:
+        return None
+    with suppress(FileNotFoundError):
+        info = place.stat()
+        return info.st_uid, info.st_gid
+    return None if uid is None else (uid, uid)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

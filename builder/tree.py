@@ -45,7 +45,7 @@ class Node:
 
 
 def walk(root: Path) -> Iterator[Node]:
-    """Everything below `root`, each directory before what is in it, sorted by name.
+    """Everything below `root`, each directory before what is in it, sorted by name; but for what vanishes meanwhile.
 
     Raises BuildFailed for a tree that is nested too deep.
     """
@@ -60,11 +60,17 @@ def _walk(folder: int, prefix: str, depth: int) -> Iterator[Node]:
     if depth > MAX_DEPTH:
         raise BuildFailed(f"Folders are nested more than {MAX_DEPTH} deep, beginning at {shown(prefix)}.")
     for name in sorted(os.listdir(folder), key=os.fsencode):
-        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        try:
+            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
         node = Node(prefix + name, name, folder, info)
         yield node
         if node.is_directory:
-            inner = os.open(name, _DIRECTORY, dir_fd=folder)
+            try:
+                inner = os.open(name, _DIRECTORY, dir_fd=folder)
+            except FileNotFoundError:
+                continue
             try:
                 yield from _walk(inner, f"{node.path}/", depth + 1)
             finally:

@@ -190,7 +190,7 @@ def unpack_tar(
         encoding="utf-8",
         errors="surrogateescape",
         bufsize=_CHUNK,
-        tarinfo=_Member,
+        tarinfo=Member,
     ) as archive:
         for member in archive:
             check()
@@ -211,7 +211,7 @@ def unpack_tar(
     writer.finish()
 
 
-class _Member(tarfile.TarInfo):
+class Member(tarfile.TarInfo):
     """One that can't make us read gigabytes into memory: a long name is a header with a size of its own."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Self:

@@ -114,6 +114,11 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         ),
         Verb("limits:unset", "limits:unset", "Take limits back to the defaults.", ("resource:limit-clear",)),
         Verb("volumes", "volumes:volumes", "List folders that outlive versions.", ("storage:list",)),
+        Verb("volumes:backup", "volumes:backup", "Save what is in a volume."),
+        Verb("volumes:backups", "volumes:backups", "List what of a volume was saved."),
+        Verb("volumes:restore", "volumes:restore", "Make a backup all that is in a volume."),
+        Verb("volumes:export", "volumes:export", "Print what is in a volume, as a tar."),
+        Verb("volumes:import", "volumes:import_", "Read what is to be in a volume, as a tar."),
         Verb("volumes:destroy", "volumes:destroy", "Destroy one that no version has any more."),
         Verb("maintenance", "maintenance:show", "Show whether an app is in maintenance."),
         Verb(

@@ -275,8 +275,18 @@ class Client:
 
     async def export_data(self, deployment: str, name: str) -> AsyncIterator[bytes]:
         """Raises Unavailable where not all of it comes."""
+        async with aclosing(self._bytes(f"{_resource(deployment, name)}/data")) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def import_data(self, deployment: str, name: str, content: AsyncIterator[bytes]) -> ResourceInfo:
+        """Takes the place of all that it has; where it fails nothing is changed."""
+        return self._decoded(
+            ResourceInfo, await self._put_bytes(f"{_resource(deployment, name)}/data", content)
+        )
+
+    async def _bytes(self, url: str) -> AsyncGenerator[bytes, None]:
         timeout = httpx.Timeout(self._timeout, connect=CONNECT_TIMEOUT, read=LONG_TIMEOUT)
-        url = f"{_resource(deployment, name)}/data"
         with self._told_in_our_words():
             async with self._http.stream("GET", url, timeout=timeout) as answer:
                 if not answer.is_success:
@@ -284,26 +294,48 @@ class Client:
                 async for piece in answer.aiter_bytes():
                     yield piece
 
-    async def import_data(self, deployment: str, name: str, content: AsyncIterator[bytes]) -> ResourceInfo:
-        """Takes the place of all that it has; where it fails nothing is changed."""
+    async def _put_bytes(self, url: str, content: AsyncIterator[bytes]) -> bytes:
         timeout = httpx.Timeout(self._timeout, connect=CONNECT_TIMEOUT, read=LONG_TIMEOUT)
         headers = {"Content-Type": "application/octet-stream"}
-        url = f"{_resource(deployment, name)}/data"
         with self._told_in_our_words():
             answer = await self._http.put(url, content=content, headers=headers, timeout=timeout)
         if not answer.is_success:
             raise self._error(answer.status_code, answer.headers, answer.content)
-        return self._decoded(ResourceInfo, answer.content)
+        return answer.content
 
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         return await self._list(VolumeInfo, f"{_deployment(deployment)}/volumes")
 
     async def destroy_volume(self, address: Address, name: str) -> int:
         """With all that is in it; its bytes. Raises Refused while the service, or what runs of it, has it."""
-        answer = await self._send(
-            dict[str, int], "DELETE", f"{_service(address)}/volumes/{quote(name, safe='')}"
-        )
-        return answer["bytes"]
+        return (await self._send(dict[str, int], "DELETE", _volume(address, name)))["bytes"]
+
+    async def volume_backups(self, address: Address, name: str) -> Sequence[BackupInfo]:
+        """Oldest first."""
+        return await self._list(BackupInfo, f"{_volume(address, name)}/backups")
+
+    async def back_up_volume(self, address: Address, name: str) -> AsyncIterator[DeliveryStep]:
+        """As `back_up`."""
+        async for step in self._streamed(DeliveryStep, "POST", f"{_volume(address, name)}/backups"):
+            yield step
+
+    async def restore_volume(
+        self, address: Address, name: str, backup: str | None = None
+    ) -> AsyncIterator[DeliveryStep]:
+        """As `restore`. Raises Refused while its service is not stopped."""
+        url = f"{_volume(address, name)}/restore?{_query({'backup': backup})}"
+        async for step in self._streamed(DeliveryStep, "POST", url):
+            yield step
+
+    async def export_volume(self, address: Address, name: str) -> AsyncIterator[bytes]:
+        """A tar in zstd. Raises Unavailable where not all of it comes."""
+        async with aclosing(self._bytes(f"{_volume(address, name)}/data")) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def import_volume(self, address: Address, name: str, content: AsyncIterator[bytes]) -> None:
+        """A tar takes the place of all that is in it; where it fails nothing is changed."""
+        await self._put_bytes(f"{_volume(address, name)}/data", content)
 
     async def plugins(self) -> PluginReport:
         """All plugins of the server, for admins."""
@@ -1103,6 +1135,10 @@ def _query(params: Mapping[str, Param]) -> str:
 
 def _deployment(name: str) -> str:
     return f"/v1/deployments/{check_name(name, 'app name')}"
+
+
+def _volume(address: Address, name: str) -> str:
+    return f"{_service(address)}/volumes/{quote(name, safe='')}"
 
 
 def _resource(deployment: str, name: str) -> str:

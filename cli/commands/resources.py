@@ -1,17 +1,17 @@
 """Databases of a deployment, and the like: making them, giving them to services, saving what they have."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import click
 
+from cli.backups import print_data, read_data, show_backups
 from cli.commands.git import follow_delivery
-from cli.console import Console
-from cli.context import CommandFailed, Context, opened
+from cli.context import CommandFailed, Context
 from cli.grammar import app_command, only_deployment
-from cli.output import size_text, timestamp
+from cli.output import timestamp
 from cli.rollout import detach_option, finish_change, follow
 from controller.names import Address
-from controller.views import BackupInfo, ResourceInfo
+from controller.views import ResourceInfo
 
 
 @app_command(example="moor resources -a foo")
@@ -114,15 +114,8 @@ async def backup(context: Context, *, address: Address, name: str) -> None:
 @click.argument("name")
 async def backups(context: Context, *, address: Address, name: str) -> None:
     deployment = only_deployment(address)
-    found = list(reversed(await context.client.backups(deployment, name)))
-    context.output.title(f"{deployment} {name} backups")
-    context.output.table(
-        ("backup", "made", "size", "by"),
-        [(each.id, timestamp(each.created_at), size_text(each.size), _maker(each)) for each in found],
-    )
-    if not found:
-        context.output.detail("None: resources:backup makes one.")
-    context.output.data(found)
+    found = await context.client.backups(deployment, name)
+    show_backups(context, f"{deployment} {name} backups", found, verb="resources:backup")
 
 
 @app_command(
@@ -194,27 +187,16 @@ async def restore(context: Context, *, address: Address, name: str, backup: str 
 @click.argument("name")
 async def export(context: Context, *, address: Address, name: str) -> None:
     """As its own tools write them: postgres for pg_restore, redis as RDB."""
-    console = _console(context)
-    if context.output.terminal:
-        raise CommandFailed(
-            "The data would go to a terminal.", hint=f"Send them to a file: resources:export {name} > FILE."
-        )
-    async with opened(context.client.export_data(only_deployment(address), name)) as pieces:
-        async for piece in pieces:
-            await console.write(1, piece)
+    pieces = context.client.export_data(only_deployment(address), name)
+    await print_data(context, pieces, verb=f"resources:export {name}")
 
 
 @app_command(example="moor resources:import -a foo db < foo.dump")
 @click.argument("name")
 async def import_(context: Context, *, address: Address, name: str) -> None:
     """What resources:export gave. Everything that the resource has is replaced; where it fails its data stay."""
-    console = _console(context)
-    if context.input.terminal:
-        raise CommandFailed(
-            "Standard input is a terminal, and data are expected there.",
-            hint=f"Send them from a file: resources:import {name} < FILE.",
-        )
-    found = await context.client.import_data(only_deployment(address), name, _pieces(console))
+    pieces = read_data(context, verb=f"resources:import {name}")
+    found = await context.client.import_data(only_deployment(address), name, pieces)
     context.output.step(f"{name} has the data that were sent")
     context.output.data(found)
 
@@ -223,7 +205,7 @@ async def import_(context: Context, *, address: Address, name: str) -> None:
 @click.argument("name")
 @click.option("--confirm", metavar="NAME", help="The name once more, instead of being asked.")
 async def destroy(context: Context, *, address: Address, name: str, confirm: str | None) -> None:
-    """With all of its data. Its backups stay on the server's disk, where its admin finds them."""
+    """With all of its data. Its backups stay where they are kept, and its admin finds them there."""
     deployment = only_deployment(address)
     await context.client.resource(deployment, name)
     if confirm is None:
@@ -258,21 +240,7 @@ def _plan_facts(found: ResourceInfo) -> Iterator[tuple[str, str]]:
         yield "backup failure", plan.failure
 
 
-def _maker(backup: BackupInfo) -> str:
-    return "its schedule" if backup.scheduled else backup.actor
-
-
 def _attached_text(found: ResourceInfo) -> str:
     return ", ".join(
         f"{service} as {prefix}" if prefix else service for service, prefix in sorted(found.attached.items())
     )
-
-
-def _console(context: Context) -> Console:
-    assert context.open_console is not None
-    return context.open_console()
-
-
-async def _pieces(console: Console) -> AsyncIterator[bytes]:
-    while piece := await console.read():
-        yield piece

@@ -2,6 +2,8 @@
 
 import click
 
+from cli.backups import print_data, read_data, show_backups
+from cli.commands.git import follow_delivery
 from cli.context import CommandFailed, Context
 from cli.grammar import app_command, only_deployment
 from cli.output import size_text
@@ -23,6 +25,50 @@ async def volumes(context: Context, *, address: Address) -> None:
     if not found:
         context.output.detail("None: set-service SERVICE '{volumes: {data: /srv/data}}' makes one.")
     context.output.data(found)
+
+
+@app_command(example="moor volumes:backup -a foo/redis data")
+@click.argument("name")
+async def backup(context: Context, *, address: Address, name: str) -> None:
+    """As a tar, where backups of resources go too. Files that change while it is read are of different moments: stop
+    the app first where that matters (ps:stop)."""
+    await follow_delivery(context, context.client.back_up_volume(address, name))
+
+
+@app_command(example="moor volumes:backups -a foo/redis data")
+@click.argument("name")
+async def backups(context: Context, *, address: Address, name: str) -> None:
+    found = await context.client.volume_backups(address, name)
+    show_backups(context, f"{address} {name} backups", found, verb="volumes:backup")
+
+
+@app_command(
+    example="moor volumes:restore -a foo/redis data\nmoor volumes:restore -a foo/redis data 20260101T030000"
+)
+@click.argument("name")
+@click.argument("backup", required=False)
+async def restore(context: Context, *, address: Address, name: str, backup: str | None) -> None:
+    """The newest one where none is named. The app must be stopped. Everything in the volume is replaced at once; where
+    that fails it stays as it was."""
+    await follow_delivery(context, context.client.restore_volume(address, name, backup))
+
+
+@app_command(example="moor volumes:export -a foo/redis data > data.tar.zst")
+@click.argument("name")
+async def export(context: Context, *, address: Address, name: str) -> None:
+    """In zstd, with times and modes. Owners don't count: what is imported is the app's."""
+    await print_data(context, context.client.export_volume(address, name), verb=f"volumes:export {name}")
+
+
+@app_command(example="moor volumes:import -a foo/redis data < data.tar.zst")
+@click.argument("name")
+async def import_(context: Context, *, address: Address, name: str) -> None:
+    """Plain, or in gzip or zstd: files, folders and links. The app must be stopped. Everything in the volume is
+    replaced at once; where that fails it stays as it was."""
+    pieces = read_data(context, verb=f"volumes:import {name}")
+    await context.client.import_volume(address, name, pieces)
+    context.output.step(f"{name} of {address} has the data that were sent")
+    context.output.data({"imported": name})
 
 
 @app_command(

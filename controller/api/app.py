@@ -90,7 +90,7 @@ def create_app(
         attach.routes(operations.attaching),
         disk.routes(operations.disk),
         resources.routes(operations.resources, keep_alive=keep_alive),
-        volumes.routes(operations.volumes),
+        volumes.routes(operations.volumes, operations.volume_backups, keep_alive=keep_alive),
         users.routes(operations.users),
         keys.routes(operations.keys),
         tokens.routes(operations.credentials),

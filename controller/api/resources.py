@@ -1,5 +1,3 @@
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
@@ -13,7 +11,7 @@ from controller.api.bodies import Body
 from controller.api.methods import BYTES, UPLOAD
 from controller.api.pages import InWindow, paged
 from controller.api.paths import DEPLOYMENT, InDeployment
-from controller.api.streams import MEDIA_TYPE, NdjsonStream
+from controller.api.streams import MEDIA_TYPE, NdjsonStream, streamed
 from controller.deliveries import DeliveryStep
 from controller.names import Address, check_name
 from controller.operations.backupplans import LONGEST_DAYS, MOST_KEPT
@@ -172,11 +170,7 @@ def routes(resources: ResourceOperations, *, keep_alive: float) -> APIRouter:
     )
     async def export(asker: Asker, deployment: InDeployment, name: Name) -> Response:
         """As its kind's own tools write them (`pg_restore`, RDB). Where not all of it comes, the answer breaks off."""
-        pieces = resources.export(asker, deployment, name)
-        first = await anext(pieces, b"")
-        return StreamingResponse(
-            _from(first, pieces), media_type=BYTES, headers={"Cache-Control": "no-store"}
-        )
+        return await streamed(resources.export(asker, deployment, name))
 
     @router.put(
         f"{ONE}/data",
@@ -192,10 +186,3 @@ def routes(resources: ResourceOperations, *, keep_alive: float) -> APIRouter:
             return Response(status_code=400)  # which nobody reads
 
     return router
-
-
-async def _from(first: bytes, others: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    async with aclosing(others):
-        yield first
-        async for piece in others:
-            yield piece

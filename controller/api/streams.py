@@ -7,12 +7,13 @@ from contextlib import aclosing, contextmanager
 from typing import ClassVar
 
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from controller import wire
 from controller.api.limits import OpenStreams
+from controller.api.methods import BYTES
 from controller.api.problems import answer, told
 from controller.errors import Throttled
 from controller.problem import Problem
@@ -178,3 +179,16 @@ async def _close(values: AsyncIterator[object]) -> None:
     close = getattr(values, "aclose", None)
     if close is not None:
         await close()
+
+
+async def streamed(pieces: AsyncGenerator[bytes, None]) -> Response:
+    """Bytes as they come. What fails before the first of them is a problem; later the answer breaks off."""
+    first = await anext(pieces, b"")
+
+    async def all_of_it() -> AsyncIterator[bytes]:
+        async with aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                yield piece
+
+    return StreamingResponse(all_of_it(), media_type=BYTES, headers={"Cache-Control": "no-store"})

@@ -40,6 +40,7 @@ from controller.operations.sources import Inspect, SourceOperations
 from controller.operations.users import UserOperations
 from controller.operations.vars import VarOperations
 from controller.operations.versions import VersionOperations
+from controller.operations.volumebackups import VolumeBackups
 from controller.operations.volumes import VolumeOperations
 from controller.plugins.manager import Plugins
 from controller.resources.backups import BackupStores, folders
@@ -67,6 +68,7 @@ class Operations:
     resources: ResourceOperations
     provision: Provision
     volumes: VolumeOperations
+    volume_backups: VolumeBackups
     deployments: DeploymentOperations
     services: ServiceOperations
     servicefiles: ServiceFileOperations
@@ -133,6 +135,7 @@ def make_operations(
     a user id of its own.
     """
     plugins = plugins or Plugins()
+    backups = backups or folders(settings.folders.backups)
     builds = BuildOperations(state, folder=settings.folders.builds, keep=settings.keep_builds, clock=clock)
 
     async def clean(deployment: str, service: str) -> None:
@@ -174,7 +177,7 @@ def make_operations(
         drivers=drivers or {},
         make_slug=make_slug,
         image=settings.resource_image,
-        backups=backups or folders(settings.folders.backups),
+        backups=backups,
         clock=clock,
     )
     cron = CronOperations(state, runtime, ttl=settings.run_ttl, clock=clock)
@@ -194,6 +197,7 @@ def make_operations(
         server=ServerOperations(runtime, problems, doorplate, upkeep.disk.space, domain=settings.domain),
         disk=DiskOperations(state, upkeep),
         volumes=VolumeOperations(state, runtime, storage),
+        volume_backups=VolumeBackups(state, runtime, storage, backups=backups, clock=clock),
         upkeep=upkeep,
         deployments=DeploymentOperations(state, removal, clock=clock),
         services=services,

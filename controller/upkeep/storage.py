@@ -1,6 +1,6 @@
 """What the server keeps on its disk, as the collector needs it; the builder's side of the house implements it."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -68,6 +68,10 @@ class Volume:
     """Bytes on disk."""
 
 
+class BadArchive(Exception):
+    """What was to be unpacked is damaged, or has something in it that is refused."""
+
+
 class Storage(Protocol):
     """Files of the server. Calls may take long, and may be cancelled; what they raise is OSError."""
 
@@ -123,6 +127,22 @@ class Storage(Protocol):
         self, deployment: str, service: str, name: str, *, in_use: Callable[[], bool]
     ) -> Removed:
         """Remove that one for good, unless `in_use` says at the last moment that something works with it."""
+
+    def pack_volume(self, deployment: str, service: str, name: str) -> AsyncGenerator[bytes, None]:
+        """All that is in it, as `restore_volume` takes it; it may be in use. Nothing where it is not there."""
+
+    async def restore_volume(
+        self,
+        deployment: str,
+        service: str,
+        name: str,
+        pieces: AsyncIterator[bytes],
+        *,
+        uid: int | None,
+        in_use: Callable[[], bool],
+    ) -> bool:
+        """Make that all that is in it, at once: False where `in_use` said at the last moment that something works
+        with it, and nothing changed. `uid`: whom a new one belongs to. Raises BadArchive, and what `pieces` raises."""
 
     async def give_up_volumes(self, deployment: str, service: str) -> None:
         """They are to be removed with the service."""

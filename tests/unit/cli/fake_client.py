@@ -441,6 +441,19 @@ class FakeClient:
         yield DeliveryStep(mark=Mark.STEP, text=f"Restoring {name}")
         yield DeliveryStep(mark=Mark.DONE, text="20260102T000000")
 
+    async def volume_backups(self, address: Address, name: str) -> Sequence[BackupInfo]:
+        return (await self.backups(address.deployment, name))[:1]
+
+    async def back_up_volume(self, address: Address, name: str) -> AsyncIterator[DeliveryStep]:
+        yield DeliveryStep(mark=Mark.STEP, text=f"Backing up the volume {name} of {address}")
+        yield DeliveryStep(mark=Mark.DONE, text="20260102T000000")
+
+    async def restore_volume(
+        self, address: Address, name: str, backup: str | None = None
+    ) -> AsyncIterator[DeliveryStep]:
+        yield DeliveryStep(mark=Mark.STEP, text=f"Restoring the volume {name} of {address}")
+        yield DeliveryStep(mark=Mark.DONE, text=backup or "20260102T000000")
+
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         data = VolumeInfo(service="app", name="data", path="/srv/data", size=5 * 1024**2)
         return [data, replace(data, name="old", path="", size=0)] if deployment == "foo" else []

@@ -92,6 +92,9 @@ CASES = {
     "resources:restore": ["resources:restore", "-a", "foo", "db"],
     "resources:destroy": ["resources:destroy", "-a", "foo", "db", "--confirm", "db"],
     "volumes": ["volumes", "-a", "foo"],
+    "volumes:backup": ["volumes:backup", "-a", "foo", "data"],
+    "volumes:backups": ["volumes:backups", "-a", "foo", "data"],
+    "volumes:restore": ["volumes:restore", "-a", "foo", "data", "20260101T000000"],
     "volumes:destroy": ["volumes:destroy", "-a", "foo", "old", "--confirm", "old"],
     "exec": ["exec", "-a", "foo"],
     "exec:retry": ["exec:retry", "-a", "foo", "Init"],
@@ -139,7 +142,16 @@ CASES = {
     "secrets:rotate": ["secrets:rotate"],
     "help": ["help", "ps:scale"],
 }
-OTHER = {"version", "run", "enter", "git:load-image", "resources:export", "resources:import"}
+OTHER = {
+    "version",
+    "run",
+    "enter",
+    "git:load-image",
+    "resources:export",
+    "resources:import",
+    "volumes:export",
+    "volumes:import",
+}
 LOCAL = {
     "upload",
     "server",

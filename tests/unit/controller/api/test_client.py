@@ -89,6 +89,32 @@ async def test_image_services(client: Client, world: World):
     with pytest.raises(Refused, match="data of foo/redis is in use"):
         await client.destroy_volume(redis, "data")
     await client.destroy_volume(redis, "old")
+    folder = world.settings.folders.volumes / "foo/redis/data"
+    folder.mkdir()
+    (folder / "dump").write_text("kept")
+    steps = [each async for each in client.back_up_volume(redis, "data")]
+    assert "foo/redis runs" in steps[1].text
+    (backup,) = await client.volume_backups(redis, "data")
+    content = [each async for each in client.export_volume(redis, "data")]
+    with pytest.raises(Refused, match="`ps:stop -a foo/redis` first"):
+        [each async for each in client.restore_volume(redis, "data")]
+    await client.stop(redis)
+    (folder / "dump").write_text("changed")
+    assert [each.mark async for each in client.restore_volume(redis, "data", backup.id)][-1] is Mark.DONE
+    assert (folder / "dump").read_text() == "kept"
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b"".join(content)[:-10]
+
+    async def whole() -> AsyncIterator[bytes]:
+        for each in content:
+            yield each
+
+    with pytest.raises(InvalidInput, match="Nothing was changed"):
+        await client.import_volume(redis, "data", half())
+    (folder / "later").touch()
+    await client.import_volume(redis, "data", whole())
+    assert [each.name for each in folder.iterdir()] == ["dump"]
     assert [each.name for each in await client.volumes("foo")] == ["data"]
 
 

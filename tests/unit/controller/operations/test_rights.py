@@ -41,6 +41,9 @@ OF_FOO = Wanted(deployment="foo")
 FILE = FileRequest(deployment="foo", file=ServiceFile(services={"redis": {"image": "redis"}}))
 Call = Callable[[Operations, Actor, str], Any]
 
+STORE = Address("foo", "store")
+"""A service that waits for its code, with a volume."""
+
 NEEDS: dict[str, tuple[Right, Call]] = {
     "deployments.get": (Right.VIEW, lambda ops, who, _: ops.deployments.get(who, "foo")),
     "deployments.destroy": (Right.MANAGE, lambda ops, who, _: ops.deployments.destroy(who, "foo")),
@@ -94,6 +97,23 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         lambda ops, who, _: ops.resources.import_(who, "foo", "own", nothing()),
     ),
     "volumes.list": (Right.VIEW, lambda ops, who, _: ops.volumes.list(who, "foo")),
+    "volume_backups.list": (Right.VIEW, lambda ops, who, _: ops.volume_backups.list(who, STORE, "data")),
+    "volume_backups.backup": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.volume_backups.backup(who, STORE, "data"),
+    ),
+    "volume_backups.restore": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.volume_backups.restore(who, STORE, "data"),
+    ),
+    "volume_backups.export": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.volume_backups.export(who, STORE, "data"),
+    ),
+    "volume_backups.import_": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.volume_backups.import_(who, STORE, "data", empty_tar()),
+    ),
     "volumes.destroy": (Right.MANAGE, lambda ops, who, _: ops.volumes.destroy(who, FOO, "old")),
     "shared.generated": (Right.DEPLOY, lambda ops, who, _: ops.shared.generated(who, "foo")),
     "shared.renew": (Right.OPERATE, lambda ops, who, _: ops.shared.renew(who, "foo", "Secret")),
@@ -254,6 +274,10 @@ async def nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
+async def empty_tar() -> AsyncIterator[bytes]:
+    yield bytes(1024)
+
+
 async def entered(attached: AbstractAsyncContextManager[object]) -> None:
     async with attached:
         pass
@@ -268,6 +292,7 @@ async def prepare(world: World) -> str:
     await world.live()
     canary = {"rollout": {"strategy": "canary"}}
     await world.operations.services.define(ADMIN, FOO, canary)
+    await world.operations.services.define(ADMIN, STORE, {"git": ".", "volumes": {"data": "/srv"}})
     await world.user("sam")
     deployment = world.state.deployment("foo")
     assert deployment

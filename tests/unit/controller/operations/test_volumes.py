@@ -69,3 +69,25 @@ async def test_only_names_of_volumes_lead_to_one(world: World, name: str) -> Non
     with pytest.raises(NotFound, match="has no volume"):
         await world.operations.volumes.destroy(ADMIN, REDIS, name)
     assert folder.exists()
+
+
+async def test_the_files_of_a_database_are_not_saved_while_it_runs(world: World) -> None:
+    await world.operations.deployments.create(ADMIN, "foo")
+    await world.operations.resources.create(ADMIN, "foo", "postgres", "db")
+    with pytest.raises(Refused, match="use resources:backup"):
+        world.operations.volume_backups.backup(ADMIN, Address("foo", "db"), "data")
+
+
+async def test_backups_of_one_are_not_those_of_a_later_one_of_its_name(world: World) -> None:
+    await with_data(world)
+    backups = world.operations.volume_backups
+    assert [each async for each in backups.backup(ADMIN, REDIS, "data")]
+    assert len(await backups.list(ADMIN, REDIS, "data")) == 1
+    event = world.operations.journal.list(ADMIN)[-1]
+    assert (event.kind, event.actor, event.service) == ("volume.backup", "ann", "redis")
+    with pytest.raises(NotFound, match="no volume 'other'"):
+        await backups.list(ADMIN, REDIS, "other")
+    await world.operations.services.destroy(ADMIN, REDIS)
+    await world.operations.removal.idle()
+    await define(world, volumes={"data": "/srv"})
+    assert await backups.list(ADMIN, REDIS, "data") == []

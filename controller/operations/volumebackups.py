@@ -1,0 +1,197 @@
+"""Saving what is in a volume, and taking it back."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.deliveries import DeliveryStep, Mark
+from controller.errors import Conflict, InvalidInput, NotFound, Refused, Unavailable
+from controller.names import Address
+from controller.operations.access import Actor
+from controller.operations.lookup import address_of, get_service
+from controller.operations.runtime import Runtime
+from controller.plugins.resources import has_server
+from controller.resources.backups import BackupStore, BackupStores, find_backup
+from controller.resources.base import ResourceError
+from controller.state import EventDraft, State
+from controller.types import Right, Service
+from controller.upkeep.storage import BadArchive, Storage
+from controller.views import BackupInfo
+
+
+@dataclass(frozen=True)
+class _Volume:
+    service: Service
+    name: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.service.deployment, self.service.name, self.name
+
+    def __str__(self) -> str:
+        return f"the volume {self.name} of {address_of(self.service)}"
+
+
+class VolumeBackups:
+    """`name` of a call: one that the service's definition has."""
+
+    def __init__(
+        self,
+        state: State,
+        runtime: Runtime,
+        storage: Storage,
+        *,
+        backups: BackupStores,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._state = state
+        self._runtime = runtime
+        self._storage = storage
+        self._backups = backups
+        self._clock = clock
+        self._busy: Mapping[tuple[str, str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def list(self, asker: Actor, address: Address, name: str) -> Sequence[BackupInfo]:
+        """Newest first."""
+        return await self._store(self._found(asker, address, name, Right.VIEW)).list()
+
+    def backup(self, asker: Actor, address: Address, name: str) -> AsyncGenerator[DeliveryStep, None]:
+        """How a new one is made, while the service may run. Where it breaks off nothing of it stays."""
+        return self._backup(asker, self._found(asker, address, name, Right.OPERATE))
+
+    async def _backup(self, asker: Actor, volume: _Volume) -> AsyncGenerator[DeliveryStep, None]:
+        yield DeliveryStep(mark=Mark.STEP, text=f"Backing up {volume}")
+        if why := self._user_of(volume):
+            yield DeliveryStep(
+                mark=Mark.LINE, text=f"{why}: files that change meanwhile are of different moments"
+            )
+        async with self._alone(volume):
+            store = self._store(volume)
+            await store.sweep()
+            async with aclosing(self._storage.pack_volume(*volume.key)) as pieces:
+                made = await store.keep(pieces, self._clock(), asker.name)
+        text = f"its volume {volume.name} was backed up as {made.id} ({made.size} bytes)"
+        await self._state.commit(events=[_told(volume, "volume.backup", text, asker)])
+        yield DeliveryStep(mark=Mark.LINE, text=f"{made.id}, {made.size} bytes")
+        yield DeliveryStep(mark=Mark.DONE, text=made.id)
+
+    def restore(
+        self, asker: Actor, address: Address, name: str, backup: str | None = None
+    ) -> AsyncGenerator[DeliveryStep, None]:
+        """Make a backup, the newest without an id, all that is in it. Raises Refused while something works with it;
+        where it fails, nothing changed."""
+        return self._restore(asker, self._unused(asker, address, name), backup)
+
+    async def _restore(
+        self, asker: Actor, volume: _Volume, backup: str | None
+    ) -> AsyncGenerator[DeliveryStep, None]:
+        store = self._store(volume)
+        found = await find_backup(store, backup)
+        yield DeliveryStep(
+            mark=Mark.STEP, text=f"Restoring {volume} as of {found.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        async with aclosing(store.pieces(found)) as pieces:
+            text = await self._filled(volume, pieces, asker, f"backup {found.id}")
+        yield DeliveryStep(mark=Mark.LINE, text=text)
+        yield DeliveryStep(mark=Mark.DONE, text=found.id)
+
+    def export(self, asker: Actor, address: Address, name: str) -> AsyncGenerator[bytes, None]:
+        """What a backup would have: a tar in zstd. Raises where not all of it comes."""
+        return self._export(self._found(asker, address, name, Right.OPERATE))
+
+    async def _export(self, volume: _Volume) -> AsyncGenerator[bytes, None]:
+        async with self._alone(volume), aclosing(self._storage.pack_volume(*volume.key)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def import_(self, asker: Actor, address: Address, name: str, pieces: AsyncIterator[bytes]) -> None:
+        """A tar (plain, in gzip or zstd) becomes all that is in it, at once. As `restore`."""
+        await self._filled(self._unused(asker, address, name), pieces, asker, "an import")
+
+    async def _filled(self, volume: _Volume, pieces: AsyncIterator[bytes], asker: Actor, what: str) -> str:
+        async with self._alone(volume):
+            done = await self._storage.restore_volume(
+                *volume.key,
+                pieces,
+                uid=volume.service.uid,
+                in_use=lambda: self._user_of(volume) is not None,
+            )
+        if not done:
+            self._check_unused(volume)
+            raise Conflict(f"Something began to work with {volume} meanwhile: nothing was changed.")
+        text = f"its volume {volume.name} has the data of {what}"
+        await self._state.commit(events=[_told(volume, "volume.restored", text, asker)])
+        return f"{volume.name} has the data of {what}"
+
+    @asynccontextmanager
+    async def _alone(self, volume: _Volume) -> AsyncIterator[None]:
+        """One of these at a time for each volume; what goes wrong in the words of people."""
+        lock = self._busy[volume.key]
+        if lock.locked():
+            raise Conflict(f"{volume} is being saved or restored already: wait for that.".capitalize())
+        async with lock:
+            try:
+                yield
+            except BadArchive as error:
+                raise InvalidInput("archive", f"{error} Nothing was changed.") from error
+            except ResourceError as error:
+                raise Refused(str(error)) from error
+            except OSError as error:
+                raise Unavailable(
+                    f"{volume} can't be saved or restored: {error.strerror or error}."
+                ) from error
+
+    # Looking
+
+    def _found(self, asker: Actor, address: Address, name: str, right: Right) -> _Volume:
+        service = get_service(self._state, asker, address, right)
+        if name not in service.definition.volumes:
+            raise NotFound(f"{address} has no volume {name[:60]!a} (see `volumes`).")
+        resource = self._state.resource(service.deployment, service.name)
+        if resource is not None and has_server(resource):
+            raise Refused(
+                f"The files of a {resource.kind} server that runs are no backup of it: use resources:backup, "
+                "resources:restore, resources:export and resources:import."
+            )
+        return _Volume(service, name)
+
+    def _unused(self, asker: Actor, address: Address, name: str) -> _Volume:
+        volume = self._found(asker, address, name, Right.OPERATE)
+        self._check_unused(volume)
+        return volume
+
+    def _check_unused(self, volume: _Volume) -> None:
+        if why := self._user_of(volume):
+            address = address_of(volume.service)
+            raise Refused(f"{why}, and works with the volume {volume.name}: `ps:stop -a {address}` first.")
+
+    def _user_of(self, volume: _Volume) -> str | None:
+        """What works with it, in words."""
+        place = volume.service.deployment, volume.service.name
+        now = self._state.service(*place)
+        may_start = now is not None and not now.stopped and (now.current or now.target) is not None
+        if may_start or self._runtime.instances(*place):
+            return f"{address_of(volume.service)} runs"
+        if any(not each.status.over for each in self._state.runs(*place)):
+            return f"A one-off of {address_of(volume.service)} runs"
+        return None
+
+    def _store(self, volume: _Volume) -> BackupStore:
+        # With the moment of the service's birth: who makes one of the same name again does not find those of another.
+        born = volume.service.created_at
+        token = f"{born:%Y%m%d%H%M%S%f}" if born else "first"
+        return self._backups(".".join((*volume.key, token)))
+
+
+def _told(volume: _Volume, kind: str, text: str, asker: Actor) -> EventDraft:
+    return EventDraft(
+        kind=kind,
+        deployment=volume.service.deployment,
+        service=volume.service.name,
+        actor=asker.name,
+        text=text,
+        data={"volume": volume.name},
+    )
