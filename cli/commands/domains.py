@@ -12,6 +12,7 @@ from controller.names import Address, check_domain
 
 @app_command(example="moor domains -a foo")
 async def domains(context: Context, *, address: Address) -> None:
+    """Where a password is asked for, the last column says how: it comes from the section Domains of a service file."""
     info = await context.client.service(address)
     found = [
         {

@@ -334,7 +334,7 @@ class FakeClient:
         for step in plan.changes:
             key = (deployment, step.address.service)
             service = self.services_.setdefault(key, factories.service(*key))
-            said = {"filed": step.filed, "domains": step.domains, "scale": step.scale}
+            said = {"filed": step.filed, "domains": step.domains, "guards": step.guards, "scale": step.scale}
             self.services_[key] = replace(service, definition=step.definition, **said)
             if step.makes_version and step.content is not None:
                 made = self._version(

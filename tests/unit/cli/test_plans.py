@@ -44,13 +44,15 @@ async def test_changes_of_what_is_there(tmp_path: Path) -> None:
     client = FakeClient()
     file = tmp_path / "Servicefile"
     file.write_text(
-        "Env: {BRAND: x}\nDomains: {old.example.org: web}\n"
+        "Env: {BRAND: x}\nDomains: {old.example.org: web, a.example.org: {http: web, auth: {joe: sesame}}, "
+        "b.example.org: {http: web, auth: {joe: sesame}}}\n"
         "web: {image: 'web:1', env: {COLOR: blue, SIZE: 1}, port: 8000, health: /up}\ngone: {image: gone}\n"
     )
     door = Door(client, folder=Folder(tmp_path, {"PATH": "/usr/bin:/bin"}))
     assert (await door("-D", "bare", "deploy", "--detach")).status == 0
     file.write_text(
-        "Domains: {new.example.org: web}\n"
+        "Domains: {new.example.org: {http: web, auth: {joe: sesame}, auth_mode: basic}, a.example.org: web, "
+        "b.example.org: {http: web, auth: {joe: open}}}\n"
         "web: {image: 'web:2', env: {COLOR: red, NEW: 1}, health: {path: /up, timeout: 30}, rollout: one-by-one}\n"
         "code: {require: web}\n"
     )

@@ -1,6 +1,7 @@
 """What a service file says, in the forms that people write, and what is told where it says nothing good."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,22 @@ class TestIncludes:
 
     def test_errors_name_the_file_that_they_are_in(self) -> None:
         assert errors("Includes: a.yml", load=files(a__yml="\nweb: {port: x}"))[0].startswith("a.yml:2:13: ")
+
+
+def test_the_guides_passwords_are_read_without_a_complaint() -> None:
+    page = (Path(__file__).parents[4] / "contrib" / "servicefile.md").read_text()
+    (example,) = re.findall(r"```yaml passwords\n(.*?)```", page, re.DOTALL)
+    reading = read_servicefile(f"{example}website: {{image: a}}\n", deployment="shop")
+    assert reading.warnings == ()
+    auth = [each["auth"] for each in reading.file.globals["Domains"].values()]
+    assert auth == [{"joe": "correct horse", "kim": "{KimsPassword}"}, {"reader": "battery staple"}]
+
+
+def test_passwords_are_texts_as_they_are_written() -> None:
+    section = read(
+        "Domains: {x.org: {http: web, auth: {joe: 0755, 1: on, kim: 1.10}}}\nweb: {image: a}"
+    ).globals
+    assert section["Domains"]["x.org"]["auth"] == {"joe": "0755", "1": "on", "kim": "1.10"}
 
 
 class TestWarnings:

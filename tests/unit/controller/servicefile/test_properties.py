@@ -103,6 +103,48 @@ def test_a_plan_of_what_was_read_can_be_made_but_for_circles(file: Any) -> None:
     assert {each.address.service for each in plan.steps} == set(read.services)
 
 
+PASSWORDS = st.dictionaries(
+    st.sampled_from(["joe", "kim", "no one", "1"]), texts | st.integers() | st.booleans(), max_size=3
+)
+DOMAINS = st.dictionaries(
+    st.sampled_from(["a.example.org", "*.B.example.org", "web-deployment.localhost"]),
+    st.fixed_dictionaries(
+        {"http": st.just("web")},
+        optional={"auth": PASSWORDS, "auth_mode": st.sampled_from(["basic", "digest", "form"])},
+    ),
+    max_size=3,
+)
+
+
+@SETTINGS
+@given(DOMAINS)
+def test_passwords_are_read_or_refused_kept_as_hashes_and_the_same_again_are_no_change(domains: Any) -> None:
+    text = yaml.safe_dump({"Domains": domains, "web": {"image": "a"}})
+    check(text)
+    try:
+        file = read_servicefile(text).file
+        plan = make_plan(file, Found(deployment=Deployment(name="deployment")))
+    except (NotAServiceFile, InvalidInput) as error:
+        assert str(error)
+        return
+    (step,) = plan.steps
+    asking = {name.lower() for name, options in domains.items() if "auth" in options}
+    assert step.guards.keys() == asking
+    web = Service(
+        deployment="deployment",
+        name="web",
+        definition=step.definition,
+        filed=step.filed,
+        domains=step.domains,
+        guards=step.guards,
+        holds=step.holds,
+    )
+    again = make_plan(file, Found(deployment=plan.deployment, services={"web": web}))
+    assert (again.globals, again.steps[0].guard_changes, again.steps[0].guards) == ((), {}, step.guards)
+    kept = plan.deployment.globals.get("Domains", {})
+    assert {word for each in kept.values() for word in each.get("auth", {}).values()} <= {"(hidden)"}
+
+
 INFRA = st.builds(
     Infra,
     scale=st.dictionaries(
