@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from builder.slugs import SlugStore
 from builder.threads import Check, completed, run_blocking
 from builder.tree import remove_tree
+from builder.unpack import write_all
 from builder.volumes import packed, unpack
 from controller.config import DataFolder
 from controller.upkeep.storage import Cache, Kind, Removed, Space, Volume
@@ -252,7 +253,7 @@ class DiskStorage:
             # Whoever reads may have had enough, and says why.
             with suppress(BrokenPipeError):
                 async for piece in pieces:
-                    await completed(asyncio.to_thread(_write_all, writer, piece))
+                    await completed(asyncio.to_thread(write_all, writer, piece))
         except BaseException:
             unpacking.cancel()
             raise
@@ -396,9 +397,3 @@ def _owner_of(place: Path, uid: int | None) -> tuple[int, int] | None:
         info = place.stat()
         return info.st_uid, info.st_gid
     return None if uid is None else (uid, uid)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -82,7 +82,7 @@ class TreeWriter:
                 self._bytes += len(chunk)
                 if self._bytes > self._max_bytes:
                     raise BuildFailed(f"The files are larger than {megabytes(self._max_bytes)} in all.")
-                _write_all(descriptor, chunk)
+                write_all(descriptor, chunk)
         finally:
             os.close(descriptor)
 
@@ -178,9 +178,10 @@ def unpack_tar(
     *,
     path_of: Callable[[str], str] = str,
     hard_links: bool = False,
+    made: Callable[[tarfile.TarInfo, str], None] | None = None,
 ) -> None:
     """Unpack an uncompressed tar. Only files, folders and symbolic links; `path_of` makes paths of their names.
-    `hard_links`: they are taken too, as copies.
+    `hard_links`: they are taken too, as copies. `made` is told of each file and folder that is there by now.
 
     Raises BuildFailed for anything else in it, tarfile.TarError when it is damaged.
     """
@@ -190,16 +191,17 @@ def unpack_tar(
         encoding="utf-8",
         errors="surrogateescape",
         bufsize=_CHUNK,
-        tarinfo=Member,
+        tarinfo=_Member,
     ) as archive:
         for member in archive:
             check()
             archive.members = []  # type: ignore[attr-defined]  # else it remembers every member
             path = path_of(member.name)
+            if member.issym():
+                writer.link(path, member.linkname)
+                continue
             if member.isdir():
                 writer.directory(path)
-            elif member.issym():
-                writer.link(path, member.linkname)
             elif member.isreg() and not member.issparse():
                 content = archive.extractfile(member)
                 assert content is not None
@@ -208,10 +210,12 @@ def unpack_tar(
                 writer.copy(path, path_of(member.linkname))
             else:
                 raise neither(member.name)
+            if made is not None:
+                made(member, path)
     writer.finish()
 
 
-class Member(tarfile.TarInfo):
+class _Member(tarfile.TarInfo):
     """One that can't make us read gigabytes into memory: a long name is a header with a size of its own."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Self:
@@ -231,7 +235,8 @@ def chunks_of(content: Readable, check: Check) -> Iterator[bytes]:
         yield chunk
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """A write may take less than it was given."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -16,15 +16,15 @@ from typing import IO, cast
 
 import zstandard
 
+from builder.archive import MAX_WINDOW
 from builder.base import BuildFailed
 from builder.pack import BLOCK, blocks_of
 from builder.threads import Check
 from builder.tree import Node, walk
-from builder.unpack import Member, TreeWriter, chunks_of, neither
+from builder.unpack import TreeWriter, unpack_tar
 from controller.upkeep.storage import BadArchive
 
 MOST_FILES = 100_000_000
-MAX_WINDOW = 128 * 1024**2
 _UNIT = tarfile.BLOCKSIZE
 _END = bytes(2 * _UNIT)
 _ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
@@ -121,43 +121,23 @@ def _header(node: Node, info: os.stat_result, kind: bytes, *, size: int = 0, tar
 
 
 def _unpack(plain: "_Plain", target: Path, writer: TreeWriter, check: Check) -> None:
-    folders = list[tarfile.TarInfo]()
-    with tarfile.open(
-        fileobj=cast(IO[bytes], plain),
-        mode="r|",
-        encoding="utf-8",
-        errors="surrogateescape",
-        bufsize=BLOCK,
-        tarinfo=Member,
-    ) as archive:
-        for member in archive:
-            check()
-            archive.members = []  # type: ignore[attr-defined]  # else it remembers every member
-            member.name = _path(member.name)
-            if member.isdir():
-                writer.directory(member.name)
-                folders.append(member)
-            elif member.issym():
-                writer.link(member.name, member.linkname)
-            elif member.islnk():
-                writer.copy(member.name, _path(member.linkname))
-                _dated(target, member)
-            elif member.isreg() and not member.issparse():
-                content = archive.extractfile(member)
-                assert content is not None
-                writer.file(member.name, executable=False, chunks=chunks_of(content, check))
-                _dated(target, member)
-            else:
-                raise neither(member.name)
+    folders = list[tuple[tarfile.TarInfo, str]]()
+
+    def made(member: tarfile.TarInfo, path: str) -> None:
+        if member.isdir():
+            folders.append((member, path))
+        else:
+            _dated(target / path, member)
+
+    unpack_tar(plain, writer, check, path_of=_path, hard_links=True, made=made)
     # What is in them is there by now, and changes their times no more.
-    for each in reversed(folders):
-        if each.name:
-            _dated(target, each)
+    for member, path in reversed(folders):
+        if path:
+            _dated(target / path, member)
 
 
-def _dated(target: Path, member: tarfile.TarInfo) -> None:
+def _dated(path: Path, member: tarfile.TarInfo) -> None:
     """The folder is ours alone, and `member` no link: nothing else than what was just made has that path."""
-    path = target / member.name
     path.chmod(member.mode & 0o777)
     os.utime(path, (member.mtime, member.mtime))
 

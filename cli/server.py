@@ -83,7 +83,8 @@ def run(settings: Settings) -> int:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    for noisy in ("asyncssh", "dulwich", "httpx", "uvicorn"):
+    # Some of them would write what they sign requests with.
+    for noisy in ("asyncssh", "botocore", "dulwich", "httpx", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _raise_file_limit()
     try:

@@ -13,7 +13,12 @@ ITS_PORT = 0
 def outer_ports(definition: Definition) -> Mapping[str, str]:
     """`HOST:PORT` of the machine (`:PORT`: of all its addresses) to the name of the port that answers there. One
     instance alone can have them."""
-    return definition.extra.get(KEY) or {} if definition.image is not None else {}
+    return said_ports(definition) if definition.image is not None else {}
+
+
+def said_ports(definition: Definition) -> Mapping[str, str]:
+    """The same whether or not it has an effect: what runs code now may be given an image later (promote)."""
+    return definition.extra.get(KEY) or {}
 
 
 def published(version: Version) -> Mapping[str, int]:

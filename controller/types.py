@@ -313,7 +313,8 @@ class Code:
 
 
 class GuardMode(StrEnum):
-    """How a browser shows that somebody knows the password of a domain."""
+    """How a browser shows that somebody knows the password of a domain. Not the router's own of that name: these types
+    go into build containers, which know no router."""
 
     DIGEST = "digest"
     BASIC = "basic"

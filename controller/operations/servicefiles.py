@@ -154,7 +154,7 @@ class ServiceFileOperations:
             prune=request.prune,
             force=request.force,
         )
-        check_publishing(asker, _redefined(plan), self._state.services())
+        check_publishing(self._state, asker, _redefined(plan))
         if any(each.removed for each in plan.steps):
             asker.require(request.deployment, Right.MANAGE if right is Right.OPERATE else right)
         return plan

@@ -284,7 +284,7 @@ class ServiceOperations:
             else:
                 service = get_service(self._state, asker, address, Right.OPERATE)
             definition = change(service.definition)
-            check_publishing(asker, {address: (service.definition, definition)}, self._state.services())
+            check_publishing(self._state, asker, {address: (service.definition, definition)})
             wanted = find_wanted(self._state, service)
             content = content_with(deployment, service.name, definition, find_code(self._state, service))
             if content is not None:

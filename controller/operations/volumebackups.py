@@ -16,6 +16,7 @@ from controller.operations.runtime import Runtime
 from controller.plugins.resources import has_server
 from controller.resources.backups import BackupStore, BackupStores, find_backup
 from controller.resources.base import ResourceError
+from controller.resources.beside import LONGEST
 from controller.state import EventDraft, State
 from controller.types import Right, Service
 from controller.upkeep.storage import BadArchive, Storage
@@ -71,7 +72,7 @@ class VolumeBackups:
         async with self._alone(volume):
             store = self._store(volume)
             await store.sweep()
-            async with aclosing(self._storage.pack_volume(*volume.key)) as pieces:
+            async with asyncio.timeout(LONGEST), aclosing(self._storage.pack_volume(*volume.key)) as pieces:
                 made = await store.keep(pieces, self._clock(), asker.name)
         text = f"its volume {volume.name} was backed up as {made.id} ({made.size} bytes)"
         await self._state.commit(events=[_told(volume, "volume.backup", text, asker)])
@@ -89,7 +90,7 @@ class VolumeBackups:
         self, asker: Actor, volume: _Volume, backup: str | None
     ) -> AsyncGenerator[DeliveryStep, None]:
         store = self._store(volume)
-        found = await find_backup(store, backup)
+        found = await find_backup(store, backup, verbs="volumes")
         yield DeliveryStep(
             mark=Mark.STEP, text=f"Restoring {volume} as of {found.created_at:%Y-%m-%d %H:%M:%S} UTC"
         )
@@ -112,7 +113,7 @@ class VolumeBackups:
         await self._filled(self._unused(asker, address, name), pieces, asker, "an import")
 
     async def _filled(self, volume: _Volume, pieces: AsyncIterator[bytes], asker: Actor, what: str) -> str:
-        async with self._alone(volume):
+        async with self._alone(volume), asyncio.timeout(LONGEST):
             done = await self._storage.restore_volume(
                 *volume.key,
                 pieces,
@@ -131,7 +132,7 @@ class VolumeBackups:
         """One of these at a time for each volume; what goes wrong in the words of people."""
         lock = self._busy[volume.key]
         if lock.locked():
-            raise Conflict(f"{volume} is being saved or restored already: wait for that.".capitalize())
+            raise Conflict(f"Something saves or restores {volume} already: wait for that.")
         async with lock:
             try:
                 yield
@@ -139,9 +140,11 @@ class VolumeBackups:
                 raise InvalidInput("archive", f"{error} Nothing was changed.") from error
             except ResourceError as error:
                 raise Refused(str(error)) from error
+            except TimeoutError as error:
+                raise Unavailable(f"It was not done within {LONGEST / 3600:g} hours.") from error
             except OSError as error:
                 raise Unavailable(
-                    f"{volume} can't be saved or restored: {error.strerror or error}."
+                    f"Saving or restoring {volume} failed: {error.strerror or error}."
                 ) from error
 
     # Looking

@@ -52,8 +52,8 @@ def folders(root: Path) -> BackupStores:
     return lambda name: BackupFolder(root / name)
 
 
-async def find_backup(store: BackupStore, backup: str | None) -> BackupInfo:
-    """That one, or the newest. Raises NotFound."""
+async def find_backup(store: BackupStore, backup: str | None, *, verbs: str = "resources") -> BackupInfo:
+    """That one, or the newest. Raises NotFound. `verbs`: what the commands about it begin with."""
     found = await store.list()
     if backup is None and found:
         return found[0]
@@ -61,9 +61,9 @@ async def find_backup(store: BackupStore, backup: str | None) -> BackupInfo:
         if each.id == backup:
             return each
     raise NotFound(
-        "There is no backup yet: resources:backup makes one."
+        f"There is no backup yet: {verbs}:backup makes one."
         if backup is None
-        else f"There is no backup {backup[:60]!a} (see resources:backups)."
+        else f"There is no backup {backup[:60]!a} (see {verbs}:backups)."
     )
 
 

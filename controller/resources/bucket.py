@@ -25,7 +25,7 @@ from controller.wire import WireError, decode, encode
 PART = 16 * 1024**2
 """Bytes of a part at first. A backup has 10,000 parts at most, so they become larger on the way."""
 GROW_EVERY = 2000
-"""Parts, after which they are twice as large: 16 TB and more."""
+"""Parts, after which they are twice as large: about 1 TB in all, of which one part is in memory."""
 CONNECT_TIMEOUT, READ_TIMEOUT, ATTEMPTS = 10, 60, 3
 """Seconds, and how often a call is tried."""
 AT_ONCE = 8
@@ -148,8 +148,9 @@ class BackupBucket:
             "list_multipart_uploads", lambda got: got.get("Uploads", ()), Prefix=self.place.prefix
         )
         for each in found:
-            await self._give_up(each["Key"], each["UploadId"])
-        keys = await self._keys()
+            # Not what lies under its key, which may be whole: without its record it goes below.
+            await self._call("abort_multipart_upload", Key=each["Key"], UploadId=each["UploadId"])
+        keys = set(await self._keys())
         for each in keys:
             if each.endswith(DATA) and f"{each.removesuffix(DATA)}{RECORD}" not in keys:
                 await self._call("delete_object", Key=f"{self.place.prefix}{each}")

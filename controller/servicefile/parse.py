@@ -2,7 +2,7 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -282,7 +282,10 @@ class _Reader:
             keys["env"] = {**self._env[name], **keys.get("env", {})}
         for key, each in self._keys(name, entry.value):
             if key == "wan_map":
-                self._told(_spot(each), check_wan_map, keys)
+                try:
+                    check_wan_map(keys)
+                except InvalidInput as error:
+                    self._complaints.error(_spot(each), str(error))
             self._tell_what_is_elsewhere(key, each, is_image="image" in keys)
         if "image" in keys:
             self._check(entry.key.place, {"image": keys["image"]})
@@ -390,14 +393,6 @@ class _Reader:
             return list(tree.entries.items())
         self._complaints.error(tree.place, wanted)
         return ()
-
-    def _told(
-        self, place: Place, check: Callable[[Mapping[str, Any]], None], keys: Mapping[str, Any]
-    ) -> None:
-        try:
-            check(keys)
-        except InvalidInput as error:
-            self._complaints.error(place, str(error))
 
     def _check(self, place: Place, keys: Mapping[str, Any], hint: str = "") -> Mapping[str, Any]:
         """The keys in their one form; complains, and gives none, where a definition can't have them."""

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -40,6 +41,21 @@ def system():
         yield here
     finally:
         log = here.last_lines(200)
+        here.remove()
+        print(log)
+
+
+@contextmanager
+def started(here):
+    """Runs with the key of an admin while the block does; then all apps go, and it."""
+    try:
+        here.start()
+        here.add_key()
+        yield here
+    finally:
+        log = here.last_lines(200)
+        for app in here.json("apps") if here.server and here.server.poll() is None else ():
+            here.run("moor", "apps:destroy", app["deployment"], "--confirm", app["deployment"])
         here.remove()
         print(log)
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from contrib.installation import Installation
-from tests.acceptance.conftest import missing_commands
+from tests.acceptance.conftest import missing_commands, started
 from tests.contracts.engine import builder_image, engine_url, missing, runner_image
 from tests.servers.s3 import BUCKET, KEYS, s3_server
 from tests.servers.stack import stack_images
@@ -96,21 +96,9 @@ def here():
         backups = {"backup-storage": f"s3://{BUCKET}/prod", "backup-endpoint": storage.url}
         here = Installation(settings={**SETTINGS, "docker-host": url, **images, **backups})
         here.env |= KEYS
-        yield from _installed(here, storage)
-
-
-def _installed(here, storage):
-    try:
-        here.start()
-        here.add_key()
         here.storage = storage
-        yield here
-    finally:
-        log = here.last_lines(200)
-        for app in here.json("apps") if here.server and here.server.poll() is None else ():
-            here.run("moor", "apps:destroy", app["deployment"], "--confirm", app["deployment"])
-        here.remove()
-        print(log)
+        with started(here):
+            yield here
 
 
 def test_one_file_goes_from_nothing_to_serving(here):

@@ -8,7 +8,7 @@ import pytest
 
 from contrib.installation import Installation
 from controller.engine import REALM, Engine
-from tests.acceptance.conftest import missing_commands
+from tests.acceptance.conftest import missing_commands, started
 from tests.contracts.engine import builder_image, debian_image, engine_url, missing, runner_image
 
 pytestmark = [pytest.mark.real, pytest.mark.acceptance]
@@ -37,16 +37,8 @@ def here():
     debian_image(url)
     images = {"runner-image": runner_image(url), "builder-image": builder_image(url)}
     here = Installation(settings={**SETTINGS, "docker-host": url, **images})
-    try:
-        here.start()
-        here.add_key()
+    with started(here):
         yield here
-    finally:
-        log = here.last_lines(200)
-        for app in here.json("apps") if here.server and here.server.poll() is None else ():
-            here.run("moor", "apps:destroy", app["deployment"], "--confirm", app["deployment"])
-        here.remove()
-        print(log)
 
 
 def realm(here):

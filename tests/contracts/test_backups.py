@@ -70,6 +70,8 @@ class Bucket:
         upload = client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
         client.upload_part(Bucket=BUCKET, Key=key, UploadId=upload, PartNumber=1, Body=b"half")
         self.write("20251231T235959.backup", b"whole, and nobody wrote it down")
+        # Of one that is whole, by a server that was killed before it had the storage's answer.
+        client.create_multipart_upload(Bucket=BUCKET, Key=f"{self._prefix}20250101T000000.backup")
 
     _prefix = f"prod/{NAME}/"
 

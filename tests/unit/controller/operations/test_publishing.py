@@ -56,6 +56,13 @@ async def test_only_an_admin_takes_one_and_anybody_gives_it_back(world: World) -
         await world.operations.services.define(robin, at, {"wan_map": {":80": ""}})
 
 
+async def test_what_runs_code_gets_none_for_the_day_when_it_is_given_an_image(world: World) -> None:
+    await world.operations.deployments.create(ADMIN, "foo")
+    robin = await world.user("robin", foo=Right.MANAGE)
+    with pytest.raises(Forbidden):
+        await world.operations.services.define(robin, Address("foo", "app"), {"wan_map": {":80": ""}})
+
+
 async def test_no_two_services_have_the_same_one(world: World) -> None:
     await world.operations.deployments.create(ADMIN, "foo")
     await world.operations.services.define(ADMIN, Address("foo", "mail"), MAIL)

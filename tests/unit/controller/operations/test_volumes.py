@@ -91,3 +91,7 @@ async def test_backups_of_one_are_not_those_of_a_later_one_of_its_name(world: Wo
     await world.operations.removal.idle()
     await define(world, volumes={"data": "/srv"})
     assert await backups.list(ADMIN, REDIS, "data") == []
+    await world.operations.processes.stop(ADMIN, REDIS)
+    world.runtime.running = []
+    with pytest.raises(NotFound, match="no backup yet: volumes:backup makes one"):
+        assert [each async for each in backups.restore(ADMIN, REDIS, "data")]
