@@ -196,7 +196,7 @@ class SupervisorRig:
             await self.backend().shutdown()
             assert self.processes() == set()
             realm = (self.root / "supervisor" / "realm").read_text()
-            assert not list(Path("/sys/fs/cgroup").glob(f"**/mooring/{realm}*")), "control groups are left"
+            assert control_groups(realm) == [], "control groups are left"
             left = read_process(keeper) if keeper else None
             assert left is None or left.zombie
         shutil.rmtree(self.root)
@@ -1126,7 +1126,14 @@ time.sleep(1000)'
 
 def groups_of(rig: SupervisorRig, name: str = "") -> list[Path]:
     realm = (rig.root / "supervisor" / "realm").read_text()
-    return sorted(Path("/sys/fs/cgroup").glob(f"**/mooring/{realm}/{name}".rstrip("/")))
+    found = (each / name for each in control_groups(realm) if each.name == realm)
+    return sorted(each for each in found if each.exists())
+
+
+def control_groups(realm: str) -> list[Path]:
+    """Those of the realm, and of what it has beside itself. Others come and go while they are looked for."""
+    folders = (Path(folder) for folder, _, _ in os.walk("/sys/fs/cgroup"))
+    return [each for each in folders if each.parent.name == "mooring" and each.name.startswith(realm)]
 
 
 def need_groups() -> None:

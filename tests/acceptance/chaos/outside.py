@@ -8,7 +8,7 @@ from pathlib import Path
 
 from controller.backends.keeper.processes import Census
 from router.haproxy_process import parse_info
-from router.haproxy_table import HOSTS, MAINTENANCE, NAMES, WILDCARDS, parse_live_table
+from router.haproxy_table import GUARDS, HOSTS, MAINTENANCE, NAMES, WILDCARDS, parse_live_table
 from router.runtime_api import RuntimeApi
 
 
@@ -76,6 +76,7 @@ class Outside:
                 hosts=await session.ask(f"show map {HOSTS}"),
                 wildcards=await session.ask(f"show map {WILDCARDS}"),
                 maintenance=await session.ask(f"show map {MAINTENANCE}"),
+                guards=await session.ask(f"show map {GUARDS}"),
                 servers=await session.ask("show servers state"),
             )
         return live.known, {each for slot in live.slots.values() for each in slot.leaving}
