@@ -216,12 +216,12 @@ def fill(here, leave):
     """Write a file so that only so many bytes are left."""
     file = here.data / "ballast"
     free = shutil.disk_usage(here.data).free
-    with file.open("ab") as out:
+    # Unbuffered: where others write too, what does not fit would be tried again at the end.
+    with file.open("ab", buffering=0) as out:
         while free > leave:
             size = min(MIB, free - leave)
             try:
                 out.write(b"\0" * size)
-                out.flush()
             except OSError:
                 break
             free -= size
