@@ -58,3 +58,19 @@ class SupportsAccessLogs(Protocol):
         or while the controller is down, is kept within bounds, and what is beyond them is counted as lost.
         Requests for unknown domains, or which never became one, are not told of.
         """
+
+
+@runtime_checkable
+class SupportsInnerPorts(Protocol):
+    """Leads `Pool.inner` to its targets: plain connections, from within the machine."""
+
+    async def inner_address(self) -> str:
+        """The IP address at which these ports are; it stays as long as the machine's networks do. Raises
+        RouterError."""
+
+    async def admit(self, group: str, address: str) -> None:
+        """Let connections from that address through to the ports of the group, from now on; the machine's own come
+        through everywhere. One address is in one group. Raises RouterError."""
+
+    async def dismiss(self, address: str) -> None:
+        """The opposite. What is connected stays so. Raises RouterError."""

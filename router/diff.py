@@ -200,6 +200,8 @@ def normal_page(text: str) -> str:
 def _check_words(pool: Pool) -> None:
     if not _POOL_NAME.fullmatch(pool.name):
         raise RouterError(f"{pool.name!r} is no name that a router takes for a pool.")
+    if pool.inner:
+        raise RouterError(f"{pool.name!r} is to have ports within the machine, which this router can't give.")
     if len(pool.page.encode(errors="replace")) > MAX_PAGE:
         raise RouterError(f"The maintenance page of {pool.name!r} has more than {MAX_PAGE} bytes.")
     if pool.page and (not pool.maintenance or normal_page(pool.page) != pool.page):

@@ -110,6 +110,9 @@ class HaproxyConfig:
     folder: Path
     host: str
     port: int
+    ports: int = 1
+    """How many ports in a row it listens on, from `port` on."""
+    template: str = "haproxy.cfg.j2"
     file_limit: int = 65536
     """Open files that HAProxy takes at most, if the system lets it; half as many connections."""
     access_logs: AccessLogs = AccessLogs.OFF
@@ -120,7 +123,7 @@ class HaproxyConfig:
     """Whoever awaited a write may have been cancelled, while the thread that writes goes on."""
 
     def __post_init__(self) -> None:
-        if not _HOST.fullmatch(self.host) or not 0 < self.port < 65536:
+        if not _HOST.fullmatch(self.host) or not 0 < self.port <= 65536 - self.ports:
             raise RouterError(f"{self.host}:{self.port} is no address that HAProxy can listen on.")
         if len(str(self.socket)) > _LONGEST_SOCKET or re.search(r"[\s\"'\\#$]", str(self.folder)):
             raise RouterError(
@@ -154,7 +157,8 @@ class HaproxyConfig:
 
     @property
     def listen(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" + (f"-{self.port + self.ports - 1}" if self.ports > 1 else "")
 
     @property
     def access_pipe(self) -> Path:
@@ -252,7 +256,7 @@ class HaproxyConfig:
     def _render(self, *, description: str, options: str, layout: Layout) -> str:
         user, group = _unprivileged() if os.geteuid() == 0 else ("", "")
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - no HTML
-        return environment.from_string(_template_text("haproxy.cfg.j2")).render(
+        return environment.from_string(_template_text(self.template)).render(
             description=description,
             bind=self.listen,
             socket=self.socket,

@@ -37,6 +37,18 @@ class Guard:
     basic `SALT$HASH` with the hex SHA-256 of the salt and the password after it."""
 
 
+@dataclass(frozen=True, order=True)
+class Inner:
+    """A port within the machine that leads to a pool's targets, as plain connections: for other apps."""
+
+    port: int
+    """At the router's inner address."""
+    group: str
+    """Who may connect: those admitted to it (`SupportsInnerPorts.admit`). Letters, digits and `-`."""
+    leads_to: int = 0
+    """Which port of each target; 0: the one at which it takes requests."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """The targets of one process; several domains may lead to it. Requests are spread over all targets."""
@@ -53,6 +65,8 @@ class Pool:
     """HTML of that answer, `MAX_PAGE` bytes at most; empty: the router's own. Line breaks may become spaces."""
     guards: frozenset[tuple[str, Guard]] = frozenset()
     """Domains of the pool whose requests need a password; at most one guard for each."""
+    inner: frozenset[Inner] = frozenset()
+    """Where it is reached from within; only of routers with that power."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 
 from router.base import Router, RouterError
 from router.haproxy import HaproxyRouter
+from router.inner import WithInnerPorts
 from router.memory import MemoryRouter
 from router.runtime_api import Command, Session
 from router.types import Guard, GuardMode, Pool, Target
@@ -47,22 +48,33 @@ class Driven:
     port: int | None
     commands: list[Any]
     """Everything that changed something, as the driver counts it."""
+    memory: MemoryRouter | None = None
+    """Where no proxy answers visitors."""
 
     async def visit(self, host: str) -> tuple[int, str | None]:
         """Status, and the id of the target that answered."""
         if self.port is None:
-            assert isinstance(self.router, MemoryRouter)
-            status, target = self.router.find_answer(host)
+            assert self.memory is not None
+            status, target = self.memory.find_answer(host)
             return status, target.id if target else None
         answer = await get(self.port, host)
         return answer.status, answer.body if answer.status == 200 else None
 
 
-@pytest.fixture(params=["memory", pytest.param("haproxy", marks=pytest.mark.real)])
+async def loopback() -> str:
+    return "127.0.0.1"
+
+
+@pytest.fixture(params=["memory", "with-inner-ports", pytest.param("haproxy", marks=pytest.mark.real)])
 async def driven(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Driven]:
     if request.param == "memory":
-        router = MemoryRouter()
-        yield Driven(router, None, router.steps)
+        memory = MemoryRouter()
+        yield Driven(memory, None, memory.steps, memory)
+        return
+    if request.param == "with-inner-ports":
+        memory = MemoryRouter()
+        router = WithInnerPorts(memory, make=lambda _: MemoryRouter(), address=loopback, begun=lambda: True)
+        yield Driven(router, None, memory.steps, memory)
         return
     require_haproxy()
     commands: list[Any] = []
