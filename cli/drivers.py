@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from builder.base import ArtifactLost, Builder, BuilderUnavailable
 from builder.slugs import SlugStore
-from controller.backends.base import Backend, BackendError, InstanceSpec
+from controller.backends.base import Backend, BackendError, InstanceSpec, SupportsPublishing
 from controller.config import AUTO, Settings
 from controller.errors import InvalidInput
 from controller.plugins.builtin import MODULES
@@ -29,13 +29,18 @@ from controller.resources.base import ResourceDriver
 from controller.resources.bucketplace import BucketPlace, check_endpoint, parse_place
 from controller.store.base import Store
 from controller.types import ArtifactKind
-from router.base import Router
+from router.base import Router, RouterError, SupportsInnerPorts
+from router.haproxy import HaproxyRouter
+from router.inner import WithInnerPorts
+from router.memory import MemoryRouter
 
 if TYPE_CHECKING:
     from builder.images import ImageStore
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = "127.0.0.1"
+"""Where instances that are plain processes reach each other."""
 KINDS = ("backend", "router", "store", "builder")
 
 
@@ -52,10 +57,10 @@ def make_store(settings: Settings) -> Store:
     return cast(Store, _make("store", settings, surroundings))
 
 
-def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
-    """`folder`: its own; `logs`: for what instances print; `prepare`: gives an instance's unpacked slug; `volumes`: the
-    folder below which volumes lie; `engine`
-    and `realm`: of containers (see `_engine`); and the settings of the same names."""
+def make_backend(settings: Settings, slugs: SlugStore, inner: SupportsInnerPorts | None = None) -> Backend:
+    """`inner`: leads apps to each other, None where nothing is to be started; `folder`: its own; `logs`: for what
+    instances print; `prepare`: gives an instance's unpacked slug; `volumes`: the folder below which volumes lie;
+    `engine` and `realm`: of containers (see `_engine`); and the settings of the same names."""
 
     async def prepare(spec: InstanceSpec) -> Path:
         if spec.artifact.kind is not ArtifactKind.SLUG:
@@ -76,6 +81,7 @@ def make_backend(settings: Settings, slugs: SlugStore) -> Backend:
         "volumes": settings.folders.volumes,
         "runner_image": settings.runner_image,
         "ca_bundle": settings.build_ca_bundle,
+        "inner": inner,
         **_engine(settings),
     }
     return cast(Backend, _make("backend", settings, surroundings))
@@ -90,6 +96,31 @@ def make_router(settings: Settings) -> Router:
         "access_logs": settings.router_logs,
     }
     return cast(Router, _make("router", settings, surroundings))
+
+
+def with_inner_ports(
+    settings: Settings, router: Router, find_backend: Callable[[], Backend | None]
+) -> WithInnerPorts:
+    """The router, and beside it the ports at which apps reach each other: by an HAProxy of its own, whatever the
+    router is. `find_backend`: once there is one."""
+    folder = settings.folders.inner
+
+    def make(address: str) -> Router:
+        if settings.router == "memory":
+            return MemoryRouter()
+        ports = settings.inner_ports.numbers
+        return HaproxyRouter(
+            folder=folder, host=address, port=ports.start, ports=len(ports), template="inner.cfg.j2"
+        )
+
+    async def address() -> str:
+        backend = find_backend()
+        try:
+            return await backend.inner_address() if isinstance(backend, SupportsPublishing) else LOOPBACK
+        except BackendError as error:
+            raise RouterError(str(error)) from error
+
+    return WithInnerPorts(router, make=make, address=address, begun=(folder / "current").exists)
 
 
 def make_builder(settings: Settings, slugs: SlugStore) -> Builder:

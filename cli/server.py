@@ -33,6 +33,7 @@ from cli.drivers import (
     make_resource_drivers,
     make_router,
     make_store,
+    with_inner_ports,
 )
 from cli.ownership import check_free, listening_socket, owned, owner, read_server_info, write_whole
 from cli.remote import run_over_ssh
@@ -49,6 +50,7 @@ from controller.logs.recorder import AccessRecorder, requests_wanted
 from controller.operations.credentials import Sessions
 from controller.operations.notices import Notifier
 from controller.operations.operations import Operations, make_operations
+from controller.operations.places import InnerPlaces
 from controller.operations.server import Doorplate
 from controller.plugins.extensions import ServerFacts
 from controller.plugins.preparing import Preparing
@@ -214,10 +216,11 @@ async def _running(
         stack.push_async_callback(state.close)
 
         slugs = SlugStore(folders.slugs, folders.apps, limit=settings.slug_limit)
-        backend = make_backend(settings, slugs)
-        stack.push_async_callback(backend.close)
-        router = make_router(settings)
+        web = make_router(settings)
+        router = with_inner_ports(settings, web, lambda: backend)
+        backend = make_backend(settings, slugs, router)
         stack.push_async_callback(router.close)
+        stack.push_async_callback(backend.close)
         try:
             await router.start()
         except RouterError as error:
@@ -234,6 +237,7 @@ async def _running(
         )
         plugins = make_plugins(settings)
         notifier = Notifier(state, store, plugins)
+        preparing = Preparing(plugins, state, InnerPlaces(state, router, ports=settings.inner_ports.numbers))
         reconciler = Reconciler(
             state,
             backend,
@@ -241,7 +245,7 @@ async def _running(
             domain=settings.domain,
             timing=timing,
             limits=settings.limits,
-            prepare=Preparing(plugins).prepared,
+            prepare=preparing.prepared,
         )
         sessions = Sessions()
         doorplate = Doorplate(
@@ -263,6 +267,8 @@ async def _running(
             backups=make_backups(settings),
             make_slug=EmptySlugs(slugs, folders).make,
             plugins=plugins,
+            prepare=preparing.told,
+            router_problem=lambda: router.problem,
         )
         stack.push_async_callback(operations.close)
         token = await operations.credentials.bootstrap(folders.local_token)
@@ -279,8 +285,8 @@ async def _running(
         await stack.enter_async_context(_task(operations.releaser.run(), "held services"))
         await stack.enter_async_context(_task(operations.provision.run(), "resources of service files"))
         await stack.enter_async_context(_task(_keep_tidy(operations), "tidy"))
-        if isinstance(router, SupportsAccessLogs):
-            recorder = AccessRecorder(router, folders.logs, partial(requests_wanted, state))
+        if isinstance(web, SupportsAccessLogs):
+            recorder = AccessRecorder(web, folders.logs, partial(requests_wanted, state))
             await stack.enter_async_context(_task(recorder.run(), "router logs"))
         await stack.enter_async_context(_task(operations.upkeep.run(), "upkeep"))
 
@@ -436,7 +442,7 @@ async def _shut_down(settings: Settings) -> None:
     if isinstance(backend, SupportsShutdown):
         await backend.shutdown()
     await backend.close()
-    router = make_router(settings)
+    router = with_inner_ports(settings, make_router(settings), lambda: None)
     await router.shutdown()
     await router.close()
 

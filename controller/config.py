@@ -19,6 +19,8 @@ from controller.errors import InvalidInput
 from controller.types import Limits
 from router.access import AccessLogs
 
+MOST_PORTS = 1024
+"""In a row: a proxy listens on each of them."""
 AUTO = "auto"
 """In place of a driver's name: whichever fits the machine."""
 
@@ -35,6 +37,21 @@ class Listen:
         return f"{host}:{self.port}"
 
 
+@dataclass(frozen=True)
+class Ports:
+    """Ports in a row, the last one included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.last + 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that can be set for one server."""
@@ -47,6 +64,9 @@ class Settings:
     """Address of the SSH endpoint that takes pushes and admin commands."""
     http: Listen = Listen("127.0.0.1", 8080)
     """Address at which the router takes the apps' requests."""
+    inner_ports: Ports = Ports(30000, 30255)
+    """Ports at which apps of one deployment reach each other (`expose`): on 127.0.0.1, with the backend `docker` at the
+    machine's address in the network of the containers. Nothing listens there before the first one is needed."""
     domain: str = "localhost"
     """Apps get NAME.<domain> by default. `localhost` works on this machine without any DNS."""
     backend: str = AUTO
@@ -300,6 +320,11 @@ class DataFolder:
         return self.root / "supervisor"
 
     @property
+    def inner(self) -> Path:
+        """Another HAProxy's own, of the ports at which apps reach each other."""
+        return self.root / "inner"
+
+    @property
     def haproxy(self) -> Path:
         """The HAProxy router's own: configuration, map, socket, process id, log."""
         return self.root / "haproxy"
@@ -398,6 +423,17 @@ def parse_listen(raw: Any) -> Listen:
     return Listen(match["six"] or match["four"] or "0.0.0.0", int(match["port"]))
 
 
+def parse_ports(raw: Any) -> Ports:
+    """`FIRST-LAST`, 1 to 1024 of them; raises ValueError."""
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", str(raw).strip())
+    if not match:
+        raise ValueError(raw)
+    first, last = int(match[1]), int(match[2])
+    if not 0 < first <= last <= 65535 or last - first >= MOST_PORTS:
+        raise ValueError(raw)
+    return Ports(first, last)
+
+
 def _size(raw: Any) -> int:
     match = re.fullmatch(r"(\d+)\s*([kmgt]?)i?b?", str(raw).strip().lower())
     if not match:
@@ -441,6 +477,7 @@ def _pair(text: str) -> tuple[str, str]:
 _CONVERT: Mapping[Any, Any] = {
     Path: lambda raw: Path(str(raw)).expanduser().absolute(),
     Listen: parse_listen,
+    Ports: parse_ports,
     int: _size,
     bool: _truth,
     float: _seconds,
@@ -451,6 +488,7 @@ _CONVERT: Mapping[Any, Any] = {
 _WANTED: Mapping[Any, str] = {
     Path: "a path",
     Listen: "an address such as 127.0.0.1:8080",
+    Ports: "up to 1024 ports in a row, such as 30000-30255",
     int: "a whole number (of bytes: 500M and 1G work too)",
     bool: "true or false",
     float: "a number of seconds",

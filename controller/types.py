@@ -297,6 +297,9 @@ class Deployment:
     """What variables of its service file stand for here, in place of what the file says."""
     infra_domains: Mapping[str, str] = field(default_factory=dict)
     """Domain to service, as the last infrastructure file said."""
+    inner_ports: Mapping[str, int] = field(default_factory=dict)
+    """Service, or `service:port` where it is one of its ports with a name, to the port of the machine at which others
+    of the deployment reach it. It stays for as long as the deployment is there."""
     created_at: datetime | None = None
     created_by: str = ""
 

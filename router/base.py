@@ -65,8 +65,8 @@ class SupportsInnerPorts(Protocol):
     """Leads `Pool.inner` to its targets: plain connections, from within the machine."""
 
     async def inner_address(self) -> str:
-        """The IP address at which these ports are; it stays as long as the machine's networks do. Raises
-        RouterError."""
+        """The IP address at which these ports are, and take connections from now on; it stays as long as the machine's
+        networks do. Raises RouterError."""
 
     async def admit(self, group: str, address: str) -> None:
         """Let connections from that address through to the ports of the group, from now on; the machine's own come

@@ -54,6 +54,8 @@ _BOOT = "boot"
 """File that tells which boot of the machine the table is of."""
 _RETRY_AFTER = 120
 """Seconds after which whoever met an app in maintenance may ask again."""
+_PATIENCE = 2
+"""Seconds that a connection within the machine waits for being let in."""
 _CHECKED_EVERY = 200
 """Up to so many targets each is checked every 2 s; above, checks stay at 100 a second in all."""
 
@@ -269,6 +271,7 @@ class HaproxyConfig:
             server_options=options,
             wildcard_depth=_WILDCARD_DEPTH,
             retry_after=_RETRY_AFTER,
+            patience=_PATIENCE,
             slots=[(name, _servers(layout.pools.get(name))) for name in layout.names()],
         )
 

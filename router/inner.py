@@ -17,6 +17,8 @@ from router.types import Inner, Pool, Table, Target
 
 log = logging.getLogger(__name__)
 
+NOWHERE = "127.0.0.1"
+"""Stands for the address where none is needed: to end a proxy, which is found by what it left in its folder."""
 RETRY = 5.0
 """Seconds between attempts to reach a proxy that failed."""
 
@@ -76,10 +78,12 @@ class WithInnerPorts:
     async def shutdown(self) -> None:
         await self._outer.shutdown()
         if self._begun() or self._inner is not None:
-            await (await self._started()).shutdown()
+            await (self._inner or self._make(NOWHERE)).shutdown()
 
     async def inner_address(self) -> str:
-        return await self._address()
+        async with self._lock:
+            await self._started()
+            return self._own
 
     async def remove(self, target: str) -> None:
         await self._outer.remove(target)

@@ -16,6 +16,7 @@ from controller.operations.lookup import get_service
 from controller.operations.runs import Order, RunOperations
 from controller.operations.runtime import Runtime
 from controller.provided import effective
+from controller.reconcile.act_runs import Prepare
 from controller.reconcile.plan_runs import run_spec
 from controller.run_record import begun, ended
 from controller.state import EventDraft, Put, State, put
@@ -56,9 +57,11 @@ class AttachOperations:
         *,
         limits: Limits,
         renew: Renew,
+        prepare: Prepare,
         clock: Callable[[], datetime],
     ) -> None:
-        """`limits`: of services that have none of their own."""
+        """`limits`: of services that have none of their own. `prepare`: has the last word on what is started."""
+        self._prepare = prepare
         self._state = state
         self._runtime = runtime
         self._runs = runs
@@ -83,9 +86,8 @@ class AttachOperations:
             version = self._state.version(run.deployment, run.service, run.version)
             if version is None:
                 raise NotFound(f"{address} has no v{run.version} any more.")
-            return await backend.run(
-                run_spec(service, effective(version), run, self._limits), terminal=terminal
-            )
+            spec = run_spec(service, effective(version), run, self._limits)
+            return await backend.run(await self._prepare(spec), terminal=terminal)
 
         async with self._attached(asker, address, order, RunKind.RUN, start) as attachment:
             yield attachment

@@ -43,6 +43,7 @@ from controller.operations.versions import VersionOperations
 from controller.operations.volumebackups import VolumeBackups
 from controller.operations.volumes import VolumeOperations
 from controller.plugins.manager import Plugins
+from controller.reconcile.act_runs import Prepare, as_planned
 from controller.resources.backups import BackupStores, folders
 from controller.resources.base import ResourceDriver
 from controller.state import State
@@ -125,12 +126,15 @@ def make_operations(
     make_slug: MakeSlug,
     backups: BackupStores | None = None,
     plugins: Plugins | None = None,
+    prepare: Prepare = as_planned,
+    router_problem: Callable[[], str | None] = lambda: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Operations:
     """`storage`: the server's files; `doorplate` is asked when somebody wants to know.
 
     `drivers`: of resources, by kind; `make_slug`: what their servers run in, see ResourceOperations;
     `backups`: where those of their data are kept, None: in the data folder.
+    `prepare`: has the last word on what somebody is attached to; `router_problem`: what the router lacks, in words.
     `inspect` asks the buildpacks about what was pushed. `privileged`: the server is root, so each service gets
     a user id of its own.
     """
@@ -191,7 +195,9 @@ def make_operations(
     )
 
     def problems() -> Sequence[str]:
-        return (*runtime.problems(), *upkeep.problems(), *removal.problems(), *plugins.problems())
+        router = router_problem()
+        told = () if router is None else (router,)
+        return (*runtime.problems(), *told, *upkeep.problems(), *removal.problems(), *plugins.problems())
 
     return Operations(
         server=ServerOperations(runtime, problems, doorplate, upkeep.disk.space, domain=settings.domain),
@@ -236,7 +242,13 @@ def make_operations(
         runs=runs,
         cron=cron,
         attaching=AttachOperations(
-            state, runtime, runs, limits=settings.limits, renew=credentials.renew, clock=clock
+            state,
+            runtime,
+            runs,
+            limits=settings.limits,
+            renew=credentials.renew,
+            prepare=prepare,
+            clock=clock,
         ),
         users=UserOperations(state, clock=clock),
         keys=KeyOperations(state, clock=clock),

@@ -7,9 +7,9 @@ from typing import Any
 
 import pluggy
 
-from controller.plugins import app, exec, generate, hooks, require, resources  # noqa: A004  (named after their sections)
+from controller.plugins import announce, app, exec, generate, hooks, require, resources  # noqa: A004  (as sections are)
 
-MODULES: tuple[ModuleType, ...] = (require, resources, app, exec, generate)
+MODULES: tuple[ModuleType, ...] = (require, resources, app, exec, generate, announce)
 
 
 def _made() -> pluggy.PluginManager:

@@ -39,3 +39,5 @@ class StartFacts:
     process_type: str
     command: str
     env: Mapping[str, str] = field(default_factory=dict)
+    exposed: Mapping[str, str] = field(default_factory=dict)
+    """Variable to `HOST:PORT`, where the service is that the definition names for it (`expose`)."""

@@ -16,7 +16,13 @@ from controller.types import Run, RunKind, RunStatus, Version
 log = logging.getLogger(__name__)
 
 Prepare = Callable[[InstanceSpec], Awaitable[InstanceSpec]]
-"""Gives what is started in place of what was planned; raises nothing, and does not wait for long."""
+"""Gives what is started in place of what was planned; raises BackendError only, and does not wait for long."""
+
+
+async def as_planned(spec: InstanceSpec) -> InstanceSpec:
+    """Nobody changes it."""
+    return spec
+
 
 START_TIMEOUT = 60.0
 """Seconds that a backend may take to start a one-off."""

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from controller.checks import check_of
 from controller.environment import environment
+from controller.exposing import inner_ports
 from controller.formation import UNNAMED, due_processes, process_commands
-from controller.types import NO_LIMITS, HealthCheck, Limits, Service, Version
+from controller.types import NO_LIMITS, Deployment, HealthCheck, Limits, Service, Version
+from router.types import Inner
 
 Key = tuple[str, str]
 """(deployment, service)"""
@@ -58,6 +60,8 @@ class DesiredService:
     """What serves until the goal is healthy; the same as `goal` when no rollout is under way."""
     limits: Limits = field(default_factory=Limits)
     """Of instances that have no limits of their own."""
+    inner: frozenset[Inner] = frozenset()
+    """Ports at which others of its deployment reach it."""
 
     @property
     def key(self) -> Key:
@@ -84,15 +88,22 @@ def desired_service(
     versions: Mapping[int, Version],
     domains: frozenset[str],
     limits: Limits = NO_LIMITS,
+    deployment: Deployment | None = None,
 ) -> DesiredService:
     """Put together what should run. `versions` has at least the target and the current one, `limits` the
-    server's defaults."""
+    server's defaults. `deployment`: its own, where others of it may reach the service."""
     goal = serving = None
     if not service.stopped:
         goal = _release(service, versions, service.target, service.generation)
         serving = _release(service, versions, service.current, service.current_generation)
+    release = serving or goal
     return DesiredService(
-        service=service, domains=domains, goal=goal, serving=serving if goal else None, limits=limits
+        service=service,
+        domains=domains,
+        goal=goal,
+        serving=serving if goal else None,
+        limits=limits,
+        inner=inner_ports(deployment, service.name, release.version if release else None),
     )
 
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from controller.backends.base import Backend, BackendError, InstanceSpec
+from controller.backends.base import Backend, BackendError
 from controller.domains import domains_of
 from controller.operations.execs import provisional_version
 from controller.provided import effective
 from controller.reconcile.act import Actor, FailedStart
-from controller.reconcile.act_runs import Prepare
+from controller.reconcile.act_runs import Prepare, as_planned
 from controller.reconcile.actions import Plan, Start
 from controller.reconcile.desired import DesiredService, Key, desired_service
 from controller.reconcile.health import HealthWatch
@@ -45,11 +45,6 @@ START_ATTEMPTS = 3
 """So many failed starts give a new version up."""
 LONGEST_BACKOFF = 30.0
 """Seconds between attempts to start what can't be started, at most."""
-
-
-async def as_planned(spec: InstanceSpec) -> InstanceSpec:
-    """Nobody changes it."""
-    return spec
 
 
 @dataclass
@@ -248,7 +243,16 @@ class Reconciler:
         if not self._looked:
             due |= self._sight.keys() | {(each.deployment, each.name) for each in self._state.services()}
         self._due = set()
-        return {key for key in due if key[1] or self._sight.pool(key)}
+        return {key for key in due if key[1] or self._sight.pool(key)} | self._reached(due)
+
+    def _reached(self, due: Iterable[Key]) -> set[Key]:
+        """Services of deployments that changed themselves, where those say at which ports they are reached."""
+        found = set[Key]()
+        for name, service in due:
+            deployment = self._state.deployment(name) if not service else None
+            if deployment is not None and deployment.inner_ports:
+                found |= {(name, each.name) for each in self._state.services(name)}
+        return found
 
     def _desired(self, key: Key) -> DesiredService | None:
         service = self._state.service(*key)
@@ -259,7 +263,9 @@ class Reconciler:
             for number in {service.target, service.current} - {None}
             if number and (version := self._state.version(*key, number)) is not None
         }
-        return desired_service(service, versions, frozenset(domains_of(service, self._domain)), self._limits)
+        domains = frozenset(domains_of(service, self._domain))
+        deployment = self._state.deployment(service.deployment)
+        return desired_service(service, versions, domains, self._limits, deployment)
 
     async def _forget_lost_targets(self) -> None:
         """Those that drain and have no instance any more, so that no plan ever stops them.

@@ -37,6 +37,7 @@ def route(desired: DesiredService, course: Course, observed: ObservedService) ->
                     if domain in desired.domains
                 }
             ),
+            inner=desired.inner,
         )
     if pool == observed.pool:
         return None
@@ -59,6 +60,8 @@ def _reason(desired: DesiredService, course: Course, pool: Pool | None, observed
     if before is not None and pool.targets == before.targets:
         if pool.domains != before.domains:
             return "its domains changed"
+        if pool.inner != before.inner:
+            return "where others of its deployment reach it changed"
         return "its passwords changed" if pool.guards != before.guards else "the maintenance page changed"
     if desired.goal is None:
         return "stopped" if desired.service.stopped else "nothing is left that could serve"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.errors import InvalidInput
+from controller.exposing import check_place
 from controller.names import check_env_name, check_process_type
 
 ACTED_ON = (
@@ -29,11 +30,12 @@ ACTED_ON = (
     "entrypoint",
     "process",
     "wan_map",
+    "expose",
 )
 """Keys that this release does something with."""
 OF_IMAGES, OF_CODE = ("entrypoint", "ports", "wan_map"), ("process",)
 """Those of them that only mean something with an image, and only without one."""
-KEPT = ("privileged", "expose")
+KEPT = ("privileged",)
 """Keys whose form is known and checked, and that nothing acts on yet: they are there for plugins."""
 SHORT = {"cmd": "command", "port": "ports"}
 """Another way to write a key."""
@@ -217,7 +219,7 @@ def _require(value: Any) -> list[str]:
 def _expose(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(each, str) and each for each in value.values()):
         raise InvalidInput("expose", "expose must map variables to services, as in {DATABASE: postgres}.")
-    return {check_env_name(str(name)): each for name, each in value.items()}
+    return {check_env_name(str(name)): check_place(each) for name, each in value.items()}
 
 
 def _git(value: Any) -> str:

@@ -129,6 +129,7 @@ class _Reader:
         self._resources = dict[str, Place]()
         """Those of the section Resources."""
         self._required = list[tuple[str, Place]]()
+        self._exposed = list[tuple[str, Place]]()
 
     def file(self, sections: Mapping[str, Entry], services: Mapping[str, Entry]) -> ServiceFile:
         shared = {name: self._section(name, entry) for name, entry in sections.items()}
@@ -326,6 +327,9 @@ class _Reader:
         checked = self._check(_spot(entry), {key: value}, _brace_hint(entry.value))
         if own == "require":
             self._required += [(each, entry.key.place) for each in checked.get(own, ())]
+        if own == "expose":
+            places = checked.get(own, {}).values()
+            self._exposed += [(each.partition(":")[0], entry.key.place) for each in places]
         return {name: each for name, each in checked.items() if each is not None}
 
     def _tell_what_is_elsewhere(self, key: str, entry: Entry, *, is_image: bool) -> None:
@@ -384,6 +388,11 @@ class _Reader:
             ):
                 self._complaints.warn(
                     place, f"{shown(name)} is required, and is no service of the file.{near}"
+                )
+        for name, place in self._exposed:
+            if name not in services and (near := did_you_mean(name, services)):
+                self._complaints.warn(
+                    place, f"{shown(name)} is to be reached (expose), and is no service of the file.{near}"
                 )
 
     # Both

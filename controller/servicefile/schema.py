@@ -98,7 +98,11 @@ _KEYS: dict[str, Any] = {
         **_NAMES,
         "description": "Services, and names of Exec and Resources, that must be there before its first version.",
     },
-    "expose": {"type": "object", "additionalProperties": {"type": "string"}, "description": _KEPT},
+    "expose": {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "Variables that tell where other services of the deployment are, as HOST:PORT: {CACHE: redis}.",
+    },
 }
 
 _SECTIONS: dict[str, Any] = {

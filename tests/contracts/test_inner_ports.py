@@ -181,6 +181,17 @@ async def test_who_was_admitted_before_the_port_was_there_comes_through(
     assert await inside.greeted(inside.ports[0], source=NEIGHBOUR) == "foo-db-1-1"
 
 
+async def test_who_comes_a_moment_too_early_waits(inside: Inside, greeters: Greeters) -> None:
+    await inside.router.change([pool(inside, greeters[0])])
+    early = asyncio.create_task(inside.greeted(inside.ports[0], source=NEIGHBOUR))
+    other = asyncio.create_task(inside.greeted(inside.ports[1]))
+    await asyncio.sleep(0.3)
+    await inside.router.admit("foo", NEIGHBOUR)
+    await inside.router.change([pool(inside, greeters[1], name="foo/x", index=1)])
+    assert await early == "foo-db-1-1"
+    assert await other == "foo-db-2-1"
+
+
 async def test_an_address_that_is_somebody_elses_now_is_let_in_no_more(
     inside: Inside, greeters: Greeters
 ) -> None:

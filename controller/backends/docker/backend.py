@@ -47,6 +47,7 @@ from controller.backends.volumes import ensure_volumes, volume_folders
 from controller.engine import REALM, Engine, EngineError, EngineUnreachable, NotThere, Taken
 from controller.logs.query import LogQuery, LogStream
 from controller.types import ArtifactKind, Instance
+from router.base import SupportsInnerPorts
 
 Prepare = Callable[[InstanceSpec], Awaitable[Path]]
 """Returns the folder with the unpacked artifact; may raise BackendError."""
@@ -74,9 +75,11 @@ class DockerBackend:
         runner_image: str,
         volumes: Path,
         networks: str = POOL,
+        inner: SupportsInnerPorts | None = None,
     ) -> None:
         """`realm` marks what is ours. `volumes`: the folder below which those of all
-        services lie. `networks`: the range that our networks are parts of."""
+        services lie. `networks`: the range that our networks are parts of. `inner`: leads containers of a deployment to
+        each other, and is told which addresses they have."""
         self._logs = logs
         self._prepare = prepare
         self._volumes = volumes
@@ -85,7 +88,7 @@ class DockerBackend:
         self._runner_image = runner_image
         self._scribes = Scribes(engine.socket or "", folder)
         self._watch = Watch(engine, realm, self._scribes, logs)
-        self._networks = Networks(engine, realm, pool=networks)
+        self._networks = Networks(engine, realm, pool=networks, inner=inner)
         self._launcher = Launcher(engine, realm, self._networks)
         # Of us alone: another server on the same engine has others.
         token = secrets.token_hex(4)
@@ -167,7 +170,8 @@ class DockerBackend:
                 )
 
             await self._guarded()
-            return await self._run(f"{spec.id}-{secrets.token_hex(3)}", describe, terminal)
+            name = f"{spec.id}-{secrets.token_hex(3)}"
+            return await self._run(name, spec.deployment, describe, terminal)
 
     async def enter(
         self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
@@ -239,7 +243,7 @@ class DockerBackend:
             )
 
         try:
-            await self._launcher.launch(spec.id, describe)
+            await self._launcher.launch(spec.id, spec.deployment, describe)
         except Taken:
             found = await self._watch.look(spec.id)  # somebody was faster
             if found is None:
@@ -273,7 +277,11 @@ class DockerBackend:
     # Attaching
 
     async def _run(
-        self, name: str, describe: Callable[[Place], dict[str, Any]], terminal: Terminal | None
+        self,
+        name: str,
+        deployment: str,
+        describe: Callable[[Place], dict[str, Any]],
+        terminal: Terminal | None,
     ) -> AttachedCommand:
         wires: list[Wire] = []
 
@@ -291,7 +299,7 @@ class DockerBackend:
             wires.append(await open_wire(self._socket, "POST", f"{path}/wait", {"condition": "next-exit"}))
 
         try:
-            container, place = await self._launcher.launch(name, describe, before_start=attach)
+            container, place = await self._launcher.launch(name, deployment, describe, before_start=attach)
         except BaseException:
             close_all(wires)
             raise

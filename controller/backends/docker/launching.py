@@ -30,13 +30,14 @@ class Launcher:
     async def launch(
         self,
         name: str,
+        deployment: str,
         describe: Callable[[Place], Mapping[str, Any]],
         *,
         before_start: Callable[[str], Awaitable[None]] = _nothing,
     ) -> tuple[str, Place]:
         """The container, and where it is until that is given back. `describe`: what the engine is told of it."""
         for attempt in range(1, ATTEMPTS + 1):
-            place = await self._networks.choose()
+            place = await self._networks.choose(deployment)
             files = 0
             try:
                 config = describe(place)

@@ -5,7 +5,9 @@ the requests that are routed to the first. Here each has one that was chosen for
 """
 
 import asyncio
+import contextlib
 import ipaddress
+import logging
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +18,12 @@ from typing import Any
 from docker import APIClient
 
 from controller.backends.base import BackendError
-from controller.backends.docker.container import ADDRESS, KIND, Place
+from controller.backends.docker.container import ADDRESS, KIND, PREFIX, Place
+from controller.backends.labels import DEPLOYMENT
 from controller.engine import REALM, Engine, EngineError
+from router.base import RouterError, SupportsInnerPorts
+
+log = logging.getLogger(__name__)
 
 POOL = "10.201.0.0/16"
 """Our networks are parts of it that nothing on this machine uses yet."""
@@ -54,15 +60,30 @@ class _Network:
 class Networks:
     """Bridges on which apps reach the world and the host, but not each other."""
 
-    def __init__(self, engine: Engine, realm: str, *, pool: str = POOL) -> None:
+    def __init__(
+        self, engine: Engine, realm: str, *, pool: str = POOL, inner: SupportsInnerPorts | None = None
+    ) -> None:
+        """`inner`: is told whose each address is, before anything runs there."""
+        self._inner = inner
+        self._untold: Mapping[str, str] = {}
+        """Addresses that were found in use, to whose they are."""
+        self._dismissals = set[asyncio.Task[None]]()
         self._engine = engine
         self._realm = realm
         self._pool = ipaddress.IPv4Network(pool)
         self._networks: list[_Network] | None = None
         self._lock = asyncio.Lock()
 
-    async def choose(self) -> Place:
+    async def choose(self, deployment: str) -> Place:
         """An address of its own, until it is given back. Raises EngineError, BackendError."""
+        place = await self._choose()
+        # Not within the lock: who is told may ask for the gateway.
+        told, self._untold = {**self._untold, place.address: deployment}, {}
+        for address, owner in told.items():
+            await self._admit(owner, address)
+        return place
+
+    async def _choose(self) -> Place:
         async with self._lock:
             networks = await self._known()
             for each in networks:
@@ -72,6 +93,13 @@ class Networks:
             address = network.choose()
             assert address is not None
             return Place(network=network.name, address=address)
+
+    async def _admit(self, deployment: str, address: str) -> None:
+        if self._inner is not None:
+            try:
+                await self._inner.admit(deployment, address)
+            except RouterError as error:
+                log.warning("address=%s of=%s not admitted: %s", address, deployment, error)
 
     async def gateway(self) -> str:
         """The machine's own address in the first of them: what is published there is reached from all of them, by way
@@ -83,12 +111,21 @@ class Networks:
 
     async def _known(self) -> list[_Network]:
         if self._networks is None:
-            self._networks = await self._engine.call(self._look)
+            networks, self._untold = await self._engine.call(self._look)
+            self._networks = networks
         return self._networks
 
     def release(self, address: str | None) -> None:
         for each in self._networks or ():
             each.taken.discard(address or "")
+        if address and self._inner is not None:
+            task = asyncio.create_task(self._dismiss(self._inner, address), name=f"dismiss {address}")
+            self._dismissals.add(task)
+            task.add_done_callback(self._dismissals.discard)
+
+    async def _dismiss(self, inner: SupportsInnerPorts, address: str) -> None:
+        with contextlib.suppress(RouterError):  # the next one at this address is admitted anyhow
+            await inner.dismiss(address)
 
     def forget(self) -> None:
         """Look again before the next choice: somebody else chose too, or took a network away."""
@@ -127,18 +164,23 @@ class Networks:
             ipam={"Driver": "default", "Config": [{"Subnet": str(subnet), "Gateway": str(subnet[1])}]},
         )
 
-    def _look(self, client: APIClient) -> list[_Network]:
+    def _look(self, client: APIClient) -> tuple[list[_Network], Mapping[str, str]]:
+        """The networks, and whose the addresses in them are."""
         found = [
             _Network(each["Name"], ipaddress.IPv4Network(each["IPAM"]["Config"][0]["Subnet"]))
             for each in sorted(self._listed(client), key=lambda each: (len(each["Name"]), each["Name"]))
         ]
         containers = client.containers(all=True, filters={"label": f"{REALM}={self._realm}"})
-        given = {label for each in containers if (label := each["Labels"].get(ADDRESS))}
+        owners = {
+            address: each["Labels"].get(PREFIX + DEPLOYMENT, "")
+            for each in containers
+            if (address := each["Labels"].get(ADDRESS))
+        }
         for network in found:
-            network.taken = {each for each in given if ipaddress.IPv4Address(each) in network.subnet}
+            network.taken = {each for each in owners if ipaddress.IPv4Address(each) in network.subnet}
             offsets = [int(ipaddress.IPv4Address(each)) - int(network.subnet[0]) for each in network.taken]
             network.last = max(offsets, default=1)
-        return found
+        return found, {address: owner for address, owner in owners.items() if owner}
 
     def _listed(self, client: APIClient) -> Sequence[Mapping[str, Any]]:
         labels = [f"{REALM}={self._realm}", f"{KIND}=instances"]

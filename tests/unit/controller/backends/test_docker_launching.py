@@ -42,7 +42,8 @@ class Engine:
 
 
 class Networks:
-    async def choose(self) -> Place:
+    async def choose(self, deployment: str) -> Place:
+        assert deployment == "foo"
         return Place(network="n", address="10.201.0.2")
 
     def release(self, _: str) -> None: ...
@@ -64,5 +65,5 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
 async def test_a_limit_that_the_engine_can_not_give_is_left_out_and_not_tried_again(client: Client) -> None:
     launcher = Launcher(Engine(client), "ab", Networks())  # type: ignore[arg-type]
     for files in (4000, 4000, 5000, 900):
-        await launcher.launch("web.1", limited_to(files))
+        await launcher.launch("web.1", "foo", limited_to(files))
     assert client.asked == [4000, None, None, None, 900]

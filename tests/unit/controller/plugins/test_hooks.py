@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,23 +155,36 @@ def spec_of(kind: str = "web", *, once: bool = False) -> Any:
     return spec if once else type(spec)(**{**vars_of(spec), "once": False, "process_type": kind})
 
 
+class Nowhere:
+    """No service is reached."""
+
+    async def places(self, deployment: str, wanted: Iterable[str]) -> Mapping[str, str]:
+        raise AssertionError("nobody asked")
+
+
+async def prepared_by(world: World, mine: Record, spec: Any) -> Any:
+    return await Preparing(Plugins([mine]), world.state, Nowhere()).prepared(spec)
+
+
 def vars_of(spec: Any) -> Mapping[str, Any]:
     return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
 
 
-async def test_before_start() -> None:
+async def test_before_start(opened: Made) -> None:
+    world = await opened()
     mine = plugin(before_start=lambda start: {"ID": start.id, "MOORING_APP": "no"})
-    prepared = await Preparing(Plugins([mine])).prepared(spec_of())
+    prepared = await prepared_by(world, mine, spec_of())
     assert prepared.env["ID"] == prepared.id
     assert prepared.env["MOORING_APP"] == "foo", "the server's own stay"
-    assert (await Preparing(Plugins([mine])).prepared(spec_of(once=True))).env.get("ID") is None
+    assert (await prepared_by(world, mine, spec_of(once=True))).env.get("ID") is None
 
 
-async def test_before_once() -> None:
+async def test_before_once(opened: Made) -> None:
+    world = await opened()
     mine = plugin(before_once=lambda start: {"TYPE": start.process_type})
-    prepared = await Preparing(Plugins([mine])).prepared(spec_of(once=True))
+    prepared = await prepared_by(world, mine, spec_of(once=True))
     assert prepared.env["TYPE"] == "run"
-    assert (await Preparing(Plugins([mine])).prepared(spec_of())).env.get("TYPE") is None
+    assert (await prepared_by(world, mine, spec_of())).env.get("TYPE") is None
 
 
 # Extensions

@@ -1,0 +1,53 @@
+"""Services that others of their deployment reach: the key `expose`, and the ports that are theirs for it. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from controller.environment import port_numbers
+from controller.errors import InvalidInput
+from controller.names import check_name
+from controller.types import Definition, Deployment, Version
+from router.types import Inner
+
+KEY = "expose"
+_PORT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
+
+
+def check_place(text: str) -> str:
+    """A service of the same deployment, or `service:port` for a port of it that has a name. Raises InvalidInput."""
+    service, mark, port = text.partition(":")
+    try:
+        check_name(service, "service name")
+    except InvalidInput as error:
+        raise InvalidInput(
+            KEY,
+            f"expose: {text[:60]!a} can't be a service of this deployment: write `postgres`, or `mail:smtp` for a port "
+            "of it.",
+        ) from error
+    if mark and not _PORT_NAME.fullmatch(port):
+        raise InvalidInput(KEY, f"expose: {port[:60]!a} is no name of a port, as in `mail:smtp`.")
+    return text
+
+
+def exposed(definition: Definition) -> Mapping[str, str]:
+    """Variable to what is reached by it: a service, or `service:port`."""
+    return definition.extra.get(KEY) or {}
+
+
+def inner_ports(deployment: Deployment | None, service: str, version: Version | None) -> frozenset[Inner]:
+    """Those that lead to the service. A port with a name is there where the version's image has it."""
+    if deployment is None or not deployment.inner_ports:
+        return frozenset()
+    numbers = port_numbers(version) if version is not None else {}
+    found = set[Inner]()
+    for place, port in deployment.inner_ports.items():
+        owner, _, name = place.partition(":")
+        if owner == service and (not name or name in numbers):
+            found.add(Inner(port, deployment.name, numbers[name] if name else 0))
+    return frozenset(found)
+
+
+def free_port(ports: range, deployments: Iterable[Deployment]) -> int | None:
+    """One that no deployment has; None: all are taken."""
+    taken = {port for each in deployments for port in each.inner_ports.values()}
+    return next((each for each in ports if each not in taken), None)
