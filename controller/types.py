@@ -297,6 +297,8 @@ class Deployment:
     """What variables of its service file stand for here, in place of what the file says."""
     infra_domains: Mapping[str, str] = field(default_factory=dict)
     """Domain to service, as the last infrastructure file said."""
+    given_domains: Mapping[str, Any] = field(default_factory=dict)
+    """What plugins gave for its last service file, as a section Domains, without passwords."""
     inner_ports: Mapping[str, int] = field(default_factory=dict)
     """Service, or `service:port` where it is one of its ports with a name, to the port of the machine at which others
     of the deployment reach it. It stays for as long as the deployment is there."""

@@ -1,8 +1,9 @@
 """Service files: what one would change of a deployment, and changing it in one step."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from controller.domains import default_domain
 from controller.errors import Conflict, InvalidInput, MooringError, Refused
@@ -27,10 +28,12 @@ from controller.operations.scaling import rescaled
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, new_version
 from controller.plugins.claims import unclaimed
+from controller.plugins.facts import DeploymentFacts, ServiceFacts
 from controller.plugins.resources import SECTION as RESOURCES
 from controller.plugins.resources import read_resources
 from controller.servicefile.document import ServiceFile
-from controller.servicefile.plan import Found, Plan, Step, addresses_of, make_plan
+from controller.servicefile.domains import read_target
+from controller.servicefile.plan import Found, Plan, Step, addresses_of, make_plan, with_globals
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.store.base import StoreError, TooLarge
 from controller.types import Definition, Deployment, Right, Service
@@ -55,6 +58,10 @@ class Request:
     """Services that are not in it go."""
     force: bool = False
     """Each service of it gets a version, also where nothing changes."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Domains that plugins give, which are asked by `plan` and `apply`."""
+    left_out: tuple[str, ...] = ()
+    """What people should know of others that they gave."""
 
 
 class ServiceFileOperations:
@@ -82,6 +89,7 @@ class ServiceFileOperations:
 
     async def plan(self, asker: Actor, request: Request) -> FileOutcome:
         """What `apply` would do now. Raises InvalidInput; rights on domains are checked by `apply` only."""
+        request = await self._asked(asker, request)
         plan = await self._advisor.read(lambda: self._plan(asker, request, Right.DEPLOY))
         return self._outcome(request, plan, {}, applied=False)
 
@@ -91,6 +99,7 @@ class ServiceFileOperations:
         Where it is more than the store takes at once, it is done in several, and Refused tells how far it came
         when one of them fails. Raises InvalidInput, NotFound, Forbidden, Conflict, Refused.
         """
+        request = await self._asked(asker, request)
         whole = _Application(self, asker, request, None)
         try:
             await self._advisor.transact(whole.decide)
@@ -98,6 +107,38 @@ class ServiceFileOperations:
             return await self._apply_in_parts(asker, request)
         self._done(whole)
         return self._outcome(request, whole.plan, whole.numbers, applied=True)
+
+    async def _asked(self, asker: Actor, request: Request) -> Request:
+        """With the domains that plugins give. One that another service has is left out: it keeps nobody's file back."""
+        if not self._advisor.plugins.has("provide_domains"):
+            return request
+        deployment = get_deployment(self._state, asker, request.deployment, Right.DEPLOY)
+        try:
+            after = with_globals(deployment, request.file)
+        except InvalidInput:
+            return request  # which planning says
+        facts = facts_of(self._state, after)
+        new = {name: ServiceFacts(name=name, definition=Definition()) for name in request.file.services}
+        facts = replace(facts, services={**new, **facts.services})
+        given, left_out = dict[str, Any](), list[str]()
+        for domain, options in (await self._advisor.plugins.domains(facts)).items():
+            address = read_target(options, deployment.name, domain).address
+            assert address is not None
+            if why := self._why_not(asker, domain, address, facts):
+                left_out.append(f"{domain}, which a plugin gives, is left out: {why}")
+            else:
+                given[domain] = options
+        return replace(request, given=given, left_out=tuple(left_out))
+
+    def _why_not(self, asker: Actor, domain: str, address: Address, facts: DeploymentFacts) -> str | None:
+        """Why a domain of a plugin can't lead there; None: it can."""
+        if address.service not in facts.services:
+            return f"there is no service {address.service}."
+        try:
+            check_domain_is_free(self._state, asker, domain, address, root=self._root)
+        except Conflict as error:
+            return str(error)
+        return None
 
     async def _apply_in_parts(self, asker: Actor, request: Request) -> FileOutcome:
         plan = await self._advisor.read(lambda: self._plan(asker, request, Right.OPERATE))
@@ -150,7 +191,7 @@ class ServiceFileOperations:
             self._check_kind(wanted.kind)
         plan = make_plan(
             request.file,
-            self._found(asker, deployment, request.file),
+            self._found(asker, deployment, request),
             prune=request.prune,
             force=request.force,
         )
@@ -159,12 +200,12 @@ class ServiceFileOperations:
             asker.require(request.deployment, Right.MANAGE if right is Right.OPERATE else right)
         return plan
 
-    def _found(self, asker: Actor, deployment: Deployment, file: ServiceFile) -> Found:
+    def _found(self, asker: Actor, deployment: Deployment, request: Request) -> Found:
         services = {each.name: each for each in self._state.services(deployment.name)}
         wanted = {name: find_wanted(self._state, each) for name, each in services.items()}
         code = {name: find_code(self._state, each) for name, each in services.items()}
         elsewhere = dict[Address, Service]()
-        for address in addresses_of(file, deployment):
+        for address in addresses_of(request.file, deployment):
             service = self._state.service(address.deployment, address.service)
             if service is not None and asker.may(address.deployment, Right.VIEW):
                 elsewhere[address] = service
@@ -175,6 +216,8 @@ class ServiceFileOperations:
             code={name: each for name, each in code.items() if each is not None},
             elsewhere=elsewhere,
             facts=facts_of(self._state, deployment),
+            given=request.given,
+            left_out=request.left_out,
             root=self._root,
         )
 
@@ -230,6 +273,8 @@ class ServiceFileOperations:
                 if domain in claimed:
                     raise Conflict(f"The domain {domain} can't lead to {claimed[domain]} and to {address}.")
                 claimed[domain] = address
+                if domain in plan.deployment.given_domains:
+                    continue  # a plugin is the admin's word
                 check_own_domain(asker, domain, default, root=self._root)
             if len(step.domains) > MAX_DOMAINS:
                 raise InvalidInput(

@@ -7,9 +7,18 @@ from typing import Any
 
 import pluggy
 
-from controller.plugins import announce, app, exec, generate, hooks, require, resources  # noqa: A004  (as sections are)
+from controller.plugins import (
+    announce,
+    app,
+    domains,
+    exec,  # noqa: A004  (as its section is)
+    generate,
+    hooks,
+    require,
+    resources,
+)
 
-MODULES: tuple[ModuleType, ...] = (require, resources, app, exec, generate, announce)
+MODULES: tuple[ModuleType, ...] = (require, resources, app, domains, exec, generate, announce)
 
 
 def _made() -> pluggy.PluginManager:

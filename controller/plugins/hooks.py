@@ -85,6 +85,15 @@ def setup_resource(deployment: DeploymentFacts, name: str) -> str | None:
     """Why a command of `Exec` may not run yet, in words; None: it may."""
 
 
+@hookspec
+def provide_domains(deployment: DeploymentFacts) -> Mapping[str, Any] | None:
+    """Domains of the deployment, and where they lead, as the section Domains of a service file has them.
+
+    Asked when a service file is deployed, about the deployment as it is to be; what was given then, and is given no
+    more, goes. What the file itself says of a domain comes first. Only to services of the deployment.
+    """
+
+
 # Last changes, right before something starts; may be asked again for the same start
 
 

@@ -17,13 +17,14 @@ from typing import Any
 import pluggy
 
 from controller.errors import NotFound, Refused
-from controller.names import check_env_name
+from controller.names import check_domain, check_env_name
 from controller.operations.definition import changed_definition
 from controller.plugins import builtin, hooks
 from controller.plugins.discovery import claimed
 from controller.plugins.extensions import NO_OPINION, Command, Opinion, Panel, Route
 from controller.plugins.facts import DeploymentFacts, StartFacts
 from controller.plugins.record import Record, Standing
+from controller.servicefile.domains import read_domains
 from controller.wire import to_json
 
 log = logging.getLogger(__name__)
@@ -230,6 +231,16 @@ class Plugins:
             self._note(record, hook, f"it gave what can't be used: {_said(error)}")
             raise Failed(_said(error)) from error
 
+    async def domains(self, facts: DeploymentFacts) -> Mapping[str, Any]:
+        """Domains that they give, as the section Domains has them; those that are asked first win."""
+        found = dict[str, Any]()
+        for record, answer in await self.ask("provide_domains", deployment=facts):
+            try:
+                found = {**_checked_domains(answer, facts.deployment.name), **found}
+            except Exception as error:
+                self._note(record, "provide_domains", f"it gave what can't be used: {_said(error)}")
+        return found
+
     async def prepared(self, hook: str, start: StartFacts) -> Mapping[str, str]:
         """Variables that they give to what is about to start."""
         env = dict[str, str]()
@@ -286,6 +297,14 @@ def _checked_env(answer: Any) -> Mapping[str, str]:
         if not isinstance(value, str) or "\0" in value:
             raise TypeError(f"{value!r:.60} is no text")
     return env
+
+
+def _checked_domains(answer: Any, deployment: str) -> Mapping[str, Any]:
+    given = {check_domain(str(domain)): to_json(options) for domain, options in answer.items()}
+    for domain, target in read_domains(given, deployment).items():
+        if target.address is None or target.address.deployment != deployment:
+            raise ValueError(f"{domain} does not lead to a service of {deployment}")
+    return given
 
 
 async def _in_thread(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:

@@ -23,6 +23,7 @@ from controller.operations.holding import check_no_circle
 from controller.operations.scaling import scaled
 from controller.operations.versioning import Content, check_process, content_with, held_text
 from controller.plugins.advice import Question, holds_of, need
+from controller.plugins.builtin import ask
 from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import read_exec
@@ -59,6 +60,11 @@ class Found:
     """What plugins are told of the deployment; None: that there is nothing in it."""
     elsewhere: Mapping[Address, Service] = field(default_factory=dict)
     """Services of other deployments that the section Domains names, or named."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Domains that plugins give, as the section Domains has them; they can be read, and lead to services of the
+    deployment."""
+    left_out: tuple[str, ...] = ()
+    """What people should know of others that they gave."""
     root: str = "localhost"
     """The server's own domain, from which those of apps are derived."""
 
@@ -203,14 +209,16 @@ def make_plan(
     Raises InvalidInput for what no definition, and no section, can have.
     """
     file = replace(file, services={name: _read(name, keys) for name, keys in file.services.items()})
-    deployment = with_secrets(_with_globals(found.deployment, file), random)
+    deployment = with_secrets(with_globals(found.deployment, file), random)
     if file.infra is not None:
         infra = check_infra(file.infra, deployment.name)
         file = replace(file, infra=infra)
         deployment = replace(deployment, infra_domains=infra.domains)
-    targets = _targets(file, deployment)
+    deployment = replace(deployment, given_domains=without_passwords(found.given))
+    wanted = _said(file, deployment, found.given)
+    targets = _targets(wanted, file, deployment)
     domains = _domains(targets, file, found, prune=prune)
-    guards = _guards(targets, file, found, deployment, random)
+    guards = _guards(wanted, targets, file, found, deployment, random)
     _check_resources(file, found)
     names = [*file.services, *(each for each in found.services if each not in file.services)]
     steps, notes = list[Step](), list[str]()
@@ -226,6 +234,7 @@ def make_plan(
         steps.append(
             _unchanged(service, domains.get(address, service.domains), guards.get(address, service.guards))
         )
+    notes += found.left_out
     notes += [said for each in steps if (said := _left_open(each, found.root))]
     notes += [
         f"{domain} has a certificate (cert, key): it is kept, and the domain answers over plain HTTP, as nothing here "
@@ -376,7 +385,7 @@ def _held(step: Step, facts: DeploymentFacts) -> Step:
     return replace(step, holds=holds, makes_version=step.makes_version and not holds)
 
 
-def _with_globals(before: Deployment, file: ServiceFile) -> Deployment:
+def with_globals(before: Deployment, file: ServiceFile) -> Deployment:
     """What an earlier file said and this one does not goes; what was set otherwise stays."""
     env = changed_env({}, put=read_variables(file.globals.get(ENV)), drop=())
     sections = {name: each for name, each in file.globals.items() if name != ENV and each is not None}
@@ -520,6 +529,7 @@ def _domains(
 
 
 def _guards(
+    said: Mapping[str, DomainTarget],
     targets: Mapping[str, DomainTarget],
     file: ServiceFile,
     found: Found,
@@ -534,7 +544,6 @@ def _guards(
         after.get(address, {}).pop(domain, None)
     secrets = secrets_of(deployment)
     if file.infra is None:
-        said = read_domains(file.globals.get(DOMAINS), deployment.name)
         targets = {**targets, **_infra_targets(said, deployment.infra_domains, deployment.name)}
     for domain, target in targets.items():
         if target.address is None:
@@ -563,10 +572,20 @@ def _as_before(domains: Sequence[str], service: Service | None) -> tuple[str, ..
     return (*(each for each in before if each in domains), *(each for each in domains if each not in before))
 
 
-def _targets(file: ServiceFile, deployment: Deployment) -> Mapping[str, DomainTarget]:
-    """What the section says, and over it the infrastructure file. Where that is not given, nothing is said of its
-    domains: they stay as they are."""
-    said = read_domains(file.globals.get(DOMAINS), deployment.name)
+def _said(file: ServiceFile, deployment: Deployment, given: Mapping[str, Any]) -> Mapping[str, DomainTarget]:
+    """What the file says, and what plugins give beside that. Raises InvalidInput."""
+    found = dict(read_domains(given, deployment.name))
+    told = DeploymentFacts(deployment=replace(deployment, globals=file.globals))
+    for _, section in ask("provide_domains", deployment=told):
+        found |= read_domains(section, deployment.name)
+    return found
+
+
+def _targets(
+    said: Mapping[str, DomainTarget], file: ServiceFile, deployment: Deployment
+) -> Mapping[str, DomainTarget]:
+    """What is said, and over it the infrastructure file. Where that is not given, nothing is said of its domains: they
+    stay as they are."""
     if file.infra is None:
         return {domain: each for domain, each in said.items() if domain not in deployment.infra_domains}
     return {**said, **_infra_targets(said, file.infra.domains, deployment.name)}
@@ -587,7 +606,10 @@ def _said_before(deployment: Deployment, file: ServiceFile) -> Mapping[str, Doma
     filed = deployment.globals.get(DOMAINS) if DOMAINS in deployment.filed else None
     infra = read_domains(deployment.infra_domains, deployment.name)
     try:
-        said = read_domains(filed, deployment.name)
+        said = {
+            **read_domains(deployment.given_domains, deployment.name),
+            **read_domains(filed, deployment.name),
+        }
     except InvalidInput:  # of a release that took more
         said = {}
     if file.infra is None:
@@ -603,7 +625,7 @@ def _routed(targets: Mapping[str, DomainTarget]) -> Iterator[tuple[str, Address]
 
 def addresses_of(file: ServiceFile, deployment: Deployment) -> set[Address]:
     """Services of other deployments that the section Domains names, or named last time."""
-    now = read_domains(file.globals.get(DOMAINS), deployment.name)
+    now = _said(file, deployment, {})
     before = _said_before(deployment, file)
     named = {target.address for target in (*now.values(), *before.values()) if target.address}
     return {each for each in named if each.deployment != deployment.name}

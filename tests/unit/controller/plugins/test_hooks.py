@@ -133,6 +133,53 @@ async def test_provide_environment(opened: Made) -> None:
     assert runs_with(world, 2)["DISCOVERY"] == "10.0.0.1"
 
 
+async def test_provide_domains(opened: Made) -> None:
+    answers = [{"Shop.example.org": "web", "two.example.org": {"http": "foo:web"}}]
+    asked = list[Any]()
+
+    def provide_domains(deployment: Any) -> Any:
+        asked.append(deployment)
+        return answers[-1]
+
+    world = await opened(plugin(provide_domains=provide_domains))
+    shared = {"Domains": {"said.example.org": "web"}, "Names": {"short": "shop"}}
+    await deploy(world, {"web": {"image": "busybox"}}, shared)
+    assert asked[0].deployment.globals["Names"] == {"short": "shop"}
+    assert "web" in asked[0].services
+    assert kept_domains(world) == {"shop.example.org", "two.example.org", "said.example.org"}
+    assert not (await deploy(world, {"web": {"image": "busybox"}}, shared)).changes
+    answers.append({"two.example.org": "web"})
+    await deploy(world, {"web": {"image": "busybox"}}, shared)
+    assert kept_domains(world) == {"two.example.org", "said.example.org"}
+
+
+async def test_a_domain_that_is_taken_keeps_no_file_back(opened: Made) -> None:
+    given = {"taken.example.org": "web", "free.example.org": "web", "no.example.org": "nobody"}
+    mine = plugin(provide_domains=lambda: given)
+    bad = plugin("bad", provide_domains=lambda: {"x.example.org": "bar:app"})
+    world = await opened(mine, bad)
+    other = await world.app("bar")
+    await world.operations.domains.change(ADMIN, other, add=["taken.example.org"])
+    outcome = await deploy(world, {"web": {"image": "busybox"}})
+    assert kept_domains(world) == {"free.example.org"}
+    assert sum("which a plugin gives, is left out" in each for each in outcome.notes) == 2
+    assert "does not lead to a service of foo" in bad.last_error
+
+
+async def test_the_file_has_the_first_word_on_a_domain(opened: Made) -> None:
+    world = await opened(plugin(provide_domains=lambda: {"a.example.org": "web"}))
+    images = {"web": {"image": "busybox"}, "api": {"image": "busybox"}}
+    await deploy(world, images, {"Domains": {"a.example.org": "api"}})
+    assert kept_domains(world) == set()
+    assert kept_domains(world, "api") == {"a.example.org"}
+
+
+def kept_domains(world: World, name: str = "web") -> set[str]:
+    found = world.state.service("foo", name)
+    assert found is not None
+    return set(found.domains)
+
+
 async def test_setup_resource(opened: Made) -> None:
     reasons = ["the disk is not there yet"]
     world = await opened(plugin(setup_resource=lambda name: reasons[0] if reasons else None))
@@ -348,7 +395,7 @@ def names() -> list[str]:
 
 
 def test_every_hook_is_one_of_these() -> None:
-    assert len(names()) == 19
+    assert len(names()) == 20
     assert set(hooks.OPINIONS) | set(hooks.NOTICES) < set(names())
 
 
