@@ -34,7 +34,11 @@ case "${MOOR_PACKAGES:-}" in
         need git-lfs git-lfs
         stack
         ;;
-    bench) need sshd openssh-server ssh; need wrk wrk; need zstd zstd; stack ;;
+    bench)
+        need sshd openssh-server ssh; need wrk wrk; need zstd zstd
+        need redis-server redis-server redis-server
+        stack
+        ;;
 esac
 [ -n "$missing" ] || exit 0
 

@@ -14,6 +14,7 @@ PARTS = {
     "slug": "packing and unpacking a slug, beside tar and zstd",
     "containers": "pushes, builds and memory on a container engine, beside a bare container",
     "access": "what the log of requests costs",
+    "inner": "redis through a port within the machine, beside a hand-written proxy and nothing between",
 }
 
 
