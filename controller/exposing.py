@@ -34,17 +34,27 @@ def exposed(definition: Definition) -> Mapping[str, str]:
     return definition.extra.get(KEY) or {}
 
 
+def places_of(deployment: Deployment | None, service: str) -> Mapping[str, int]:
+    """Name of a port of the service, "" for its `PORT`, to the port of the machine at which others reach it."""
+    found = dict[str, int]()
+    for place, port in (deployment.inner_ports if deployment is not None else {}).items():
+        owner, _, name = place.partition(":")
+        if owner == service:
+            found[name] = port
+    return found
+
+
 def inner_ports(deployment: Deployment | None, service: str, version: Version | None) -> frozenset[Inner]:
     """Those that lead to the service. A port with a name is there where the version's image has it."""
-    if deployment is None or not deployment.inner_ports:
+    places = places_of(deployment, service)
+    if deployment is None or not places:
         return frozenset()
     numbers = port_numbers(version) if version is not None else {}
-    found = set[Inner]()
-    for place, port in deployment.inner_ports.items():
-        owner, _, name = place.partition(":")
-        if owner == service and (not name or name in numbers):
-            found.add(Inner(port, deployment.name, numbers[name] if name else 0))
-    return frozenset(found)
+    return frozenset(
+        Inner(port, deployment.name, numbers[name] if name else 0)
+        for name, port in places.items()
+        if not name or name in numbers
+    )
 
 
 def free_port(ports: range, deployments: Iterable[Deployment]) -> int | None:

@@ -30,6 +30,8 @@ class ServiceInfo:
     """Instances that should run now: those of `process_types` without what was stopped."""
     staged: tuple[str, ...] = ()
     """Names of variables that were changed without a version: the next version has them."""
+    inner_ports: Mapping[str, int] = field(default_factory=dict)
+    """Where others of its deployment reach it: its ports with a name, "" for its `PORT`, to ports of the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,6 +151,7 @@ async def info(context: Context, *, address: Address) -> None:
             ("limits", limits_text(limits)),
             ("limits by", kept_text(status)),
             ("urls", "\n".join(found.urls)),
+            ("reached at", places_text(found)),
             ("push to", await push_url(context, address)),
             ("branches", " ".join(service.branches)),
             ("buildpacks", " ".join(service.buildpacks)),
@@ -235,6 +236,14 @@ def state_of(info: ServiceInfo) -> str:
     if info.due:
         return "running"
     return "stopped" if any(info.process_types.values()) else "scaled to zero"
+
+
+def places_text(info: ServiceInfo) -> str:
+    """A line for each port at which others of its deployment reach it."""
+    return "\n".join(
+        f"port {port} within the machine{f', its {name}' if name else ''} (expose)"
+        for name, port in sorted(info.inner_ports.items())
+    )
 
 
 def strategy_text(rollout: Rollout) -> str:

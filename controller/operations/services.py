@@ -9,6 +9,7 @@ from controller.difference import HIDDEN
 from controller.domains import domains_of
 from controller.environment import shared_env
 from controller.errors import InvalidInput
+from controller.exposing import places_of
 from controller.formation import due_processes, process_commands, wanted_processes
 from controller.limits import ALL, effective_limits
 from controller.names import Address, check_process_type
@@ -352,6 +353,7 @@ class ServiceOperations:
                 each.state is InstanceState.RUNNING
                 for each in self._runtime.instances(service.deployment, service.name)
             ),
+            inner_ports=places_of(self._state.deployment(service.deployment), service.name),
         )
 
 

@@ -127,6 +127,7 @@ def test_one_finds_the_other(here, shop):
     assert greeting == "one greets"
     assert place == f"{host}:{port}"
     assert int(here.settings["inner-ports"].partition("-")[0]) == int(port)
+    assert f"port {port} within the machine (expose)" in here.moor("apps:info", "-a", "shop/store")
 
 
 def asked(here, app: str, place: str) -> str:
