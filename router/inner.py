@@ -19,8 +19,10 @@ log = logging.getLogger(__name__)
 
 NOWHERE = "127.0.0.1"
 """Stands for the address where none is needed: to end a proxy, which is found by what it left in its folder."""
-RETRY = 5.0
-"""Seconds between attempts to reach a proxy that failed."""
+RETRY, LONGEST_RETRY = 1.0, 60.0
+"""Seconds until a proxy that failed is tried again: doubled each time, up to the second."""
+LIMIT = 5.0
+"""Seconds that it may take for anything: whatever it does, domains are to be routed meanwhile."""
 
 Leads = Mapping[Inner, Pool]
 T = TypeVar("T")
@@ -61,6 +63,7 @@ class WithInnerPorts:
         """The inner one's own cursor."""
         self._problem: str | None = None
         self._retry_at = 0.0
+        self._pause = RETRY
 
     @property
     def problem(self) -> str | None:
@@ -82,7 +85,11 @@ class WithInnerPorts:
 
     async def inner_address(self) -> str:
         async with self._lock:
-            await self._started()
+            try:
+                async with asyncio.timeout(LIMIT):
+                    await self._started()
+            except TimeoutError as error:
+                raise RouterError(f"the proxy of inner ports does not start within {LIMIT:g} s.") from error
             return self._own
 
     async def remove(self, target: str) -> None:
@@ -262,16 +269,21 @@ class WithInnerPorts:
     async def _attempt(self, act: Callable[[Router], Awaitable[T]]) -> T | None:
         """What comes of it, once the proxy runs. That it fails is kept as the problem."""
         try:
-            done = await act(await self._started())
-        except RouterError as error:
-            if self._problem is None:
-                log.warning("inner ports=none reason=%s", error)
-            self._problem = f"Apps can't reach each other at their inner ports (expose): {error}"
-            self._retry_at = time.monotonic() + RETRY
-            self._within = ""
+            async with asyncio.timeout(LIMIT):
+                done = await act(await self._started())
+        except (RouterError, TimeoutError) as error:
+            self._note_problem(str(error) or f"their proxy does not answer within {LIMIT:g} s.")
             return None
-        self._problem = None
+        self._problem, self._pause = None, RETRY
         return done
+
+    def _note_problem(self, why: str) -> None:
+        if self._problem is None:
+            log.warning("inner ports=none reason=%s", why)
+        self._problem = f"Apps can't reach each other at their inner ports (expose): {why}"
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_RETRY)
+        self._within = ""
 
     def _rests(self) -> bool:
         """Whether it failed just now."""

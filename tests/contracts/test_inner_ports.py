@@ -16,7 +16,7 @@ from router.base import Router, RouterError
 from router.haproxy import HaproxyRouter
 from router.inner import WithInnerPorts
 from router.memory import MemoryRouter
-from router.types import Inner, Pool, Target
+from router.types import Inner, Pool, Table, Target
 from tests.servers.haproxy import require_haproxy, short_folder
 
 pytestmark = pytest.mark.real
@@ -302,21 +302,48 @@ def taken(port: int) -> Iterator[None]:
 
 
 async def test_where_a_port_is_taken_domains_are_routed_all_the_same(
-    inside: Inside, greeters: Greeters, monkeypatch: pytest.MonkeyPatch
+    inside: Inside, greeters: Greeters
 ) -> None:
-    monkeypatch.setattr("router.inner.RETRY", 0.2)
     wanted = pool(inside, greeters[0])
     with taken(inside.ports[3]):
         await inside.router.change([wanted])
         table = await inside.router.table()
         assert table.pools == {"foo/db": wanted}  # what can't be seen is taken to be as it was wanted
         assert "in use" in str(inside.router.problem)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.1)
     missing = (await inside.router.table()).pools["foo/db"]
     assert missing.inner == frozenset()
     assert inside.router.problem is None
     await inside.router.change([wanted])
     assert await inside.greeted(inside.ports[0]) == "foo-db-1-1"
+
+
+class Hung(MemoryRouter):
+    """Answers nobody."""
+
+    async def table(self, *, after: str = "") -> Table:
+        await asyncio.sleep(3600)
+        return await super().table(after=after)
+
+
+async def test_one_that_hangs_holds_no_domain_up(greeters: Greeters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.inner.LIMIT", 0.2)
+    outer = MemoryRouter()
+
+    async def address() -> str:
+        return OWN
+
+    router = WithInnerPorts(outer, make=lambda _: Hung(), address=address)
+    wanted = Pool(
+        "foo/db", frozenset({"db.example.org"}), frozenset({greeters[0]}), inner=frozenset({Inner(1, "foo")})
+    )
+    async with asyncio.timeout(5):
+        await router.change([wanted])
+        await router.change([replace(wanted, targets=frozenset({greeters[1]}))])
+        table = await router.table()
+    assert outer.find_answer("db.example.org") == (200, greeters[1])
+    assert table.pools["foo/db"].targets == {greeters[1]}
+    assert "does not answer within 0.2 s" in str(router.problem)
 
 
 async def test_a_router_of_domains_alone_refuses_them(inside: Inside, greeters: Greeters) -> None:
