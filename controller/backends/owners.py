@@ -26,6 +26,10 @@ class Former:
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
 
+    @classmethod
+    def of(cls, *owners: Owner) -> "Former":
+        return cls(frozenset(each.uid for each in owners), frozenset(each.gid for each in owners))
+
     def __or__(self, other: "Former") -> "Former":
         return Former(self.uids | other.uids, self.gids | other.gids)
 
@@ -37,9 +41,7 @@ class Former:
         return None if wanted == Owner(uid, gid) else wanted
 
 
-def give_over(
-    folder: Path, owner: Owner, note: Path, check: Check, *, also: Collection[int] = frozenset()
-) -> None:
+def give_over(folder: Path, owner: Owner, note: Path, check: Check, *, also: Collection[Owner] = ()) -> None:
     """The folder, and all in it that was its owner's or of one of `also`. Links are given themselves, and not followed.
 
     While it lasts the folder is root's, and the file `note` tells whose things in it may be: whoever comes after one
@@ -48,8 +50,8 @@ def give_over(
     top = os.open(folder, _DIRECTORY)
     try:
         info = os.fstat(top)
-        former = _noted(note) | Former(frozenset({info.st_uid, *also}), frozenset({info.st_gid}))
-        _write_note(note, former | Former(frozenset({owner.uid}), frozenset({owner.gid})))
+        former = _noted(note) | Former.of(Owner(info.st_uid, info.st_gid), *also)
+        _write_note(note, former | Former.of(owner))
         os.fchown(top, 0, 0)
         for entry in _below(top):
             check()

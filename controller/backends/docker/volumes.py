@@ -123,7 +123,8 @@ def may_run(listed: Mapping[str, Any]) -> bool:
 
 def _giving(spec: InstanceSpec, folder: Path, owner: Owner) -> Callable[[Check], None]:
     # Of an image that ran as root the folder was the service's user's, and what is in it root's.
-    also = {0} if spec.artifact.kind is ArtifactKind.IMAGE and folder.stat().st_uid == spec.uid else ()
+    nominal = spec.artifact.kind is ArtifactKind.IMAGE and folder.stat().st_uid == spec.uid
+    also = [Owner(0, 0)] if nominal else []
     note = folder.with_name(f".giving-{folder.name}")
     return lambda check: give_over(folder, owner, note, check, also=also)
 
