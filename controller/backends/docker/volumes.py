@@ -50,7 +50,13 @@ class Volumes:
             owner = await self._owner(spec, image)
             await ensure_volumes(self._root, spec, owner=owner, above=CLOSED)
             if owner is not None and os.geteuid() == 0:
-                await self._give(spec, image, owner)
+                try:
+                    await self._give(spec, image, owner)
+                except OSError as error:
+                    raise BackendError(
+                        f"The volumes of {spec.id} can't be given to the user {owner.uid} of {image.reference}: "
+                        f"{error.strerror or error}."
+                    ) from error
             starting.append(owner)
         try:
             yield
@@ -74,14 +80,8 @@ class Volumes:
                 f"{spec.id} runs as the user {owner.uid} of {image.reference}, and {other} as another one: the "
                 f"volume {min(differing)} is given over once that has stopped (`rollout: stop-first` sees to it)."
             )
-        for name, folder in differing.items():
-            try:
-                await _until_cancelled(_giving(spec, folder, owner))
-            except OSError as error:
-                raise BackendError(
-                    f"The volume {name} of {spec.id} can't be given to the user {owner.uid} of {image.reference}: "
-                    f"{error.strerror or error}."
-                ) from error
+        for folder in differing.values():
+            await _until_cancelled(_giving(spec, folder, owner))
 
     async def _other_user(self, spec: InstanceSpec, owner: Owner, folders: set[Path]) -> str | None:
         """Something of the service that has one of these folders and does not run as `owner`."""
