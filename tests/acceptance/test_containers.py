@@ -187,7 +187,9 @@ def image_of():
         made.append(f"mooring-test-{secrets.token_hex(4)}:1")
         runner = runner_image(engine_url())
         lines = [f"FROM {runner}", "USER root", "RUN useradd -u 1666 keeper", "ENTRYPOINT []", f"USER {user}"]
-        said = list(client.build(fileobj=io.BytesIO("\n".join(lines).encode()), tag=made[-1], decode=True))
+        said = list(
+            client.build(fileobj=io.BytesIO("\n".join(lines).encode()), tag=made[-1], decode=True, rm=True)
+        )
         assert "error" not in said[-1], said[-1]
         return made[-1]
 
