@@ -475,8 +475,11 @@ def _reachable(listen: Listen) -> Listen:
 
 
 def _make_folders(folders: DataFolder) -> None:
-    """What apps and builds must reach may be entered by everybody and listed by nobody; the rest is ours."""
-    for each in (folders.apps, folders.volumes, folders.tools, folders.builds, folders.caches):
+    """What apps and builds must reach may be entered by everybody and listed by nobody; the rest is ours.
+
+    Volumes are opened, or closed, by the backend: it knows who comes to them from here."""
+    folders.volumes.mkdir(mode=0o700, exist_ok=True)
+    for each in (folders.apps, folders.tools, folders.builds, folders.caches):
         each.mkdir(exist_ok=True)
         each.chmod(0o711)
     for each in (folders.slugs, folders.repositories, folders.logs):

@@ -1,9 +1,12 @@
 """What the service file promises, in containers: images, code, a database and a secret from one file."""
 
+import io
 import json
 import re
+import secrets
 
 import pytest
+from docker import APIClient
 
 from contrib.installation import Installation
 from tests.acceptance.conftest import missing_commands, started
@@ -81,6 +84,36 @@ web:
     require: Tables
 """
 
+NOTES = """
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Notes(BaseHTTPRequestHandler):
+    def do_GET(self):
+        note = os.environ["VOLUME_DATA"] + "/note"
+        if self.path != "/":
+            with open(note, "a") as file:
+                file.write(self.path[1:] + " ")
+        with open(note) as file:
+            body = f"{os.getuid()}: {file.read()}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+HTTPServer(("", 8000), Notes).serve_forever()
+"""
+"""Keeps the paths that were asked for in a volume, and tells all of them and whom it runs as."""
+
+NOTEBOOK = """
+notes:
+    image: IMAGE
+    cmd: python3 -c "$NOTES"
+    port: 8000
+    env: {NOTES: SOURCE}
+    volumes: {data: /srv/data}
+"""
+
 
 @pytest.fixture(scope="module")
 def here():
@@ -142,3 +175,63 @@ def test_its_database_is_backed_up_restored_and_outlives_the_server(here):
     assert here.get("web-shop") == (200, "2\nblue")
     here.moor("ps:restart", "-a", "shop/db")
     here.wait_until(lambda: here.get("web-shop") == (200, "3\nblue"), "the database is back")
+
+
+@pytest.fixture
+def image_of():
+    """Makes images that run as the USER that they are given."""
+    client = APIClient(base_url=engine_url(), version="auto", timeout=120)
+    made = []
+
+    def make(user):
+        made.append(f"mooring-test-{secrets.token_hex(4)}:1")
+        runner = runner_image(engine_url())
+        lines = [f"FROM {runner}", "USER root", "RUN useradd -u 1666 keeper", "ENTRYPOINT []", f"USER {user}"]
+        said = list(
+            client.build(fileobj=io.BytesIO("\n".join(lines).encode()), tag=made[-1], decode=True, rm=True)
+        )
+        assert "error" not in said[-1], said[-1]
+        return made[-1]
+
+    yield make
+    for each in made:
+        client.remove_image(each, force=True)
+    client.close()
+
+
+def test_volume_of_an_image_that_is_not_root_is_saved_restored_and_given_over(here, image_of):
+    folder = here.folder / "notebook"
+    folder.mkdir()
+
+    def deploy(user):
+        text = NOTEBOOK.replace("IMAGE", image_of(user)).replace("SOURCE", json.dumps(NOTES))
+        (folder / "Servicefile").write_text(text)
+        done = here.run("moor", "-D", "notebook", "deploy", "Servicefile", "--create", folder=folder)
+        assert done.returncode == 0, f"{done.stdout}\n{here.last_lines()}"
+
+    def stop():
+        here.moor("ps:stop", "-a", "notebook/notes")
+        here.wait_until(lambda: not here.json("ps", "-a", "notebook/notes"), "it has stopped")
+
+    def start():
+        here.moor("ps:start", "-a", "notebook/notes")
+        here.wait_until(lambda: here.get("notes-notebook")[0] == 200, "it serves again")
+
+    try:
+        deploy("keeper")
+        assert here.get("notes-notebook", "/first") == (200, "1666: first "), here.last_lines()
+        here.moor("volumes:backup", "-a", "notebook/notes", "data")
+        assert here.get("notes-notebook", "/second") == (200, "1666: first second ")
+        stop()
+        here.moor("volumes:restore", "-a", "notebook/notes", "data")
+        start()
+        assert here.get("notes-notebook") == (200, "1666: first ")
+        assert here.get("notes-notebook", "/third") == (200, "1666: first third ")
+        deploy("1999")
+        assert here.get("notes-notebook", "/fourth") == (200, "1999: first third fourth ")
+        stop()
+        here.moor("volumes:restore", "-a", "notebook/notes", "data")
+        start()
+        assert here.get("notes-notebook", "/fifth") == (200, "1999: first fifth ")
+    finally:
+        here.run("moor", "apps:destroy", "notebook", "--confirm", "notebook")

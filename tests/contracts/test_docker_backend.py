@@ -356,6 +356,135 @@ async def test_image_whose_program_is_missing_says_so_in_its_log(
     await eventually(crashed)
 
 
+# Volumes of images that run as somebody else
+
+SAILOR = "RUN groupadd -g 1777 crew && groupadd -g 1888 guests && useradd -u 1666 -g crew sailor"
+WRITES = 'echo "$(id -u):$(id -g)" >> "$VOLUME_DATA/log" && echo written; exec sleep 1000'
+
+
+async def said_by(rig: DockerRig, artifact: Artifact, **changes: Any) -> str:
+    """What the log in the volume has after the image wrote to it. It has stopped by then."""
+    backend, log = rig.backend(), rig.root / "volumes/foo/app/data/log"
+    before = log.read_text() if log.exists() else ""
+    wanted = spec(uid=UID, artifact=artifact, command=WRITES, volumes={"data": "/srv/data"}, **changes)
+    started = await backend.start(wanted)
+    await eventually(lambda: _async(log.exists() and log.read_text() != before))
+    await backend.stop(started.id, grace=0)
+    return log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("lines", "uid", "gid"),
+    [
+        (["USER sailor"], 1666, 1777),
+        (["USER 1666"], 1666, 1777),
+        (["USER sailor:guests"], 1666, 1888),
+        (["USER 1999"], 1999, 0),
+        (["USER 1999:1998"], 1999, 1998),
+        (["RUN mkdir /lib/etc && mv /etc/passwd /lib/etc && ln -s ../lib/etc/passwd /etc", "USER sailor"], 1666, 1777),
+        (["VOLUME /srv/data /etc", "USER sailor:guests"], 1666, 1888),
+    ],
+    ids=["name", "number", "name and group", "number of nobody", "numbers", "linked passwd", "volumes of its own"],
+)  # fmt: skip
+async def test_volume_belongs_to_whom_the_image_runs_as(
+    rig: DockerRig, images: Callable[..., Artifact], lines: list[str], uid: int, gid: int
+) -> None:
+    artifact = images("USER root", SAILOR, *lines)
+    assert await said_by(rig, artifact) == f"{uid}:{gid}\n"
+    folder = rig.root / "volumes/foo/app/data"
+    info = folder.stat()
+    assert (info.st_uid, info.st_gid, info.st_mode & 0o777) == (uid, gid, 0o700)
+    assert (folder / "log").stat().st_uid == uid
+    above = (rig.root / "volumes", rig.root / "volumes/foo", rig.root / "volumes/foo/app")
+    assert {(each.stat().st_uid, each.stat().st_mode & 0o777) for each in above} == {(0, 0o700)}
+    assert rig.containers() == [], "nothing is left of the look into the image"
+
+
+async def test_one_off_of_an_image_writes_to_its_volume(
+    rig: DockerRig, images: Callable[..., Artifact]
+) -> None:
+    artifact = images("USER root", SAILOR, "USER sailor")
+    once = spec(
+        uid=UID,
+        artifact=artifact,
+        command='id -un > "$VOLUME_DATA/me"; cat "$VOLUME_DATA/me"',
+        volumes={"data": "/srv/data"},
+        once=True,
+    )
+    attached = await rig.backend().run(once, terminal=None)
+    assert b"".join([data async for _, data in attached.output()]) == b"sailor\n"
+    assert (await attached.wait())[0] == 0
+
+
+async def test_volume_over_the_list_of_users_says_nothing_of_them(
+    rig: DockerRig, images: Callable[..., Artifact]
+) -> None:
+    artifact = images("USER root", SAILOR, "USER sailor")
+    folder = rig.root / "volumes/foo/app/etc"
+    folder.mkdir(parents=True)
+    (folder / "passwd").write_text("sailor:x:4444:4444::/:/bin/sh\n")
+    wanted = spec(uid=UID, artifact=artifact, command="exec sleep 1000", volumes={"etc": "/etc"})
+    await rig.backend().start(wanted)
+    await running(rig.backend(), wanted.id)
+    assert folder.stat().st_uid == 1666
+
+
+async def test_volume_is_given_over_to_an_image_that_runs_as_somebody_else(
+    rig: DockerRig, images: Callable[..., Artifact]
+) -> None:
+    """From root to one user and to another, and never while one of them works with it."""
+    first = images("USER root", SAILOR, "USER sailor")
+    second = images("USER root", SAILOR, "USER 1999")
+    log = rig.root / "volumes/foo/app/data/log"
+    assert await said_by(rig, images("USER root")) == "0:0\n"
+    assert (log.parent.stat().st_uid, log.stat().st_uid) == (UID, 0)
+    assert await said_by(rig, first) == "0:0\n1666:1777\n"
+    backend = rig.backend()
+    keeps = spec(uid=UID, artifact=first, volumes={"data": "/srv/data"})
+    await backend.start(keeps)
+    with pytest.raises(BackendError, match=f"{keeps.id} as another one"):
+        await said_by(rig, second, number=2, version=4)
+    assert (log.parent.stat().st_uid, log.stat().st_uid) == (1666, 1666)
+    await backend.stop(keeps.id, grace=0)
+    assert await said_by(rig, second, number=2, version=4) == "0:0\n1666:1777\n1999:0\n"
+    assert (log.parent.stat().st_uid, log.stat().st_uid) == (1999, 1999)
+    assert await said_by(rig, first) == "0:0\n1666:1777\n1999:0\n1666:1777\n"
+
+
+async def test_code_has_the_volume_that_an_image_had(rig: DockerRig, images: Callable[..., Artifact]) -> None:
+    await said_by(rig, images("USER root", SAILOR, "USER sailor"))
+    slug = spec().artifact
+    assert await said_by(rig, slug) == f"1666:1777\n{UID}:{UID}\n"
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        ("captain", "/etc/passwd has no user 'captain'"),
+        ("sailor:pirates", "/etc/group has no group 'pirates'"),
+    ],
+)
+async def test_user_that_an_image_does_not_have_is_named_with_the_way_out(
+    rig: DockerRig, images: Callable[..., Artifact], user: str, words: str
+) -> None:
+    artifact = images("USER root", SAILOR, f"USER {user}")
+    with pytest.raises(BackendError) as caught:
+        await said_by(rig, artifact)
+    assert not caught.value.retryable
+    for each in (artifact.reference, repr(user), words, "USER 1000:1000"):
+        assert each in str(caught.value)
+    assert rig.containers() == []
+
+
+async def test_list_of_users_that_is_no_file_is_refused_and_not_read(
+    rig: DockerRig, images: Callable[..., Artifact]
+) -> None:
+    for spoilt in ("mkfifo /etc/passwd", "truncate -s 2M /etc/passwd", "ln -s /dev/zero /etc/passwd"):
+        artifact = images("USER root", f"RUN rm /etc/passwd && {spoilt}", "USER sailor")
+        with pytest.raises(BackendError, match="USER 1000:1000"):
+            await said_by(rig, artifact)
+
+
 async def test_port_of_the_machine_leads_to_one_instance_and_is_refused_to_the_next(rig: DockerRig) -> None:
     backend = rig.backend()
     with socket.socket() as probe:

@@ -23,6 +23,7 @@ from controller.backends.docker.attached import (
 from controller.backends.docker.container import (
     ARTIFACT,
     ATTACHED,
+    ID,
     KIND,
     OWNER,
     Place,
@@ -39,11 +40,12 @@ from controller.backends.docker.launching import Launcher
 from controller.backends.docker.networks import POOL, Networks
 from controller.backends.docker.scribes import Scribes
 from controller.backends.docker.seen import Seen
+from controller.backends.docker.users import Users
+from controller.backends.docker.volumes import Volumes
 from controller.backends.docker.watch import Watch
 from controller.backends.docker.wire import Wire, ask, close_all, open_wire
 from controller.backends.keeper.processes import MARKER
 from controller.backends.logs import instance_logs
-from controller.backends.volumes import ensure_volumes, volume_folders
 from controller.engine import REALM, Engine, EngineError, EngineUnreachable, NotThere, Taken
 from controller.logs.query import LogQuery, LogStream
 from controller.types import ArtifactKind, Instance
@@ -82,7 +84,6 @@ class DockerBackend:
         each other, and is told which addresses they have."""
         self._logs = logs
         self._prepare = prepare
-        self._volumes = volumes
         self._engine = engine
         self._realm = realm
         self._runner_image = runner_image
@@ -93,9 +94,9 @@ class DockerBackend:
         # Of us alone: another server on the same engine has others.
         token = secrets.token_hex(4)
         self._marker, self._owner = f"{realm}:{token}/", f"{owner()} {token}"
-        self._guard = Guard(
-            engine.socket or "", {REALM: realm, KIND: ATTACHED, OWNER: self._owner}, self._marker
-        )
+        ours = {REALM: realm, KIND: ATTACHED, OWNER: self._owner}
+        self._guard = Guard(engine.socket or "", ours, self._marker)
+        self._volumes = Volumes(volumes, engine, realm, Users(engine, realm, {**ours, ID: "user"}))
         self._limits: Mapping[str, str] = {}
 
     async def observe(self, *, after: str = "") -> Observation:
@@ -164,14 +165,15 @@ class DockerBackend:
                     place,
                     realm=self._realm,
                     folder=folder,
-                    volumes=volume_folders(self._volumes.absolute(), spec),
+                    volumes=self._volumes.folders(spec),
                     terminal=terminal,
                     owned_by=self._owner,
                 )
 
             await self._guarded()
             name = f"{spec.id}-{secrets.token_hex(3)}"
-            return await self._run(name, spec.deployment, describe, terminal)
+            async with self._volumes.held(spec, image):
+                return await self._run(name, spec.deployment, describe, terminal)
 
     async def enter(
         self, instance: str, command: str, *, env: Mapping[str, str], terminal: Terminal | None
@@ -214,7 +216,6 @@ class DockerBackend:
     # Starting
 
     async def _artifact(self, spec: InstanceSpec) -> tuple[Image, Path | None]:
-        await ensure_volumes(self._volumes, spec)
         if spec.artifact.kind is ArtifactKind.IMAGE:
             return await ensure_image(self._engine, spec.artifact.reference), None
         folder = await self._prepare(spec)
@@ -239,11 +240,12 @@ class DockerBackend:
                 place,
                 realm=self._realm,
                 folder=folder,
-                volumes=volume_folders(self._volumes.absolute(), spec),
+                volumes=self._volumes.folders(spec),
             )
 
         try:
-            await self._launcher.launch(spec.id, spec.deployment, describe)
+            async with self._volumes.held(spec, image):
+                await self._launcher.launch(spec.id, spec.deployment, describe)
         except Taken:
             found = await self._watch.look(spec.id)  # somebody was faster
             if found is None:
@@ -257,7 +259,10 @@ class DockerBackend:
         if found.retired:
             raise BackendError(f"{spec.id} is being stopped.")
         if found.status == "created":
-            await self._engine.call(lambda client: client.start(found.container))
+            # Others may have had its volumes since it was made.
+            image, _ = await self._artifact(spec)
+            async with self._volumes.held(spec, image):
+                await self._engine.call(lambda client: client.start(found.container))
 
     async def _started(self, spec: InstanceSpec) -> Instance:
         await self._watch.look(spec.id)

@@ -143,6 +143,7 @@ def attached_config(
         KIND: ATTACHED,
         ID: spec.id,
         ADDRESS: place.address,
+        ARTIFACT: spec.artifact.kind.value,
         OWNER: owned_by,
         PREFIX + "deployment": spec.deployment,
         PREFIX + "service": spec.service,

@@ -21,6 +21,10 @@ class Image:
     """As the engine has it."""
 
     reference: str
+    id: str = ""
+    """The engine's own, which stays with this content."""
+    user: str = ""
+    """Whom it runs as: `USER[:GROUP]`, each a name or a number; empty: root."""
     env: Mapping[str, str] = field(default_factory=dict)
     ports: Sequence[int] = ()
     """TCP ports that it exposes."""
@@ -30,7 +34,7 @@ async def ensure_image(engine: Engine, reference: str) -> Image:
     """Pulls what is not there, as long as that is quick. Raises BackendError and EngineError."""
     reference = whole_reference(reference)
     try:
-        return await _find(engine, reference)
+        return await find_image(engine, reference)
     except NotThere:
         pass
     try:
@@ -43,7 +47,7 @@ async def ensure_image(engine: Engine, reference: str) -> Image:
     except EngineError as error:
         said = str(error)
     try:
-        return await _find(engine, reference)
+        return await find_image(engine, reference)
     except NotThere as error:
         raise BackendError(
             f"The image {reference} is not on the engine and can't be pulled: {said or 'no answer'}",
@@ -51,7 +55,9 @@ async def ensure_image(engine: Engine, reference: str) -> Image:
         ) from error
 
 
-async def _find(engine: Engine, reference: str) -> Image:
+async def find_image(engine: Engine, reference: str) -> Image:
+    """As it is there. Raises NotThere and EngineError."""
+
     def work(client: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = client.inspect_image(reference)
         return found
@@ -66,6 +72,8 @@ def parse(reference: str, data: Mapping[str, Any]) -> Image:
     pairs = [each.partition("=") for each in config.get("Env") or ()]
     return Image(
         reference=reference,
+        id=str(data.get("Id") or ""),
+        user=str(config.get("User") or ""),
         env={name: value for name, _, value in pairs},
         ports=tuple(
             sorted(int(port) for port, _, kind in exposed if port.isdecimal() and kind in ("", "tcp"))

@@ -9,7 +9,7 @@ import contextlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,6 +28,8 @@ class Wire:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    head: Mapping[str, str] = field(default_factory=dict)
+    """Its header: small letters to values."""
 
     async def json(self) -> Any:
         """The rest of it, until its end. Raises EngineUnreachable when that is no answer."""
@@ -66,7 +68,7 @@ async def open_wire(
             try:
                 writer.write(_request(method, path, query, body, both_ways=both_ways))
                 await writer.drain()
-                await _read_head(wire)
+                wire.head = await _read_head(wire)
             except BaseException:
                 wire.close()
                 raise
@@ -138,15 +140,15 @@ def _request(
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
-async def _read_head(wire: Wire) -> None:
+async def _read_head(wire: Wire) -> Mapping[str, str]:
     """Leaves the reader at the answer's body. Raises EngineError where it is a refusal."""
     head = (await wire.reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
     status = int(head[0].split()[1])
+    pairs = (each.decode("latin-1").partition(":") for each in head[1:] if each)
+    said = {name.strip().lower(): value.strip() for name, _, value in pairs}
     if status < 400:
-        return
-    size = next(
-        (int(each[15:]) for each in head if each.lower().startswith(b"content-length:")), LONGEST_FAULT
-    )
+        return said
+    size = int(said.get("content-length", LONGEST_FAULT))
     data = b""
     while len(data) < min(size, LONGEST_FAULT) and (more := await wire.reader.read(LONGEST_FAULT)):
         data += more
