@@ -355,7 +355,10 @@ class Client:
         return await self._list(PluginCommand, "/v1/plugin-verbs")
 
     async def plugin_panels(self, deployment: str | None = None) -> Sequence[PluginPanel]:
-        """Parts of the web page that plugins have: about a deployment, or about the server, for admins. Raises NotFound."""
+        """Parts of the web page that plugins bring: about a deployment, or about the server, for admins.
+
+        Raises NotFound.
+        """
         return await self._list(PluginPanel, "/v1/plugin-panels", deployment=deployment)
 
     async def call_verb(

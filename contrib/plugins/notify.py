@@ -74,7 +74,11 @@ def _panel(call: RouteCall) -> Answer:
     # Texts are what people sent: each is escaped.
     items = "".join(f"<li>{html.escape(each)}</li>" for each in reversed(_sent[deployment]))
     goes = "Deploys are told to a webhook." if deployment in _urls else "No webhook is told of deploys."
-    body = f"<p>{goes}</p><ul>{items}</ul>" if items else f"<p>{goes} Nothing was sent since the server started.</p>"
+    body = (
+        f"<p>{goes}</p><ul>{items}</ul>"
+        if items
+        else f"<p>{goes} Nothing was sent since the server started.</p>"
+    )
     return Answer(body=body, media="text/html; charset=utf-8")
 
 

@@ -54,11 +54,13 @@ def routes(plugins: PluginOperations) -> APIRouter:
         window: InWindow,
         deployment: Annotated[
             str | None,
-            Query(description="Those about this one; without: about the server, for admins.", examples=["foo"]),
+            Query(
+                description="Those about this one; without: about the server, for admins.", examples=["foo"]
+            ),
         ] = None,
     ) -> Response:
-        """Parts of the web page that the asker may see. Each is the HTML that its path answers with, asked with the same
-        `?deployment=`."""
+        """Parts of the web page that the asker may see. The HTML of each is what its path answers with, asked with the
+        same `?deployment=`."""
         found = plugins.panels(asker, deployment)
         return paged(window, found, lambda each: (each.title, each.path))
 

@@ -1,4 +1,4 @@
-"""The files of the web page, as they are, for everybody: whatever they show is asked of the API with the reader's token.
+"""The files of the web page, as they are, for everybody: what they show is asked of the API with the reader's token.
 
 There is no cookie and no session, so nothing that another page makes a browser send is from a reader of this one.
 """

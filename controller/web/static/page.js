@@ -294,7 +294,6 @@ async function startView(_place, signal) {
     deployments.length
       ? deployments.map(({ name }) => h("section", { "aria-label": name }, h("h2", null, link(name, name)), serviceList(services(name), deploys)))
       : none,
-    h("footer", null, `Mooring ${status.version}. Domains of apps end in ${status.domain}; SSH is at ${status.ssh}.`),
   );
 }
 
