@@ -106,6 +106,13 @@ class Page:
         self.shows("Sign in")
         self.driver.switch_to.active_element.send_keys(token + Keys.ENTER)
 
+    def follow(self, place: str) -> None:
+        def clicked() -> bool:
+            self.one(f'#view a[href="{place}"]').click()
+            return True
+
+        self.until(clicked, f"a link to {place}")
+
     @property
     def text(self) -> str:
         return self.one("body").text
@@ -194,9 +201,9 @@ def test_signing_in_looking_around_and_signing_out(system: Installation, page: P
     page.panel_shows("Machine", "Seen by admin")
     assert list(page.kept) == ["mooring.token"]
 
-    page.one('a[href="#/shop"]').click()
+    page.follow("#/shop")
     page.until(lambda: page.one("#view h1").text == "shop", "the deployment")
-    page.one('a[href="#/shop/app"]').click()
+    page.follow("#/shop/app")
     page.shows("shop/app", "web.1", "v1", "live", "push of", "succeeded", "Starting shop-app-1-web-1")
     assert page.driver.title == "shop/app · Mooring"
 
