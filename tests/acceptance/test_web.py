@@ -5,7 +5,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,8 +179,8 @@ def system(elsewhere: Elsewhere) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def page(system: Installation, tmp_path: Path) -> Iterator[Page]:
-    with browser(tmp_path) as driver:
+def page(system: Installation) -> Iterator[Page]:
+    with browser() as driver:
         yield Page(driver, f"http://127.0.0.1:{system.api}")
 
 
@@ -335,6 +334,25 @@ def test_it_has_the_words_of_the_command_line(page: Page) -> None:
     )
     assert said == [state_of(each) for each in INFOS]
     assert len(set(said)) == len(INFOS) - 1
+
+
+def test_it_says_when_and_knows_where(page: Page) -> None:
+    page.open()
+    said = page.driver.execute_async_script(
+        """
+        const [ages, hashes, done] = arguments, now = Date.parse("2026-01-31T12:00:00Z");
+        import("/web/page.js").then((page) => done([
+            ages.map((each) => page.ago(now - each * 1000, now)),
+            hashes.map((each) => Object.values(page.placeOf(each)).join()),
+        ]));
+        """,
+        [-5, 59, 60, 7199, 86400, 200000],
+        ["", "#", "#/", "#/foo", "#/foo/", "#/foo/web", "#/f%20o", "#/%", "#/foo/web/more"],
+    )
+    assert said == [
+        ["just now", "just now", "1 minute ago", "1 hour ago", "1 day ago", "2 days ago"],
+        [",", ",", ",", "foo,", "foo,", "foo,web", "f o,", ",", "foo,web"],
+    ]
 
 
 @pytest.mark.parametrize("width", [320, 1200])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,18 @@ def require_browser() -> None:
 
 
 @contextmanager
-def browser(folder: Path) -> Iterator[webdriver.Chrome]:
-    """As if it were started for the first time. All that it leaves behind is in the folder."""
+def browser() -> Iterator[webdriver.Chrome]:
+    """As if it were started for the first time; it leaves nothing behind."""
+    # Not pytest's own folder: the browser makes a socket deep in it, whose path may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="moor-web-", ignore_cleanup_errors=True) as folder:
+        driver = _start(Path(folder))
+        try:
+            yield driver
+        finally:
+            driver.quit()
+
+
+def _start(folder: Path) -> webdriver.Chrome:
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     arguments = [
@@ -43,8 +54,4 @@ def browser(folder: Path) -> Iterator[webdriver.Chrome]:
     environ = {**os.environ, "TMPDIR": str(folder), "HOME": str(folder)}
     # Named, as it would else look for one to download.
     service = Service(str(shutil.which("chromedriver")), env=environ)
-    driver = webdriver.Chrome(options=options, service=service)
-    try:
-        yield driver
-    finally:
-        driver.quit()
+    return webdriver.Chrome(options=options, service=service)

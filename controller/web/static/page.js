@@ -153,14 +153,23 @@ function h(name, attributes, ...children) {
   return made;
 }
 
-/** Make `live` have the children that `made` has, touching only what differs: focus and scrolling stay. */
+/** Make `live` have the children that `made` has, touching only what differs: focus, scrolling and what was opened stay.
+ * Elements with a `data-key` are the same only where it is. */
 function morph(live, made) {
   let at = live.firstChild;
+  const drop = () => {
+    const gone = at;
+    at = at.nextSibling;
+    gone.remove();
+  };
   for (const next of [...made.childNodes]) {
-    if (at === null || at.nodeName !== next.nodeName) {
+    let found = at;
+    while (found !== null && !isSame(found, next)) found = found.nextSibling;
+    if (found === null) {
       live.insertBefore(next, at);
       continue;
     }
+    while (at !== found) drop();
     if (at.nodeType === Node.TEXT_NODE) {
       if (at.data !== next.data) at.data = next.data;
     } else {
@@ -169,12 +178,10 @@ function morph(live, made) {
     }
     at = at.nextSibling;
   }
-  while (at !== null) {
-    const gone = at;
-    at = at.nextSibling;
-    gone.remove();
-  }
+  while (at !== null) drop();
 }
+
+const isSame = (one, other) => one.nodeName === other.nodeName && one.dataset?.key === other.dataset?.key;
 
 function morphAttributes(live, made) {
   for (const { name } of [...live.attributes]) {
@@ -201,11 +208,11 @@ function when(moment) {
 }
 
 function section(title, ...content) {
-  return h("section", { "aria-label": title }, h("h2", null, title), ...content);
+  return h("section", null, h("h2", null, title), ...content);
 }
 
-/** A table in a frame of its own, which the keyboard can move too. The first cell of a row says what the row is about;
- * the column `long` has sentences. */
+/** A table in a frame of its own, which the keyboard can move too. A row has a `key` of its own and `cells`, of which the
+ * first says what it is about; the column `long` has sentences. */
 function table(title, heads, long, rows) {
   const cell = (each, index) =>
     index === 0 ? h("th", { scope: "row" }, each) : h("td", { class: heads[index] === long ? "long" : "short" }, each);
@@ -216,7 +223,7 @@ function table(title, heads, long, rows) {
       "table",
       null,
       h("thead", null, h("tr", null, heads.map((each) => h("th", { scope: "col" }, each)))),
-      h("tbody", null, rows.map((row) => h("tr", null, row.map(cell)))),
+      h("tbody", null, rows.map(({ key, cells }) => h("tr", { "data-key": key }, cells.map(cell)))),
     ),
   );
 }
@@ -254,7 +261,7 @@ function serviceItem(info, deploys) {
   const { deployment, name } = info.service;
   return h(
     "li",
-    { class: "service" },
+    { class: "service", "data-key": name },
     h("h3", null, link(name, deployment, name), badge(...stateOf(info))),
     serviceFacts(info),
     reasons(info, deploys),
@@ -277,7 +284,7 @@ async function startView(_place, signal) {
   ]);
   const wrong = h(
     "section",
-    { class: "problems", "aria-label": "What is wrong now" },
+    { class: "problems", "data-key": "/problems", "aria-label": "What is wrong now" },
     h("h2", null, "What is wrong now"),
     h("ul", null, status.problems.map((each) => h("li", null, each))),
   );
@@ -292,7 +299,7 @@ async function startView(_place, signal) {
     null,
     status.problems.length ? wrong : null,
     deployments.length
-      ? deployments.map(({ name }) => h("section", { "aria-label": name }, h("h2", null, link(name, name)), serviceList(services(name), deploys)))
+      ? deployments.map(({ name }) => h("section", { "data-key": name }, h("h2", null, link(name, name)), serviceList(services(name), deploys)))
       : none,
   );
 }
@@ -308,8 +315,8 @@ async function deploymentView(place, signal) {
   ]);
   const said = (each) => (each.failure ? h("span", { class: "failure" }, each.failure) : each.waits || "");
   const rows = [
-    ...resources.map((each) => [each.name, each.kind, tonedBadge(each.status), said(each)]),
-    ...execs.map((each) => [each.name, "command", tonedBadge(each.status), said(each)]),
+    ...resources.map((each) => ({ key: each.name, cells: [each.name, each.kind, tonedBadge(each.status), said(each)] })),
+    ...execs.map((each) => ({ key: each.name, cells: [each.name, "command", tonedBadge(each.status), said(each)] })),
   ];
   return h(
     "div",
@@ -349,14 +356,17 @@ function instanceTable(instances) {
     "Instances",
     ["Instance", "State", "Version", "Since", "Restarts", "Why"],
     "Why",
-    instances.map((each) => [
-      `${each.process_type || "web"}.${each.number}`,
-      tonedBadge(each.state),
-      `v${each.version}`,
-      when(each.started_at),
-      String(each.restarts),
-      each.detail,
-    ]),
+    instances.map((each) => ({
+      key: each.id,
+      cells: [
+        `${each.process_type || "web"}.${each.number}`,
+        tonedBadge(each.state),
+        `v${each.version}`,
+        when(each.started_at),
+        String(each.restarts),
+        each.detail,
+      ],
+    })),
   );
 }
 
@@ -371,13 +381,16 @@ function versionTable(versions, current) {
     "Versions",
     ["Version", "State", "What", "By", "Made"],
     "What",
-    versions.map((each) => [
-      each.number === current ? h("span", { "aria-current": "true" }, `v${each.number}`) : `v${each.number}`,
-      tonedBadge(each.status),
-      [each.reason, each.summary ? quiet(` (${each.summary})`) : null, ...failure(each)],
-      each.actor,
-      when(each.created_at),
-    ]),
+    versions.map((each) => ({
+      key: each.number,
+      cells: [
+        h("span", { "aria-current": each.number === current ? "true" : null }, `v${each.number}`),
+        tonedBadge(each.status),
+        [each.reason, each.summary ? quiet(` (${each.summary})`) : null, ...failure(each)],
+        each.actor,
+        when(each.created_at),
+      ],
+    })),
   );
 }
 
@@ -386,13 +399,16 @@ function buildTable(builds) {
     "Builds",
     ["Code", "State", "What", "By", "When"],
     "What",
-    builds.map((each) => [
-      each.commit ? each.commit.slice(0, 7) : each.id.slice(0, 7),
-      tonedBadge(each.status),
-      each.error ? h("span", { class: "failure" }, each.error) : each.doing || each.reason,
-      each.actor,
-      when(each.finished_at || each.started_at || each.queued_at),
-    ]),
+    builds.map((each) => ({
+      key: each.id,
+      cells: [
+        (each.commit || each.id).slice(0, 7),
+        tonedBadge(each.status),
+        each.error ? h("span", { class: "failure" }, each.error) : each.doing || each.reason,
+        each.actor,
+        when(each.finished_at || each.started_at || each.queued_at),
+      ],
+    })),
   );
 }
 
@@ -401,13 +417,16 @@ function buildTable(builds) {
 /** Its lines, added a frame at a time: many may come at once. It stays at its end unless the reader went back in it. */
 class LogBox {
   constructor() {
-    this.element = h("pre", { class: "log", tabindex: "0", role: "region", "aria-label": "Lines of the log" });
+    this.lines = h("pre", { class: "log", tabindex: "0", role: "region", "aria-label": "Lines of the log" });
+    this.element = section("Log", this.lines, h("p", { class: "quiet" }, "Times are in UTC."));
+    this.element.hidden = true; // until there are any
     this.waiting = [];
   }
 
   begin() {
     this.waiting = [];
-    this.element.replaceChildren();
+    this.lines.replaceChildren();
+    this.element.hidden = false;
   }
 
   add(text) {
@@ -415,12 +434,12 @@ class LogBox {
   }
 
   flush() {
-    const box = this.element;
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 30;
-    box.append(...this.waiting.slice(-MOST_LINES));
+    const lines = this.lines;
+    const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 30;
+    lines.append(...this.waiting.slice(-MOST_LINES));
     this.waiting = [];
-    while (box.childNodes.length > MOST_LINES) box.firstChild.remove();
-    if (atEnd) box.scrollTop = box.scrollHeight;
+    while (lines.childNodes.length > MOST_LINES) lines.firstChild.remove();
+    if (atEnd) lines.scrollTop = lines.scrollHeight;
   }
 }
 
@@ -436,7 +455,9 @@ async function followLog(box, place, signal) {
     } catch (error) {
       if (signal.aborted || signOutIfUnknown(error)) return;
       // The view tells where the server is away, or the service is not there.
-      if (error.status && error.status !== 404) box.add(`(The log can't be shown: ${error.message})`);
+      if (!error.status || error.status === 404) continue;
+      box.begin();
+      box.add(`The log can't be shown: ${error.message}`);
     }
   }
 }
@@ -513,16 +534,33 @@ async function keepPanels(place, holder, signal) {
 
 function pause(milliseconds, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
   });
 }
 
-/** Rung by anybody, at any time; whoever waits next goes on at once. */
+/** May be rung at any time: whoever waits for it, or does so next, goes on. */
 class Bell {
-  constructor() { this.hang(); }
-  hang() { this.rung = new Promise((resolve) => { this.ring = resolve; }); }
-  async wait() { await this.rung; this.hang(); }
+  rung = false;
+  wake = () => {};
+
+  ring() {
+    this.rung = true;
+    this.wake();
+  }
+
+  /** Until it is rung, at most so long. */
+  async wait(milliseconds, signal) {
+    const ringing = new Promise((resolve) => { this.wake = resolve; });
+    if (!this.rung) await Promise.race([ringing, pause(milliseconds, signal)]);
+    this.rung = false;
+  }
 }
 
 async function listen(place, bell, signal) {
@@ -542,14 +580,19 @@ async function keepFresh(place, view, box, signal) {
   while (!signal.aborted) {
     try {
       morph(box, await view(place, signal));
-      $("notice").textContent = "";
+      tell("notice", "");
     } catch (error) {
       if (signal.aborted || signOutIfUnknown(error)) return;
       tellFailure(error, box);
     }
-    await Promise.race([bell.wait(), pause(POLL, signal)]);
+    await bell.wait(POLL, signal);
     await pause(GATHER, signal);
   }
+}
+
+/** Say it in a place that is read out, once. */
+function tell(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
 }
 
 function tellFailure(error, box) {
@@ -558,9 +601,7 @@ function tellFailure(error, box) {
     return;
   }
   const said = error.status === undefined ? `This is a fault of the page: ${error.message}.` : error.message;
-  // The same words again would be read out again.
-  const text = `${said} What you see may be old; it is tried again every few seconds.`;
-  if ($("notice").textContent !== text) $("notice").textContent = text;
+  tell("notice", `${said} What you see may be old; it is tried again every few seconds.`);
 }
 
 // ---- Going from place to place ----
@@ -582,11 +623,12 @@ function showPlace() {
   const heading = h("h1", { tabindex: "-1" }, title);
   const box = h("div", null, h("p", { class: "quiet" }, "Loading…"));
   const log = names.length === 2 ? new LogBox() : null;
-  const panels = h("section", { "aria-label": "From plugins", hidden: "" }, h("h2", null, "From plugins"), h("div", { class: "panels" }));
-  $("view").replaceChildren(heading, box, ...(log ? [section("Log", log.element, h("p", { class: "quiet" }, "Times are in UTC."))] : [panels]));
+  const panels = section("From plugins", h("div", { class: "panels" }));
+  panels.hidden = true; // until there are any
+  $("view").replaceChildren(heading, box, log ? log.element : panels);
   $("trail").replaceChildren(...names.map((each, index) =>
     h("li", null, index === names.length - 1 ? h("span", { "aria-current": "page" }, each) : link(each, each))));
-  $("notice").textContent = "";
+  tell("notice", "");
   document.title = names.length ? `${title} · Mooring` : "Mooring";
   heading.focus();
   going = () => {
@@ -609,8 +651,8 @@ function showDoor(refusal, notice = "") {
   $("view").hidden = $("who").hidden = true;
   $("door").hidden = false;
   $("token").value = "";
-  $("refusal").textContent = refusal;
-  $("notice").textContent = notice;
+  tell("refusal", refusal);
+  tell("notice", notice);
   document.title = "Sign in · Mooring";
   $("token").focus();
 }
@@ -652,7 +694,8 @@ async function trySignIn(given) {
 /** With the token of before the page was loaded again; where only the server is away, until it is back. */
 async function signInAgain(kept) {
   await trySignIn(kept);
-  if (token === kept && !$("door").hidden && !$("token").value) setTimeout(() => signInAgain(kept), AGAIN);
+  const waits = () => token === kept && !$("door").hidden && !$("token").value;
+  if (waits()) setTimeout(() => { if (waits()) signInAgain(kept); }, AGAIN);
 }
 
 $("door").addEventListener("submit", (event) => {
