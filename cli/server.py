@@ -189,6 +189,7 @@ class _Server:
         write_whole(settings.folders.server_info, msgspec.json.encode(info).decode())
         print(f"-----> Mooring {version('mooring')} serves from {settings.data}")
         print(f"       API   {info['api']}")
+        print(f"       Web   {info['api']}/")
         print(f"       SSH   {settings.ssh}, host key {self.ssh.fingerprint}")
         print(f"       Apps  http://{settings.http}, as NAME.{settings.domain}")
         if self.token is not None:

@@ -32,6 +32,8 @@ case "${MOOR_PACKAGES:-}" in
         need php php-cli; need composer composer
         need apache2 libapache2-mod-php
         need git-lfs git-lfs
+        # A browser for the web page.
+        need chromium chromium; need chromedriver chromium-driver
         stack
         ;;
     bench)

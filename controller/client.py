@@ -50,6 +50,7 @@ from controller.views import (
     FileOutcome,
     PluginCommand,
     PluginInfo,
+    PluginPanel,
     PluginReport,
     ProcessLimits,
     ResourceInfo,
@@ -352,6 +353,13 @@ class Client:
     async def plugin_verbs(self) -> Sequence[PluginCommand]:
         """Verbs that the server has from plugins."""
         return await self._list(PluginCommand, "/v1/plugin-verbs")
+
+    async def plugin_panels(self, deployment: str | None = None) -> Sequence[PluginPanel]:
+        """Parts of the web page that plugins bring: about a deployment, or about the server, for admins.
+
+        Raises NotFound.
+        """
+        return await self._list(PluginPanel, "/v1/plugin-panels", deployment=deployment)
 
     async def call_verb(
         self, verb: str, words: Sequence[str], *, deployment: str | None = None

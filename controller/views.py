@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from controller.types import Limits, ResourceStatus, RunStatus, Service, Version
+from controller.types import Limits, ResourceStatus, Right, RunStatus, Service, Version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,6 +357,18 @@ class PluginCommand:
     verb: str
     plugin: str
     summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginPanel:
+    """A part of the web page that a plugin brings."""
+
+    plugin: str
+    title: str
+    path: str
+    """Of the route whose answer is its HTML."""
+    right: Right | None
+    """That the route takes on the deployment in its query (`?deployment=foo`); null: it is for admins."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,15 +2,17 @@
 
     Notify: {url: "https://chat.example.org/hook"}
 
-`moor -D foo notify:test` sends a test, `GET /v1/plugins/notify/routes/sent?deployment=foo` shows what was sent last.
+`moor -D foo notify:test` sends a test, `GET /v1/plugins/notify/routes/sent?deployment=foo` shows what was sent last,
+and so does a panel of the web page.
 Copy this file to `plugins/` in the server's data folder; `moor plugins` shows it once the server was started anew.
 """
 
+import html
 import json
 import urllib.request
 from collections import defaultdict, deque
 
-from controller.plugins.extensions import Command, CommandCall, Route, RouteCall
+from controller.plugins.extensions import Answer, Command, CommandCall, Panel, Route, RouteCall
 from controller.plugins.facts import DeploymentFacts, ServiceFacts
 from controller.plugins.hooks import hookimpl
 from controller.types import Right
@@ -41,7 +43,15 @@ def register_commands() -> list[Command]:
 
 @hookimpl
 def register_api_routes() -> list[Route]:
-    return [Route(path="sent", handle=_show, right=Right.VIEW)]
+    return [
+        Route(path="sent", handle=_show, right=Right.VIEW),
+        Route(path="panel", handle=_panel, right=Right.VIEW),
+    ]
+
+
+@hookimpl
+def web_panels() -> list[Panel]:
+    return [Panel(title="Notices", path="panel")]
 
 
 def _test(call: CommandCall) -> str:
@@ -56,6 +66,20 @@ def _test(call: CommandCall) -> str:
 
 def _show(call: RouteCall) -> list[str]:
     return list(_sent[str(call.deployment)])
+
+
+def _panel(call: RouteCall) -> Answer:
+    """The newest first. Without the URL: whoever knows a webhook's may often write to it."""
+    deployment = str(call.deployment)
+    # Texts are what people sent: each is escaped.
+    items = "".join(f"<li>{html.escape(each)}</li>" for each in reversed(_sent[deployment]))
+    goes = "Deploys are told to a webhook." if deployment in _urls else "No webhook is told of deploys."
+    body = (
+        f"<p>{goes}</p><ul>{items}</ul>"
+        if items
+        else f"<p>{goes} Nothing was sent since the server started.</p>"
+    )
+    return Answer(body=body, media="text/html; charset=utf-8")
 
 
 def _remember(deployment: DeploymentFacts) -> None:

@@ -39,6 +39,7 @@ from controller.api.idempotency import Idempotency
 from controller.api.limits import BodyLimit, FailedLogins, OpenStreams, TimeLimit
 from controller.api.methods import Methods
 from controller.operations.operations import Operations
+from controller.web import files
 
 DESCRIPTION = """
 A git-push PaaS. Every call but `/v1/health` needs `Authorization: Bearer TOKEN`.
@@ -97,6 +98,7 @@ def create_app(
         events.routes(operations.journal, keep_alive=keep_alive),
         secrets.routes(operations.secrets),
         plugins.routes(operations.plugins),
+        files.routes(),
     )
     app.state.streams = OpenStreams()
     app.state.methods = methods = Methods((*own, *routers))

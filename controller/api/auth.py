@@ -16,10 +16,11 @@ from controller.api.problems import answer, told
 from controller.errors import MooringError, Throttled, Unauthenticated
 from controller.operations.access import Actor
 from controller.operations.credentials import CredentialOperations
+from controller.web.files import FILES
 
 log = logging.getLogger(__name__)
 
-OPEN = frozenset({"/v1/health", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+OPEN = frozenset({"/v1/health", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", *FILES})
 """The only paths that take everybody."""
 SECURITY_SCHEME = {
     "type": "http",

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from starlette.routing import Route
 from starlette.types import Scope
 
 BYTES = "application/octet-stream"
@@ -17,7 +18,7 @@ UPLOAD: Mapping[str, Any] = {
 
 class Methods:
     def __init__(self, routers: Iterable[APIRouter]) -> None:
-        routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+        routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
         self._routes: Sequence[tuple[re.Pattern[str], frozenset[str], bool]] = [
             (route.path_regex, frozenset(route.methods or ()), _takes_bytes(route)) for route in routes
         ]
@@ -32,5 +33,6 @@ class Methods:
         return any(upload and method in of and regex.match(path) for regex, of, upload in self._routes)
 
 
-def _takes_bytes(route: APIRoute) -> bool:
-    return BYTES in (route.openapi_extra or {}).get("requestBody", {}).get("content", {})
+def _takes_bytes(route: Route) -> bool:
+    extra = route.openapi_extra if isinstance(route, APIRoute) else None
+    return BYTES in (extra or {}).get("requestBody", {}).get("content", {})

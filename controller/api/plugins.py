@@ -1,6 +1,6 @@
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field, StrictBool
 from starlette.responses import Response
 
@@ -10,10 +10,11 @@ from controller.api.bodies import Body
 from controller.api.pages import InWindow, paged
 from controller.operations.plugins import PluginOperations
 from controller.plugins.extensions import Answer
-from controller.views import PluginCommand, PluginInfo, PluginReport
+from controller.views import PluginCommand, PluginInfo, PluginPanel, PluginReport
 
 PLUGINS = "/v1/plugins"
 VERBS = "/v1/plugin-verbs"
+PANELS = "/v1/plugin-panels"
 METHODS = ("get", "post", "put", "delete")
 Name = Annotated[str, Path(description="Of the plugin.", examples=["notify"])]
 
@@ -46,6 +47,22 @@ def routes(plugins: PluginOperations) -> APIRouter:
     async def resume(asker: Asker, plugin: Name) -> Response:
         """One that was suspended, as it did not answer in time."""
         return respond(plugins.resume(asker, plugin))
+
+    @router.get(PANELS, summary="List panels of plugins", responses=answers(list[PluginPanel], 404))
+    async def panels(
+        asker: Asker,
+        window: InWindow,
+        deployment: Annotated[
+            str | None,
+            Query(
+                description="Those about this one; without: about the server, for admins.", examples=["foo"]
+            ),
+        ] = None,
+    ) -> Response:
+        """Parts of the web page that the asker may see. The HTML of each is what its path answers with, asked with the
+        same `?deployment=`."""
+        found = plugins.panels(asker, deployment)
+        return paged(window, found, lambda each: (each.title, each.path))
 
     @router.get(VERBS, summary="List verbs of plugins", responses=answers(list[PluginCommand]))
     async def verbs(asker: Asker, window: InWindow) -> Response:

@@ -9,12 +9,12 @@ from controller.operations.access import Actor
 from controller.operations.lookup import get_deployment
 from controller.plugins import builtin
 from controller.plugins.claims import unclaimed
-from controller.plugins.extensions import Answer, CommandCall, RouteCall
+from controller.plugins.extensions import Answer, CommandCall, Panel, RouteCall
 from controller.plugins.manager import Failed, Plugins
 from controller.plugins.record import Record, Standing
 from controller.state import State
 from controller.types import Right
-from controller.views import PluginCommand, PluginInfo, PluginReport
+from controller.views import PluginCommand, PluginInfo, PluginPanel, PluginReport
 from controller.wire import to_json
 
 MAX_LINES = 10_000
@@ -33,7 +33,7 @@ class PluginOperations:
             plugins=(*map(_built_in, builtin.MODULES), *(_info(each) for each in self._plugins.records)),
             trace=self._plugins.trace,
             timeout=self._plugins.timeout,
-            panels=tuple(f"/v1/plugins/{name}/routes/{each.path.strip('/')}" for name, each in panels),
+            panels=tuple(_panel_path(record, each) for record, each in panels),
             unclaimed=self._unclaimed(),
         )
 
@@ -64,6 +64,23 @@ class PluginOperations:
             if record.active
         ]
 
+    def panels(self, asker: Actor, deployment: str | None = None) -> Sequence[PluginPanel]:
+        """Parts of the web page: those about that deployment which the asker has the right to see; without one those
+        about the server, for admins. One of a plugin that was suspended stays: it says so. Raises NotFound."""
+        if deployment is not None:
+            get_deployment(self._state, asker, check_name(deployment, "app name"), Right.VIEW)
+        found = list[PluginPanel]()
+        for record, panel in self._plugins.panels:
+            right = self._plugins.routes[record.name, "GET", panel.path.strip("/")].right
+            if right is None:
+                seen = deployment is None and asker.user.admin
+            else:
+                seen = deployment is not None and asker.may(deployment, right)
+            if seen:
+                path = _panel_path(record, panel)
+                found.append(PluginPanel(plugin=record.name, title=panel.title, path=path, right=right))
+        return found
+
     async def run(
         self, asker: Actor, verb: str, words: Sequence[str], *, deployment: str | None
     ) -> Sequence[str]:
@@ -86,7 +103,7 @@ class PluginOperations:
         self, asker: Actor, plugin: str, method: str, path: str, query: Mapping[str, str], body: bytes
     ) -> Answer | Any:
         """What a plugin's route answers: an `Answer`, or plain JSON. Raises as `run` does."""
-        record = next((each for each in self._plugins.records if each.name == plugin and each.active), None)
+        record = next((each for each in self._plugins.records if each.name == plugin), None)
         route = self._plugins.routes.get((plugin, method.upper(), path.strip("/")))
         if record is None or route is None:
             raise NotFound(
@@ -94,6 +111,8 @@ class PluginOperations:
             )
         deployment = query.get("deployment")
         self._check(asker, route.right, deployment, f"use this route of {plugin}")
+        if not record.active:
+            raise Unavailable(f"The plugin {plugin} is {record.standing}: {record.why}.")
         call = RouteCall(
             user=asker.name,
             admin=asker.user.admin,
@@ -132,6 +151,10 @@ class PluginOperations:
         if isinstance(answer, ValueError):
             raise InvalidInput("words", str(answer) or "That is not what the plugin takes.")
         return answer
+
+
+def _panel_path(record: Record, panel: Panel) -> str:
+    return f"/v1/plugins/{record.name}/routes/{panel.path.strip('/')}"
 
 
 def _built_in(module: Any) -> PluginInfo:

@@ -90,7 +90,8 @@ class Panel:
 
     title: str
     path: str
-    """Of a route of the same plugin, whose answer is HTML."""
+    """Of a GET route of the same plugin, whose answer is HTML. A route that takes a right on a deployment is shown with
+    that deployment, to those who have the right; one for admins on the start page, to them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,8 @@ class Plugins:
         """By plugin, method and path."""
         self.commands: Mapping[str, tuple[Record, Command]] = {}
         """By verb."""
-        self.panels: Sequence[tuple[str, Panel]] = ()
+        self.panels: Sequence[tuple[Record, Panel]] = ()
+        """Each has a GET among the routes."""
         self._manager = pluggy.PluginManager(hooks.PROJECT)
         self._manager.add_hookspecs(hooks)
         for each in sorted(self.records, key=_priority, reverse=True):  # the last registered is called first
@@ -115,7 +116,7 @@ class Plugins:
             told = {"server": server, "first": record.name not in known}
             with contextlib.suppress(Failed):
                 await self.call(record, "system_init", implementation.function, _told(implementation, told))
-        routes, commands, panels = {}, {}, list[tuple[str, Panel]]()
+        routes, commands, panels = {}, {}, list[tuple[Record, Panel]]()
         for record, route in await self._extensions("register_api_routes", Route):
             routes[record.name, route.method.upper(), route.path.strip("/")] = route
         for record, command in await self._extensions("register_commands", Command):
@@ -126,7 +127,12 @@ class Plugins:
                     record, "register_commands", f"the verb {command.verb} must begin with {record.name}"
                 )
         for record, panel in await self._extensions("web_panels", Panel):
-            panels.append((record.name, panel))
+            if not isinstance(panel.title, str) or not isinstance(panel.path, str):
+                self._note(record, "web_panels", "title and path of a panel are texts")
+            elif (record.name, "GET", panel.path.strip("/")) in routes:
+                panels.append((record, panel))
+            else:
+                self._note(record, "web_panels", f"the panel {panel.title} has no route GET {panel.path}")
         self.routes, self.commands, self.panels = routes, commands, panels
 
     async def _extensions(self, hook: str, kind: type[Any]) -> Sequence[tuple[Record, Any]]:

@@ -39,7 +39,7 @@ async def test_our_own_errors(http: httpx.AsyncClient):
     ("method", "path", "status", "code"),
     [
         ("GET", "/v1/nothing", 404, "not-found"),
-        ("GET", "/", 404, "not-found"),
+        ("GET", "/web/nothing", 404, "not-found"),
         ("DELETE", "/v1/me", 405, "method-not-allowed"),
         ("GET", "/v1/deployments/..%2fx/services/app", 404, "not-found"),
         ("GET", "/v1/deployments/-x", 422, "invalid-input"),

@@ -208,6 +208,7 @@ NEEDS: dict[str, tuple[Right, Call]] = {
     "deploys.cancel": (Right.DEPLOY, lambda ops, who, _: ops.deploys.cancel(who, FOO)),
     "builds.cancel": (Right.DEPLOY, lambda ops, who, build: ops.builds.cancel(who, build)),
     "users.grant": (Right.MANAGE, lambda ops, who, _: ops.users.grant(who, "sam", "foo", Right.VIEW)),
+    "plugins.panels": (Right.VIEW, lambda ops, who, _: ops.plugins.panels(who, "foo")),
     "journal.list": (Right.VIEW, lambda ops, who, _: ops.journal.list(who, OF_FOO)),
     "journal.since": (Right.VIEW, lambda ops, who, _: ops.journal.since(who, OF_FOO, after=0)),
     "journal.follow": (Right.VIEW, lambda ops, who, _: ops.journal.follow(who, OF_FOO)),

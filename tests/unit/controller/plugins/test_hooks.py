@@ -261,10 +261,12 @@ async def test_register_api_routes() -> None:
 
 
 async def test_web_panels(opened: Made) -> None:
-    world = await opened(mine := plugin(web_panels=lambda: [Panel(title="Mine", path="/panel")]))
+    panel, route = Panel(title="Mine", path="/panel"), Route(path="panel", handle=lambda call: "")
+    mine = plugin(web_panels=lambda: [panel], register_api_routes=lambda: [route])
+    world = await opened(mine)
     plugins = Plugins([mine])
     await plugins.start(SERVER, known=())
-    assert plugins.panels == [("mine", Panel(title="Mine", path="/panel"))]
+    assert plugins.panels == [(mine, panel)]
     assert world.operations.plugins.list(ADMIN).panels == (), "before the server has asked"
 
 
