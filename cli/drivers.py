@@ -110,7 +110,13 @@ def with_inner_ports(
             return MemoryRouter()
         ports = settings.inner_ports.numbers
         return HaproxyRouter(
-            folder=folder, host=address, port=ports.start, ports=len(ports), template="inner.cfg.j2"
+            folder=folder,
+            host=address,
+            port=ports.start,
+            ports=len(ports),
+            spare_pools=len(ports),  # as many as there can be, so that no reload makes room for more
+            template="inner.cfg.j2",
+            setting="--inner-ports",
         )
 
     async def address() -> str:

@@ -1,12 +1,12 @@
 """Services that others of their deployment reach: the key `expose`, and the ports that are theirs for it. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from controller.environment import port_numbers
 from controller.errors import InvalidInput
 from controller.names import check_name
-from controller.types import Definition, Deployment, Version
+from controller.types import Definition, Deployment, Instance, Version
 from router.types import Inner
 
 KEY = "expose"
@@ -44,17 +44,26 @@ def places_of(deployment: Deployment | None, service: str) -> Mapping[str, int]:
     return found
 
 
-def inner_ports(deployment: Deployment | None, service: str, version: Version | None) -> frozenset[Inner]:
-    """Those that lead to the service. A port with a name is there where the version's image has it."""
+def inner_ports(
+    deployment: Deployment | None,
+    service: str,
+    routed: Iterable[Instance],
+    find: Callable[[int], Version | None],
+) -> frozenset[Inner]:
+    """Those that lead to the service, of which these instances take requests. A port with a name is there where an
+    instance's version has it, with the number that it has in that one (`find` knows the versions)."""
     places = places_of(deployment, service)
     if deployment is None or not places:
         return frozenset()
-    numbers = port_numbers(version) if version is not None else {}
+    found = [(each.id, version) for each in routed if (version := find(each.version)) is not None]
     return frozenset(
-        Inner(port, deployment.name, numbers[name] if name else 0)
-        for name, port in places.items()
-        if not name or name in numbers
+        Inner(port, deployment.name, _leads(name, found) if name else None) for name, port in places.items()
     )
+
+
+def _leads(name: str, instances: Iterable[tuple[str, Version]]) -> frozenset[tuple[str, int]]:
+    numbers = ((instance, port_numbers(version).get(name)) for instance, version in instances)
+    return frozenset((instance, number) for instance, number in numbers if number is not None)
 
 
 def free_port(ports: range, deployments: Iterable[Deployment]) -> int | None:

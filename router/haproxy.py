@@ -48,7 +48,7 @@ class HaproxyRouter:
     listens; port 0 is refused, because a restart must find the same one again. `time_limit`: seconds for
     each answer of the Runtime API. `spare_pools`: pools that can be added before a reload makes room for
     more. `write_delay`: seconds in which changes are gathered before the configuration on disk follows.
-    `access_logs`: what `take_access` tells of. `ports` and `template`: see `HaproxyConfig`.
+    `access_logs`: what `take_access` tells of. `ports`, `template` and `setting`: see `HaproxyConfig`.
     """
 
     def __init__(
@@ -63,9 +63,16 @@ class HaproxyRouter:
         access_logs: AccessLogs = AccessLogs.OFF,
         ports: int = 1,
         template: str = "haproxy.cfg.j2",
+        setting: str = "--http",
     ) -> None:
         self._config = HaproxyConfig(
-            folder.absolute(), host, port, access_logs=access_logs, ports=ports, template=template
+            folder.absolute(),
+            host,
+            port,
+            access_logs=access_logs,
+            ports=ports,
+            template=template,
+            setting=setting,
         )
         self._process = HaproxyProcess(self._config, time_limit=time_limit)
         self._time_limit = time_limit

@@ -115,6 +115,8 @@ class HaproxyConfig:
     ports: int = 1
     """How many ports in a row it listens on, from `port` on."""
     template: str = "haproxy.cfg.j2"
+    setting: str = "--http"
+    """By which people choose the address."""
     file_limit: int = 65536
     """Open files that HAProxy takes at most, if the system lets it; half as many connections."""
     access_logs: AccessLogs = AccessLogs.OFF
@@ -161,6 +163,10 @@ class HaproxyConfig:
     def listen(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}" + (f"-{self.port + self.ports - 1}" if self.ports > 1 else "")
+
+    @property
+    def whose_port(self) -> str:
+        return "the port" if self.ports == 1 else "one of the ports"
 
     @property
     def access_pipe(self) -> Path:

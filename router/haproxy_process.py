@@ -122,13 +122,18 @@ class HaproxyProcess:
         self.bound_log()
         told_before = self._log_size()
         child = await asyncio.to_thread(self._spawn)
-        if not await self._wait_until_serving(expected, failed=lambda: child.poll() is not None):
+        try:
+            serves = await self._wait_until_serving(expected, failed=lambda: child.poll() is not None)
+        except asyncio.CancelledError:
+            child.kill()  # nobody waits for it to load any more
+            raise
+        if not serves:
             await self._end(child.pid)
             complaint = self._complaint(told_before)
             if _IN_USE in complaint:
                 raise PortInUse(
-                    f"HAProxy can't listen on {self._config.listen}: the port is in use by another program. "
-                    "End that program, or choose another address (--http)."
+                    f"HAProxy can't listen on {self._config.listen}: {self._config.whose_port} is in use by another "
+                    f"program. End that program, or choose another address ({self._config.setting})."
                 )
             raise RouterError(f"HAProxy does not start: {complaint}")
 

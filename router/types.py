@@ -37,7 +37,7 @@ class Guard:
     basic `SALT$HASH` with the hex SHA-256 of the salt and the password after it."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Inner:
     """A port within the machine that leads to a pool's targets, as plain connections: for other apps."""
 
@@ -45,8 +45,9 @@ class Inner:
     """At the router's inner address."""
     group: str
     """Who may connect: those admitted to it (`SupportsInnerPorts.admit`). Letters, digits and `-`."""
-    leads_to: int = 0
-    """Which port of each target; 0: the one at which it takes requests."""
+    leads: frozenset[tuple[str, int]] | None = None
+    """Ids of targets, each with that port of it which is meant; others have no such port. None: of each target the one
+    at which it takes requests."""
 
 
 @dataclass(frozen=True)

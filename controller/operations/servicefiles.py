@@ -1,6 +1,6 @@
 """Service files: what one would change of a deployment, and changing it in one step."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -32,7 +32,7 @@ from controller.plugins.facts import DeploymentFacts, ServiceFacts
 from controller.plugins.resources import SECTION as RESOURCES
 from controller.plugins.resources import read_resources
 from controller.servicefile.document import ServiceFile
-from controller.servicefile.domains import read_target
+from controller.servicefile.domains import DomainTarget, read_domains, read_target
 from controller.servicefile.plan import Found, Plan, Step, addresses_of, make_plan, with_globals
 from controller.state import Delete, EventDraft, Put, State, put
 from controller.store.base import StoreError, TooLarge
@@ -60,6 +60,8 @@ class Request:
     """Each service of it gets a version, also where nothing changes."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """Domains that plugins give, which are asked by `plan` and `apply`."""
+    kept: frozenset[str] = frozenset()
+    """Those of them that were given for the last file, by who does not answer now."""
     left_out: tuple[str, ...] = ()
     """What people should know of others that they gave."""
 
@@ -109,31 +111,62 @@ class ServiceFileOperations:
         return self._outcome(request, whole.plan, whole.numbers, applied=True)
 
     async def _asked(self, asker: Actor, request: Request) -> Request:
-        """With the domains that plugins give. One that another service has is left out: it keeps nobody's file back."""
-        if not self._advisor.plugins.has("provide_domains"):
-            return request
+        """With the domains that plugins give. Whatever they give, or fail to, it keeps nobody's file back."""
         deployment = get_deployment(self._state, asker, request.deployment, Right.DEPLOY)
+        if not self._advisor.plugins.records and not deployment.given_domains:
+            return request
         try:
             after = with_globals(deployment, request.file)
+            said = read_domains(request.file.globals.get("Domains"), deployment.name)
         except InvalidInput:
             return request  # which planning says
         facts = facts_of(self._state, after)
         new = {name: ServiceFacts(name=name, definition=Definition()) for name in request.file.services}
-        facts = replace(facts, services={**new, **facts.services})
+        facts = replace(facts, services={**new, **({} if request.prune else facts.services)})
+        answers, whole = await self._advisor.plugins.domains(facts)
+        kept = (
+            {}
+            if whole
+            else {each: deployment.given_domains[each] for each in deployment.given_domains.keys() - answers}
+        )
         given, left_out = dict[str, Any](), list[str]()
-        for domain, options in (await self._advisor.plugins.domains(facts)).items():
-            address = read_target(options, deployment.name, domain).address
-            assert address is not None
-            if why := self._why_not(asker, domain, address, facts):
+        if not whole:
+            left_out.append(
+                "Not all plugins say now which domains they give (see `plugins`): what they gave before stays."
+            )
+        for domain, options in {**kept, **answers}.items():
+            target = read_target(options, deployment.name, domain)
+            beside = {name for name, each in said.items() if each.address == target.address}
+            why = self._why_not(asker, domain, target, facts, beside, is_kept=domain in kept)
+            if why is not None:
                 left_out.append(f"{domain}, which a plugin gives, is left out: {why}")
             else:
                 given[domain] = options
-        return replace(request, given=given, left_out=tuple(left_out))
+                said = {domain: target, **said}
+        return replace(
+            request, given=given, kept=frozenset(kept.keys() & given.keys()), left_out=tuple(left_out)
+        )
 
-    def _why_not(self, asker: Actor, domain: str, address: Address, facts: DeploymentFacts) -> str | None:
-        """Why a domain of a plugin can't lead there; None: it can."""
+    def _why_not(
+        self,
+        asker: Actor,
+        domain: str,
+        target: DomainTarget,
+        facts: DeploymentFacts,
+        others: Collection[str],
+        *,
+        is_kept: bool,
+    ) -> str | None:
+        """Why a domain of a plugin can't lead there, beside those others; None: it can."""
+        address = target.address
+        assert address is not None
         if address.service not in facts.services:
             return f"there is no service {address.service}."
+        service = self._state.service(address.deployment, address.service)
+        if is_kept and target.asks and (service is None or domain not in service.guards):
+            return "its passwords are not known now."
+        if len({*others, *(service.domains if service else ())} - {domain}) >= MAX_DOMAINS:
+            return f"a service can have {MAX_DOMAINS} domains."
         try:
             check_domain_is_free(self._state, asker, domain, address, root=self._root)
         except Conflict as error:
@@ -217,6 +250,7 @@ class ServiceFileOperations:
             elsewhere=elsewhere,
             facts=facts_of(self._state, deployment),
             given=request.given,
+            kept=request.kept,
             left_out=request.left_out,
             root=self._root,
         )

@@ -237,15 +237,25 @@ class Plugins:
             self._note(record, hook, f"it gave what can't be used: {_said(error)}")
             raise Failed(_said(error)) from error
 
-    async def domains(self, facts: DeploymentFacts) -> Mapping[str, Any]:
-        """Domains that they give, as the section Domains has them; those that are asked first win."""
-        found = dict[str, Any]()
-        for record, answer in await self.ask("provide_domains", deployment=facts):
+    async def domains(self, facts: DeploymentFacts) -> tuple[Mapping[str, Any], bool]:
+        """Domains that they give, as the section Domains has them; those that are asked first win. And whether that is
+        all: one that fails, or is suspended, may have more to give."""
+        hook, found = "provide_domains", dict[str, Any]()
+        whole = not any(
+            each.standing is Standing.FAILED or (each.standing is Standing.SUSPENDED and hook in each.hooks)
+            for each in self.records
+        )
+        for record, implementation in self._implementations(hook):
             try:
-                found = {**_checked_domains(answer, facts.deployment.name), **found}
+                told = _told(implementation, {"deployment": facts})
+                answer = await self.call(record, hook, implementation.function, told)
+                found = {**_checked_domains(answer or {}, facts.deployment.name), **found}
+            except Failed:
+                whole = False
             except Exception as error:
-                self._note(record, "provide_domains", f"it gave what can't be used: {_said(error)}")
-        return found
+                whole = False
+                self._note(record, hook, f"it gave what can't be used: {_said(error)}")
+        return found, whole
 
     async def prepared(self, hook: str, start: StartFacts) -> Mapping[str, str]:
         """Variables that they give to what is about to start."""

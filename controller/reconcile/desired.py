@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 
 from controller.checks import check_of
 from controller.environment import environment
-from controller.exposing import inner_ports
 from controller.formation import UNNAMED, due_processes, process_commands
 from controller.types import NO_LIMITS, Deployment, HealthCheck, Limits, Service, Version
-from router.types import Inner
 
 Key = tuple[str, str]
 """(deployment, service)"""
@@ -60,12 +58,19 @@ class DesiredService:
     """What serves until the goal is healthy; the same as `goal` when no rollout is under way."""
     limits: Limits = field(default_factory=Limits)
     """Of instances that have no limits of their own."""
-    inner: frozenset[Inner] = frozenset()
-    """Ports at which others of its deployment reach it."""
+    deployment: Deployment | None = None
+    """Its own, where others of it may reach the service."""
 
     @property
     def key(self) -> Key:
         return (self.service.deployment, self.service.name)
+
+    def find_version(self, number: int) -> Version | None:
+        """Of the two that there are."""
+        for release in (self.goal, self.serving):
+            if release is not None and release.version.number == number:
+                return release.version
+        return None
 
     @property
     def rolling(self) -> bool:
@@ -96,14 +101,13 @@ def desired_service(
     if not service.stopped:
         goal = _release(service, versions, service.target, service.generation)
         serving = _release(service, versions, service.current, service.current_generation)
-    release = serving or goal
     return DesiredService(
         service=service,
         domains=domains,
         goal=goal,
         serving=serving if goal else None,
         limits=limits,
-        inner=inner_ports(deployment, service.name, release.version if release else None),
+        deployment=deployment,
     )
 
 

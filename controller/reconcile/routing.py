@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from controller.exposing import inner_ports
 from controller.guards import routed_guards
 from controller.reconcile.actions import Route
 from controller.reconcile.course import Course, stops_first
@@ -23,7 +24,8 @@ def route(desired: DesiredService, course: Course, observed: ObservedService) ->
     if desired.goal is None and desired.service.current is None:
         pool = None  # nothing ever served: the domain is not known to the router yet
     else:
-        targets = (place_of(each) for each in observed.instances if each.id in course.routed)
+        routed = [each for each in observed.instances if each.id in course.routed]
+        targets = (place_of(each) for each in routed)
         pool = Pool(
             name=pool_name(desired.key),
             domains=desired.domains,
@@ -37,7 +39,7 @@ def route(desired: DesiredService, course: Course, observed: ObservedService) ->
                     if domain in desired.domains
                 }
             ),
-            inner=desired.inner,
+            inner=inner_ports(desired.deployment, desired.key[1], routed, desired.find_version),
         )
     if pool == observed.pool:
         return None

@@ -85,6 +85,19 @@ def without_passwords(section: Any) -> Any:
     return {domain: _without_password(options) for domain, options in section.items()}
 
 
+def as_given(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is kept of domains that plugins gave: where they lead, and who is asked."""
+    shown = without_passwords({domain: _options(options) for domain, options in section.items()})
+    return {
+        domain: {key: value for key, value in options.items() if key in (HTTP, AUTH, AUTH_MODE)}
+        for domain, options in shown.items()
+    }
+
+
+def _options(options: Any) -> Any:
+    return {HTTP: options} if isinstance(options, str) else options
+
+
 def _without_password(options: Any) -> Any:
     if not isinstance(options, Mapping) or not isinstance(options.get(AUTH), Mapping):
         return options

@@ -43,6 +43,8 @@ KNOWN = (*ACTED_ON, *KEPT, *SHORT)
 
 ASSIGN = "assign"
 """A port of this number is chosen when an instance starts."""
+MOST_EXPOSED = 32
+"""Variables of one service."""
 MAX_VOLUME_NAME = 40
 TAKEN_PATHS = frozenset({"/", "/app", "/tmp", "/proc", "/sys", "/dev"})  # noqa: S108 - of containers
 _PORT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
@@ -219,6 +221,11 @@ def _require(value: Any) -> list[str]:
 def _expose(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(each, str) and each for each in value.values()):
         raise InvalidInput("expose", "expose must map variables to services, as in {DATABASE: postgres}.")
+    if "PORT" in value or len(value) > MOST_EXPOSED:
+        raise InvalidInput(
+            "expose",
+            f"expose can have {MOST_EXPOSED} variables, and PORT is the service's own: choose another name.",
+        )
     return {check_env_name(str(name)): check_place(each) for name, each in value.items()}
 
 

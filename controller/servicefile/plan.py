@@ -34,7 +34,7 @@ from controller.plugins.resources import SECTION as RESOURCES
 from controller.plugins.resources import declared, has_server, is_unmade, read_resources
 from controller.publishing import outer_ports
 from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
-from controller.servicefile.domains import DomainTarget, read_domains, without_passwords
+from controller.servicefile.domains import DomainTarget, as_given, read_domains, without_passwords
 from controller.servicefile.guarding import check_size, guard_changes, guard_for
 from controller.servicefile.infra import check_infra
 from controller.servicefile.keys import canonical
@@ -63,6 +63,8 @@ class Found:
     given: Mapping[str, Any] = field(default_factory=dict)
     """Domains that plugins give, as the section Domains has them; they can be read, and lead to services of the
     deployment."""
+    kept: frozenset[str] = frozenset()
+    """Those of them of which only is known what they were before: their passwords stay too."""
     left_out: tuple[str, ...] = ()
     """What people should know of others that they gave."""
     root: str = "localhost"
@@ -214,7 +216,7 @@ def make_plan(
         infra = check_infra(file.infra, deployment.name)
         file = replace(file, infra=infra)
         deployment = replace(deployment, infra_domains=infra.domains)
-    deployment = replace(deployment, given_domains=without_passwords(found.given))
+    deployment = replace(deployment, given_domains=as_given(found.given))
     wanted = _said(file, deployment, found.given)
     targets = _targets(wanted, file, deployment)
     domains = _domains(targets, file, found, prune=prune)
@@ -552,7 +554,9 @@ def _guards(
         guards.pop(domain, None)
         if target.asks is not None:
             known = before.get(target.address, {}).get(domain)
-            guards[domain] = guard_for(target.asks, known, secrets, random)
+            if known is None or domain not in found.kept:
+                known = guard_for(target.asks, known, secrets, random)
+            guards[domain] = known
     for address, guards in after.items():
         check_size(guards, address)
     return after

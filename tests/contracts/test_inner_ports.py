@@ -86,7 +86,12 @@ class Inside:
 def made(folder: Path, ports: range, outer: Router | None = None) -> WithInnerPorts:
     def make(address: str) -> Router:
         return HaproxyRouter(
-            folder=folder / "inner", host=address, port=ports.start, ports=len(ports), template="inner.cfg.j2"
+            folder=folder / "inner",
+            host=address,
+            port=ports.start,
+            ports=len(ports),
+            template="inner.cfg.j2",
+            setting="--inner-ports",
         )
 
     async def address() -> str:
@@ -221,7 +226,7 @@ async def test_another_version_takes_over_and_connections_stay(inside: Inside, g
 
 async def test_a_port_with_a_name_leads_elsewhere(inside: Inside, greeters: Greeters) -> None:
     one, two = greeters
-    named = Inner(inside.ports[1], "foo", two.port)
+    named = Inner(inside.ports[1], "foo", frozenset({(one.id, two.port)}))
     both = replace(pool(inside, one), inner=frozenset({Inner(inside.ports[0], "foo"), named}))
     await inside.router.change([both])
     assert [await inside.greeted(each) for each in inside.ports[:2]] == ["foo-db-1-1", "foo-db-2-1"]
@@ -310,12 +315,197 @@ async def test_where_a_port_is_taken_domains_are_routed_all_the_same(
         table = await inside.router.table()
         assert table.pools == {"foo/db": wanted}  # what can't be seen is taken to be as it was wanted
         assert "in use" in str(inside.router.problem)
+        assert "--inner-ports" in str(inside.router.problem)
     await asyncio.sleep(1.1)
     missing = (await inside.router.table()).pools["foo/db"]
     assert missing.inner == frozenset()
     assert inside.router.problem is None
     await inside.router.change([wanted])
     assert await inside.greeted(inside.ports[0]) == "foo-db-1-1"
+
+
+async def test_a_port_with_a_name_may_get_another_number(inside: Inside, greeters: Greeters) -> None:
+    one, two = greeters
+    target = Target("foo-mail-1", OWN, 9)
+
+    def named(port: int) -> Pool:
+        inner = Inner(inside.ports[0], "foo", frozenset({(target.id, port)}))
+        return Pool("foo/mail", frozenset(), frozenset({target}), inner=frozenset({inner}))
+
+    for each in (one, two):
+        await inside.router.change([named(each.port)])
+        assert (await inside.router.table()).pools == {"foo/mail": named(each.port)}
+        assert await inside.greeted(inside.ports[0]) == each.id
+
+
+async def test_what_is_refused_of_one_pool_is_no_matter_of_others(inside: Inside, greeters: Greeters) -> None:
+    odd = replace(pool(inside, greeters[0]), inner=frozenset({Inner(inside.ports[0], "no group at all")}))
+    fine = pool(inside, greeters[1], name="foo/x", index=1)
+    await inside.router.change([odd, fine])
+    assert await inside.greeted(inside.ports[1]) == "foo-db-2-1"
+    assert "no group at all" in str(inside.router.problem)
+    seen = (await inside.router.table()).pools
+    assert seen == {"foo/db": odd, "foo/x": fine}, "nothing is gained by asking for it again and again"
+    await inside.router.change([pool(inside, greeters[0])])
+    assert inside.router.problem is None
+    assert await inside.greeted(inside.ports[0]) == "foo-db-1-1"
+
+
+async def test_where_nothing_is_up_for_a_moment_connections_wait(inside: Inside, greeters: Greeters) -> None:
+    await inside.router.change([pool(inside)])
+    early = asyncio.create_task(inside.greeted(inside.ports[0]))
+    await asyncio.sleep(0.3)
+    await inside.router.change([pool(inside, greeters[0])])
+    assert await early == "foo-db-1-1"
+
+
+async def test_a_failure_is_told_as_what_was_wanted_and_its_end_too(
+    inside: Inside, greeters: Greeters
+) -> None:
+    beside, wanted = pool(inside, greeters[1], name="foo/x", index=1), pool(inside, greeters[0])
+    seen = dict[str, Pool]()
+
+    async def look(cursor: str) -> str:
+        table = await inside.router.table(after=cursor)
+        if table.complete:
+            seen.clear()
+        seen.update(table.pools)
+        return table.cursor
+
+    await inside.router.change([replace(wanted, inner=frozenset())])
+    cursor = await look("")
+    with taken(inside.ports[3]):
+        await inside.router.change([beside, wanted])
+        cursor = await look(cursor)
+        assert seen == {"foo/x": beside, "foo/db": wanted}
+        later = replace(wanted, targets=frozenset({Target("foo-db-3-1", OWN, 9)}))
+        await inside.router.change([replace(wanted, targets=frozenset())])
+        cursor = await look(cursor)
+        assert seen["foo/db"].targets == frozenset()
+        await inside.router.change([later])
+        cursor = await look(cursor)
+        assert seen["foo/db"] == later
+    await asyncio.sleep(1.1)
+    await inside.router.change([beside])  # which is the first to reach the proxy
+    await look(cursor)
+    assert seen == {"foo/x": beside, "foo/db": replace(later, inner=frozenset())}
+
+
+async def test_the_next_server_takes_what_it_found_for_wanted(inside: Inside, greeters: Greeters) -> None:
+    wanted = pool(inside, greeters[0])
+    await inside.router.change([wanted])
+    await inside.router.close()
+    outer = MemoryRouter()
+    await outer.apply([replace(wanted, inner=frozenset())])
+    later = made(inside.folder, inside.ports, outer)
+    inside.again.append(later)
+    cursor = (await later.table()).cursor
+    os.kill(int((inside.folder / "inner" / "haproxy.pid").read_text()), signal.SIGKILL)
+    await asyncio.sleep(0.3)
+    with taken(inside.ports[3]):
+        assert (await later.table(after=cursor)).pools == {"foo/db": wanted}
+
+
+async def test_one_that_hangs_at_its_start_is_ended(
+    inside: Inside, greeters: Greeters, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("router.inner.LIMIT", 0.3)
+    program = tmp_path / "haproxy"
+    program.write_text("#!/bin/sh\nexec sleep 1714\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("router.haproxy_process._PATH", f"{tmp_path}:/usr/bin:/bin")
+    wanted = pool(inside, greeters[0])
+    async with asyncio.timeout(5):
+        await inside.router.change([wanted])
+        assert (await inside.router.table()).pools == {"foo/db": wanted}
+    assert "does not answer within 0.3 s" in str(inside.router.problem)
+    with pytest.raises(RouterError, match="does not answer"):
+        await inside.router.inner_address()
+    words = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert b"sleep\x001714\x00" not in words
+
+
+async def test_an_address_that_was_given_back_is_let_in_no_more_also_by_the_next_server(
+    inside: Inside, greeters: Greeters
+) -> None:
+    await inside.router.admit("foo", NEIGHBOUR)
+    wanted = pool(inside, greeters[0])
+    await inside.router.change([wanted])
+    await inside.router.close()
+    outer = MemoryRouter()
+    await outer.apply([replace(wanted, inner=frozenset())])
+    later = made(inside.folder, inside.ports, outer)
+    inside.again.append(later)
+    await later.table()
+    await later.dismiss(NEIGHBOUR)
+    assert await inside.greeted(inside.ports[0], source=NEIGHBOUR) is None
+
+
+async def test_nobody_gets_an_address_with_which_others_are_reached(
+    inside: Inside, greeters: Greeters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the proxy can't be told whose it is now, it passes on as before."""
+    monkeypatch.setattr("router.inner.LIMIT", 0.5)
+    await inside.router.admit("foo", NEIGHBOUR)
+    await inside.router.change([pool(inside, greeters[0])])
+    await inside.router.table()
+    master = int((inside.folder / "inner" / "haproxy.pid").read_text())
+    workers = [int(each) for each in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+    for each in workers:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        await inside.router.table()
+        with pytest.raises(RouterError):
+            await inside.router.dismiss(NEIGHBOUR)
+        with pytest.raises(RouterError):
+            await inside.router.admit("bar", NEIGHBOUR)
+        await inside.router.admit("bar", STRANGER)  # who comes through to nobody now
+    finally:
+        for each in workers:
+            os.kill(each, signal.SIGCONT)
+    await inside.router.admit("bar", NEIGHBOUR)
+    assert await inside.greeted(inside.ports[0], source=NEIGHBOUR) is None
+
+
+async def test_a_reload_for_more_pools_ends_no_connection(inside: Inside, greeters: Greeters) -> None:
+    await inside.router.change([pool(inside, greeters[0])])
+    reader, writer = await asyncio.open_connection(OWN, inside.ports[0])
+    assert await reader.readline() == b"foo-db-1-1\n"
+    many = [
+        Pool(f"d{number}/x", frozenset(), frozenset(), inner=frozenset({Inner(20000 + number, f"d{number}")}))
+        for number in range(70)
+    ]
+    await inside.router.change(many)
+    await inside.router.change([pool(inside, greeters[1])])
+    writer.write(b"still there?\n")
+    assert await reader.readline() == b"foo-db-1-1\n"
+    assert (await inside.router.table()).draining == {"foo-db-1-1": 1}
+    await inside.router.remove("foo-db-1-1")
+    async with asyncio.timeout(5):
+        assert await reader.readline() == b""
+    writer.close()
+
+
+async def test_the_inner_one_is_ended_also_where_the_outer_one_is_not() -> None:
+    class Outer(MemoryRouter):
+        async def shutdown(self) -> None:
+            raise RouterError("it does not end")
+
+    class Ended(MemoryRouter):
+        ended = False
+
+        async def shutdown(self) -> None:
+            self.ended = True
+
+    inner = Ended()
+
+    async def address() -> str:
+        return OWN
+
+    router = WithInnerPorts(Outer(), make=lambda _: inner, address=address, begun=lambda: True)
+    with pytest.raises(RouterError):
+        await router.shutdown()
+    assert inner.ended
 
 
 class Hung(MemoryRouter):

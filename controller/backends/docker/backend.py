@@ -103,6 +103,7 @@ class DockerBackend:
         with self._as_ours():
             await self._watch.ensure()
             if not after:
+                await self._networks.tell()
                 await self._watch.look_at_all()
             if not self._limits:
                 self._limits = await self._engine.call(_limits)

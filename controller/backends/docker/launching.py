@@ -48,6 +48,7 @@ class Launcher:
             except EngineError as error:
                 refused = str(error).lower()
                 if "address already in use" in refused and not _is_of_port(refused) and attempt < ATTEMPTS:
+                    self._networks.disown(place.address)
                     continue  # not given back: it is somebody's whom we don't know
                 self._networks.release(place.address)
                 if _is_of_port(refused):

@@ -65,7 +65,7 @@ class Networks:
     ) -> None:
         """`inner`: is told whose each address is, before anything runs there."""
         self._inner = inner
-        self._untold: Mapping[str, str] = {}
+        self._untold: dict[str, str] = {}
         """Addresses that were found in use, to whose they are."""
         self._dismissals = set[asyncio.Task[None]]()
         self._engine = engine
@@ -76,12 +76,21 @@ class Networks:
 
     async def choose(self, deployment: str) -> Place:
         """An address of its own, until it is given back. Raises EngineError, BackendError."""
+        await self.tell()
         place = await self._choose()
-        # Not within the lock: who is told may ask for the gateway.
-        told, self._untold = {**self._untold, place.address: deployment}, {}
-        for address, owner in told.items():
-            await self._admit(owner, address)
+        await self._admit(deployment, place.address)
         return place
+
+    async def tell(self) -> None:
+        """Whose the addresses are that were found in use. Raises EngineError, BackendError."""
+        if self._inner is None:
+            return
+        async with self._lock:
+            await self._known()
+        # Not within the lock: who is told may ask for the gateway.
+        while self._untold:
+            address, deployment = self._untold.popitem()
+            await self._admit(deployment, address)
 
     async def _choose(self) -> Place:
         async with self._lock:
@@ -95,11 +104,15 @@ class Networks:
             return Place(network=network.name, address=address)
 
     async def _admit(self, deployment: str, address: str) -> None:
+        """Raises BackendError where it would come through to others until that can be said."""
         if self._inner is not None:
             try:
                 await self._inner.admit(deployment, address)
             except RouterError as error:
-                log.warning("address=%s of=%s not admitted: %s", address, deployment, error)
+                self.release(address)
+                raise BackendError(
+                    f"what the address {address} reaches can't be changed now: {error}"
+                ) from error
 
     async def gateway(self) -> str:
         """The machine's own address in the first of them: what is published there is reached from all of them, by way
@@ -118,6 +131,10 @@ class Networks:
     def release(self, address: str | None) -> None:
         for each in self._networks or ():
             each.taken.discard(address or "")
+        self.disown(address)
+
+    def disown(self, address: str | None) -> None:
+        """It is nobody's of ours, though not free to be given out either."""
         if address and self._inner is not None:
             task = asyncio.create_task(self._dismiss(self._inner, address), name=f"dismiss {address}")
             self._dismissals.add(task)
@@ -164,7 +181,7 @@ class Networks:
             ipam={"Driver": "default", "Config": [{"Subnet": str(subnet), "Gateway": str(subnet[1])}]},
         )
 
-    def _look(self, client: APIClient) -> tuple[list[_Network], Mapping[str, str]]:
+    def _look(self, client: APIClient) -> tuple[list[_Network], dict[str, str]]:
         """The networks, and whose the addresses in them are."""
         found = [
             _Network(each["Name"], ipaddress.IPv4Network(each["IPAM"]["Config"][0]["Subnet"]))

@@ -9,6 +9,7 @@ import pytest
 from controller.backends.base import BackendError, InstanceSpec
 from controller.errors import InvalidInput
 from controller.exposing import check_place, inner_ports
+from controller.names import Address
 from controller.operations.places import InnerPlaces
 from controller.operations.servicefiles import Request
 from controller.plugins.manager import Plugins
@@ -18,7 +19,7 @@ from controller.servicefile.document import ServiceFile
 from controller.types import Artifact, ArtifactKind, Definition, Deployment, Limits, RunKind
 from router.base import RouterError
 from router.types import Inner
-from tests.factories import run, version
+from tests.factories import instance, run, version
 from tests.unit.controller.world import ADMIN, World, make_world
 
 
@@ -70,11 +71,48 @@ async def test_a_port_is_given_once_and_kept(world: World) -> None:
 
 async def test_those_of_a_destroyed_deployment_are_given_again(world: World) -> None:
     places = places_of(world, ports=range(30000, 30001))
+    await exposing(world, "other", {"CACHE": "cache"})
     await places.places("other", ["cache"])
     with pytest.raises(BackendError, match=r"no port is left.*inner_ports: 30000-30000"):
         await places.places("shop", ["cache"])
     await world.operations.deployments.destroy(ADMIN, "other")
     assert await places.places("shop", ["cache"]) == {"cache": "10.201.0.1:30000"}
+
+
+async def test_what_nothing_is_told_of_any_more_is_given_again(world: World) -> None:
+    places = places_of(world, ports=range(30000, 30002))
+    await exposing(world, "other", {"A": "one", "B": "two"})
+    await places.places("other", ["one", "two"])
+    with pytest.raises(BackendError, match="no port is left"):
+        await places.places("shop", ["cache"])
+    await exposing(world, "other", {"A": "one"})
+    assert await places.places("shop", ["cache"]) == {"cache": "10.201.0.1:30001"}
+    assert await places.places("other", ["one"]) == {"one": "10.201.0.1:30000"}
+
+
+async def exposing(world: World, deployment: str, exposed: dict[str, str]) -> None:
+    file = ServiceFile(services={"web": {"image": "web", "expose": exposed}}, globals={})
+    await world.operations.servicefiles.apply(ADMIN, Request(deployment=deployment, file=file))
+    await world.live(Address(deployment, "web"))
+
+
+async def test_a_deployment_has_no_more_than_its_share(world: World) -> None:
+    places = places_of(world, ports=range(30000, 30256))
+    with pytest.raises(BackendError, match="a deployment can have 64 places"):
+        await places.places("shop", [f"s{number}" for number in range(65)])
+    assert len(await places.places("other", [f"s{number}" for number in range(64)])) == 64
+
+
+async def test_another_range_gives_other_ports(world: World) -> None:
+    await places_of(world).places("shop", ["cache"])
+    later = places_of(world, ports=range(31000, 31003))
+    assert await later.places("shop", ["cache"]) == {"cache": "10.201.0.1:31000"}
+
+
+@pytest.mark.parametrize("exposed", [{"PORT": "cache"}, {f"A{number}": "cache" for number in range(33)}])
+async def test_what_a_service_can_not_be_told(world: World, exposed: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="32 variables, and PORT is the service's own"):
+        await exposing(world, "shop", exposed)
 
 
 async def test_a_router_without_them_is_told_and_may_come_back(world: World) -> None:
@@ -100,10 +138,17 @@ def test_ports_with_a_name_are_those_of_the_version() -> None:
     image = replace(
         image, definition=definition, artifact=Artifact(kind=ArtifactKind.IMAGE, reference="mail")
     )
-    assert inner_ports(deployment, "mail", image) == {Inner(1, "shop"), Inner(2, "shop", 2525)}
-    assert inner_ports(deployment, "mail", None) == {Inner(1, "shop")}
-    assert inner_ports(deployment, "db", image) == frozenset()
-    assert inner_ports(None, "mail", image) == frozenset()
+    older = replace(image, number=2, definition=replace(definition, extra={"ports": {"smtp": 25}}))
+    routed = [instance(number) for number in (1, 2, 3)]
+    names = [each.id for each in routed]
+    found = inner_ports(deployment, "mail", routed, {1: image, 2: older}.get)
+    assert found == {
+        Inner(1, "shop"),
+        Inner(2, "shop", frozenset({(names[0], 2525), (names[1], 25)})),
+        Inner(3, "shop", frozenset()),
+    }
+    assert inner_ports(deployment, "db", routed, {1: image}.get) == frozenset()
+    assert inner_ports(None, "mail", routed, {1: image}.get) == frozenset()
 
 
 async def deployed(world: World) -> None:

@@ -1,6 +1,8 @@
 """What is tried again when an engine refuses a container, and what is learnt from it."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from controller.backends.docker import launching
 from controller.backends.docker.container import Place
 from controller.backends.docker.launching import Launcher
+from controller.backends.docker.networks import Networks as RealNetworks
+from controller.backends.docker.networks import _Network
 from controller.engine import EngineError
 
 REFUSED = "error setting rlimit type 7: operation not permitted"
@@ -48,6 +52,8 @@ class Networks:
 
     def release(self, _: str) -> None: ...
 
+    def disown(self, _: str) -> None: ...
+
 
 def limited_to(files: int) -> Callable[[Place], Mapping[str, Any]]:
     limits = [{"Name": "core", "Soft": 0, "Hard": 0}, {"Name": "nofile", "Soft": files, "Hard": files}]
@@ -67,3 +73,42 @@ async def test_a_limit_that_the_engine_can_not_give_is_left_out_and_not_tried_ag
     for files in (4000, 4000, 5000, 900):
         await launcher.launch("web.1", "foo", limited_to(files))
     assert client.asked == [4000, None, None, None, 900]
+
+
+class Busy(Client):
+    """The first address is somebody's already."""
+
+    def start(self, container: str) -> None:
+        self.starts = getattr(self, "starts", 0) + 1
+        if self.starts == 1:
+            raise EngineError("driver failed programming external connectivity: Address already in use")
+        super().start(container)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.admitted = dict[str, str]()
+
+    async def inner_address(self) -> str:
+        return "10.201.0.1"
+
+    async def admit(self, group: str, address: str) -> None:
+        self.admitted[address] = group
+
+    async def dismiss(self, address: str) -> None:
+        self.admitted.pop(address, None)
+
+
+async def test_an_address_that_is_somebody_elses_is_let_in_nowhere(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    found = RealNetworks(Engine(Busy(most=1000)), "ab", inner=told)  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        found, "_look", lambda _: ([_Network("n", IPv4Network("10.201.0.0/22"))], {"10.201.0.9": "bar"})
+    )
+    launcher = Launcher(Engine(Busy(most=1000)), "ab", found)  # type: ignore[arg-type]
+    _, place = await launcher.launch("web.1", "foo", limited_to(900))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert told.admitted == {place.address: "foo", "10.201.0.9": "bar"}

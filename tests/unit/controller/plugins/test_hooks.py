@@ -166,6 +166,52 @@ async def test_a_domain_that_is_taken_keeps_no_file_back(opened: Made) -> None:
     assert "does not lead to a service of foo" in bad.last_error
 
 
+async def test_one_that_fails_takes_no_domain_away(opened: Made) -> None:
+    guarded = {"http": "web", "auth": {"joe": "correct horse"}, "key": "of a certificate"}
+    answers: list[Any] = [{"a.example.org": "web", "b.example.org": guarded}]
+
+    def provide_domains() -> Any:
+        if isinstance(answers[-1], Exception):
+            raise answers[-1]
+        return answers[-1]
+
+    world = await opened(plugin(provide_domains=provide_domains))
+    await deploy(world, {"web": {"image": "busybox"}})
+    guards = world.state.service("foo", "web").guards
+    assert set(guards) == {"b.example.org"}
+    for bad in (OSError("its registry is away"), {"a.example.org": 5}):
+        answers.append(bad)
+        outcome = await deploy(world, {"web": {"image": "busybox"}})
+        assert "what they gave before stays" in outcome.notes[0]
+        assert not outcome.changes
+        assert kept_domains(world) == {"a.example.org", "b.example.org"}
+        assert world.state.service("foo", "web").guards == guards
+    answers.append({})
+    await deploy(world, {"web": {"image": "busybox"}})
+    assert kept_domains(world) == set()
+    assert "horse" not in str(world.state.deployment("foo"))
+
+
+async def test_no_key_of_a_certificate_is_kept(opened: Made) -> None:
+    given = {"a.example.org": {"http": "web", "cert": "C", "key": "PRIVATE"}}
+    world = await opened(plugin(provide_domains=lambda: given))
+    await deploy(world, {"web": {"image": "busybox"}})
+    assert world.state.deployment("foo").given_domains == {"a.example.org": {"http": "web"}}
+
+
+async def test_what_a_plugin_gives_keeps_no_file_back(opened: Made) -> None:
+    many = {f"d{number}.example.org": "web" for number in range(150)}
+    world = await opened(plugin(provide_domains=lambda: {**many, "old.example.org": "old"}))
+    images = {"web": {"image": "busybox"}, "old": {"image": "busybox"}}
+    outcome = await deploy(world, images)
+    assert len(kept_domains(world)) == 100
+    assert sum("a service can have 100 domains" in each for each in outcome.notes) == 50
+    file = ServiceFile(services={"web": {"image": "busybox"}}, globals={})
+    request = Request(deployment="foo", file=file, prune=True)
+    outcome = await world.operations.servicefiles.apply(ADMIN, request)
+    assert "old.example.org, which a plugin gives, is left out: there is no service old." in outcome.notes
+
+
 async def test_the_file_has_the_first_word_on_a_domain(opened: Made) -> None:
     world = await opened(plugin(provide_domains=lambda: {"a.example.org": "web"}))
     images = {"web": {"image": "busybox"}, "api": {"image": "busybox"}}
