@@ -77,6 +77,8 @@ class Area(StrEnum):
     """Of the deployment, but for its variables."""
     SCALE = "scale"
     """Process type to number of instances: a service's state, and no part of versions."""
+    BACKUPS = "backups"
+    """Resource or volume to when it is backed up by itself, in words: no part of versions either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,18 @@ class VolumeInfo:
     """Where a container has it; empty where the service's definition has it no more."""
     size: int
     """Bytes on disk; 0 before the first instance."""
+    backup: "BackupPlanInfo | None" = None
+    """When it is backed up by itself; null: never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeSchedule:
+    """When a volume is backed up by itself."""
+
+    service: str
+    name: str
+    backup: "BackupPlanInfo | None"
+    """Null: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +258,7 @@ class ResourceInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupPlanInfo:
-    """When a resource is backed up by itself, and how that went last."""
+    """When a resource, or a volume, is backed up by itself, and how that went last."""
 
     schedule: str
     """As crontab writes it, in UTC."""
@@ -253,6 +267,7 @@ class BackupPlanInfo:
     days: int
     """How many days they are kept; 0: as long as `keep` lets them."""
     next_at: datetime | None
+    """Null while it rests: of a volume that the service's definition does not have now, or before its first version serves."""
     failure: str = ""
     """Why the last turn made none; empty where it made one, or none came yet."""
 
@@ -276,7 +291,7 @@ class CronInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupInfo:
-    """All data of a resource, as of one moment."""
+    """All data of a resource, or of a volume."""
 
     id: str
     created_at: datetime

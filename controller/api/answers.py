@@ -52,6 +52,7 @@ from controller.views import (
     Variable,
     VersionDiff,
     VolumeInfo,
+    VolumeSchedule,
 )
 
 MODELS = (
@@ -90,6 +91,7 @@ MODELS = (
     Version,
     VersionDiff,
     VolumeInfo,
+    VolumeSchedule,
 )
 """Everything that an answer can be made of."""
 

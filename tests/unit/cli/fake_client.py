@@ -72,6 +72,7 @@ from controller.views import (
     VariableSource,
     VersionDiff,
     VolumeInfo,
+    VolumeSchedule,
 )
 from tests import factories
 from tests.factories import NOW
@@ -444,6 +445,18 @@ class FakeClient:
     async def volume_backups(self, address: Address, name: str) -> Sequence[BackupInfo]:
         return (await self.backups(address.deployment, name))[:1]
 
+    async def volume_schedule(self, address: Address, name: str) -> VolumeSchedule:
+        return VolumeSchedule(service=address.service, name=name, backup=DB.backup)
+
+    async def schedule_volume_backups(
+        self, address: Address, name: str, schedule: str, *, keep: int = 7, days: int = 0
+    ) -> VolumeSchedule:
+        plan = BackupPlanInfo(schedule=schedule, keep=keep, days=days, next_at=NOW)
+        return VolumeSchedule(service=address.service, name=name, backup=plan)
+
+    async def unschedule_volume_backups(self, address: Address, name: str) -> VolumeSchedule:
+        return VolumeSchedule(service=address.service, name=name, backup=None)
+
     async def back_up_volume(self, address: Address, name: str) -> AsyncIterator[DeliveryStep]:
         yield DeliveryStep(mark=Mark.STEP, text=f"Backing up the volume {name} of {address}")
         yield DeliveryStep(mark=Mark.DONE, text="20260102T000000")
@@ -456,7 +469,8 @@ class FakeClient:
 
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         data = VolumeInfo(service="app", name="data", path="/srv/data", size=5 * 1024**2)
-        return [data, replace(data, name="old", path="", size=0)] if deployment == "foo" else []
+        saved = replace(data, name="saved", path="/srv/saved", backup=DB.backup)
+        return [data, replace(data, name="old", path="", size=0), saved] if deployment == "foo" else []
 
     async def destroy_volume(self, address: Address, name: str) -> int:
         return 5 * 1024**2
