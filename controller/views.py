@@ -267,7 +267,8 @@ class BackupPlanInfo:
     days: int
     """How many days they are kept; 0: as long as `keep` lets them."""
     next_at: datetime | None
-    """Null while it rests: of a volume that the service's definition does not have now, or before its first version serves."""
+    """Null while it rests: of a volume that the service's definition does not have now, or before a version of it ever
+    served."""
     failure: str = ""
     """Why the last turn made none; empty where it made one, or none came yet."""
 
@@ -418,7 +419,7 @@ class FileChange:
     version: int | None = None
     """The version that was made; None in a plan, and where none is."""
     differences: tuple[Difference, ...] = ()
-    """Of its definition and its scale, without values that may be secrets."""
+    """Of its definition, its scale and when its volumes are backed up, without values that may be secrets."""
     added_domains: tuple[str, ...] = ()
     removed_domains: tuple[str, ...] = ()
     guards: Mapping[str, GuardChange] = field(default_factory=dict)
@@ -437,7 +438,7 @@ class FileOutcome:
     applied: bool
     """False: it is a plan, and nothing was changed."""
     globals: tuple[Difference, ...]
-    """Of the whole deployment, without values."""
+    """Of the whole deployment, without values; and when its resources are backed up."""
     changes: tuple[FileChange, ...]
     """Those that others require come first."""
     unchanged: int

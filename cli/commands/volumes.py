@@ -131,7 +131,8 @@ async def import_(context: Context, *, address: Address, name: str) -> None:
 @click.argument("name")
 @click.option("--confirm", metavar="NAME", help="The name once more, instead of being asked.")
 async def destroy(context: Context, *, address: Address, name: str, confirm: str | None) -> None:
-    """With all that is in it, and its schedule; its backups stay. One that the service's definition still has, or a version that runs, is refused."""
+    """With all that is in it, and its schedule; its backups stay. One that the service's definition still has, or a
+    version that runs, is refused."""
     if confirm is None:
         if not context.input.terminal:
             raise CommandFailed(

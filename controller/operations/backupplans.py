@@ -87,6 +87,14 @@ def filed_plan(said: WantedBackups | None, before: BackupPlan | None, now: datet
     return None if before is not None and before.filed else before
 
 
+def filed_plans(
+    said: Mapping[str, WantedBackups], before: Mapping[str, BackupPlan], now: datetime
+) -> Mapping[str, BackupPlan]:
+    """The same of several, by name."""
+    after = {name: filed_plan(said.get(name), before.get(name), now) for name in (*before, *said)}
+    return {name: plan for name, plan in after.items() if plan is not None}
+
+
 def wanted_of(plan: BackupPlan | None) -> WantedBackups | None:
     """What it wants, however that goes."""
     return None if plan is None else WantedBackups(schedule=plan.schedule, keep=plan.keep, days=plan.days)

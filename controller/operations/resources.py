@@ -17,6 +17,7 @@ from controller.names import Address, check_env_name, check_name
 from controller.operations.access import Actor
 from controller.operations.backupplans import (
     KEEP,
+    WantedBackups,
     filed_plan,
     plan_info,
     plan_text,
@@ -39,7 +40,7 @@ from controller.resources.backups import BackupStore, BackupStores, find_backup
 from controller.resources.base import PROCESS, ResourceDriver, ResourceError, Surroundings
 from controller.resources.beside import feed, output_of
 from controller.state import Delete, EventDraft, Put, State, delete, put
-from controller.types import Artifact, InstanceState, Resource, ResourceStatus, Right, Service
+from controller.types import Artifact, Deployment, InstanceState, Resource, ResourceStatus, Right, Service
 from controller.upkeep.storage import Storage
 from controller.views import BackupInfo, Change, ResourceInfo
 
@@ -402,6 +403,7 @@ class ResourceOperations:
                 kind=kind,
                 values=server.values,
                 settings={"plan": dict(server.plan), "port": port, "backups": secrets.token_hex(8)},
+                backup=filed_plan(_filed_backups(found, name), None, self._clock()),
                 created_at=self._clock(),
                 created_by=asker.name,
             )
@@ -534,6 +536,12 @@ class ResourceOperations:
             created_at=resource.created_at,
             created_by=resource.created_by,
         )
+
+
+def _filed_backups(deployment: Deployment, name: str) -> WantedBackups | None:
+    """What the service file says of a resource of this name."""
+    wanted = declared_resources(deployment.globals.get(SECTION)).get(name)
+    return None if wanted is None else wanted.backup
 
 
 def _check_own(resource: Resource) -> None:

@@ -53,8 +53,8 @@ class VolumeOperations:
         ]
 
     async def destroy(self, asker: Actor, address: Address, name: str) -> int:
-        """With all that is in it, and its schedule; its bytes. Raises NotFound, and Refused while the service has it, or something runs
-        that does.
+        """With all that is in it, and its schedule; its bytes. Raises NotFound, and Refused while the service has it,
+        or something runs that does.
         """
         service = get_service(self._state, asker, address, Right.MANAGE)
         self._check_unused(service, name)

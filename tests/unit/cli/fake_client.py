@@ -11,6 +11,7 @@ from controller.dockerfile import changed_args
 from controller.errors import Conflict, NotFound, Refused
 from controller.limits import effective_limits
 from controller.names import Address
+from controller.operations.backupplans import filed_plans
 from controller.operations.limits import changed_limits
 from controller.plugins.claims import unclaimed
 from controller.servicefile.document import ServiceFile
@@ -336,7 +337,8 @@ class FakeClient:
             key = (deployment, step.address.service)
             service = self.services_.setdefault(key, factories.service(*key))
             said = {"filed": step.filed, "domains": step.domains, "guards": step.guards, "scale": step.scale}
-            self.services_[key] = replace(service, definition=step.definition, **said)
+            backups = filed_plans(step.backups or {}, service.backups, NOW)
+            self.services_[key] = replace(service, definition=step.definition, backups=backups, **said)
             if step.makes_version and step.content is not None:
                 made = self._version(
                     step.address,
@@ -1075,7 +1077,7 @@ def _outcome(plan: Plan, numbers: Mapping[str, int], *, applied: bool) -> FileOu
     return FileOutcome(
         deployment=plan.deployment.name,
         applied=applied,
-        globals=plan.globals,
+        globals=(*plan.globals, *plan.backups),
         changes=tuple(changed),
         unchanged=len(plan.steps) - len(changed),
         unclaimed=unclaimed(plan.deployment, plan.definitions, ()),
