@@ -1,11 +1,69 @@
 """What commands about saved data have in common."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+import click
 
 from cli.console import Console
 from cli.context import CommandFailed, Context, opened
 from cli.output import size_text, timestamp
-from controller.views import BackupInfo
+from controller.views import BackupInfo, BackupPlanInfo
+
+schedule_argument = click.argument("schedule", nargs=-1)
+keep_option = click.option(
+    "--keep", type=int, metavar="N", help="How many of these backups are kept: 7 where it is not given."
+)
+days_option = click.option(
+    "--days", type=int, metavar="N", help="How many days they are kept; the newest stays in any case."
+)
+off_option = click.option("--off", is_flag=True, help="Not any longer. The backups that there are stay.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """When something is to be backed up by itself, as people say it."""
+
+    schedule: str
+    """Empty: it is only shown, or taken away."""
+    keep: int
+    days: int
+    off: bool
+
+
+def read_times(
+    schedule: tuple[str, ...], keep: int | None, days: int | None, *, off: bool, verb: str
+) -> Times:
+    """`verb`: the command, with what it is about. Raises CommandFailed for what does not go together."""
+    if off and (schedule or keep is not None or days is not None):
+        raise CommandFailed("--off goes with nothing else.", hint=f"{verb} --off")
+    if not schedule and (keep is not None or days is not None):
+        raise CommandFailed("--keep and --days go with a schedule.", hint=f'{verb} "0 3 * * *" --keep 7')
+    # An ssh client takes the quotation marks away.
+    return Times(schedule=" ".join(schedule), keep=7 if keep is None else keep, days=days or 0, off=off)
+
+
+def show_plan(context: Context, title: str, plan: BackupPlanInfo | None, *, verb: str) -> None:
+    """`verb`: as in `read_times`."""
+    context.output.title(title)
+    if plan is None:
+        context.output.detail(f'None: {verb} "0 3 * * *" makes one.')
+    context.output.facts(tuple(plan_facts(plan)))
+    context.output.data(plan)
+
+
+def plan_facts(plan: BackupPlanInfo | None) -> Iterator[tuple[str, str]]:
+    if plan is not None:
+        days = f", for {plan.days} days at most" if plan.days else ""
+        yield "backed up", f"{plan.schedule} (UTC)"
+        yield "backups kept", f"{plan.keep}{days}"
+        yield "next backup", timestamp(plan.next_at) or "none while nothing that serves, or will, has it"
+        yield "backup failure", plan.failure
+
+
+def plan_detail(plan: BackupPlanInfo | None) -> str:
+    """What stands in a list where the last turn failed."""
+    return f"backup failed: {plan.failure}" if plan is not None and plan.failure else ""
 
 
 def show_backups(context: Context, title: str, found: Sequence[BackupInfo], *, verb: str) -> None:

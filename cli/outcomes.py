@@ -11,8 +11,8 @@ from controller.types import VersionStatus
 from controller.views import Area, Difference, FileChange, FileChangeKind, FileOutcome, GuardChange
 
 SIGNS = {FileChangeKind.CREATE: "+", FileChangeKind.CHANGE: "~", FileChangeKind.REMOVE: "-"}
-PREFIXES = {Area.ENV: "env.", Area.SHARED_ENV: "Env.", Area.SCALE: "scale."}
-SHOWN = (Area.DEFINITION, Area.SCALE, Area.CODE)
+PREFIXES = {Area.ENV: "env.", Area.SHARED_ENV: "Env.", Area.SCALE: "scale.", Area.BACKUPS: "backup."}
+SHOWN = (Area.DEFINITION, Area.SCALE, Area.CODE, Area.BACKUPS)
 """Areas whose values are shown."""
 GUARDED = {
     GuardChange.SET: "asks for a password",

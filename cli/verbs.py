@@ -116,6 +116,11 @@ SECTIONS: Mapping[str, tuple[Verb, ...]] = {
         Verb("volumes", "volumes:volumes", "List folders that outlive versions.", ("storage:list",)),
         Verb("volumes:backup", "volumes:backup", "Save what is in a volume."),
         Verb("volumes:backups", "volumes:backups", "List what of a volume was saved."),
+        Verb(
+            "volumes:schedule",
+            "volumes:schedule",
+            "Save what is in a volume at certain times, or show when.",
+        ),
         Verb("volumes:restore", "volumes:restore", "Make a backup all that is in a volume."),
         Verb("volumes:export", "volumes:export", "Print what is in a volume, as a tar."),
         Verb("volumes:import", "volumes:import_", "Read what is to be in a volume, as a tar."),

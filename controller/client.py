@@ -62,6 +62,7 @@ from controller.views import (
     Variable,
     VersionDiff,
     VolumeInfo,
+    VolumeSchedule,
 )
 
 if TYPE_CHECKING:
@@ -314,6 +315,19 @@ class Client:
     async def volume_backups(self, address: Address, name: str) -> Sequence[BackupInfo]:
         """Oldest first."""
         return await self._list(BackupInfo, f"{_volume(address, name)}/backups")
+
+    async def volume_schedule(self, address: Address, name: str) -> VolumeSchedule:
+        return await self._get(VolumeSchedule, f"{_volume(address, name)}/backup-schedule")
+
+    async def schedule_volume_backups(
+        self, address: Address, name: str, schedule: str, *, keep: int = 7, days: int = 0
+    ) -> VolumeSchedule:
+        """As `schedule_backups`."""
+        body = {"schedule": schedule, "keep": keep, "days": days}
+        return await self._send(VolumeSchedule, "PUT", f"{_volume(address, name)}/backup-schedule", body)
+
+    async def unschedule_volume_backups(self, address: Address, name: str) -> VolumeSchedule:
+        return await self._send(VolumeSchedule, "DELETE", f"{_volume(address, name)}/backup-schedule")
 
     async def back_up_volume(self, address: Address, name: str) -> AsyncIterator[DeliveryStep]:
         """As `back_up`."""

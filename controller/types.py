@@ -405,6 +405,8 @@ class Service:
     """What of the definition came from the last service file, as `image` and `env.NAME`."""
     cron: Mapping[str, datetime] = field(default_factory=dict)
     """Of the jobs that are to run again and again: when each had its last turn, or was first seen."""
+    backups: Mapping[str, "BackupPlan"] = field(default_factory=dict)
+    """Volume to when it is backed up by itself; of those that its definition has no more too."""
     created_at: datetime | None = None
     created_by: str = ""
 
@@ -573,7 +575,7 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupPlan:
-    """When a resource is backed up by itself, how many of these backups are kept, and how that goes."""
+    """When a resource, or a volume, is backed up by itself, how many of these backups are kept, and how that goes."""
 
     schedule: str
     """As crontab writes it, in UTC."""
@@ -585,6 +587,8 @@ class BackupPlan:
     """When the last turn began, or the plan was made: times before that are done with."""
     failure: str = ""
     """Why the last turn made no backup; empty where it made one."""
+    filed: bool = False
+    """The last service file said it, and not somebody by the verb."""
 
 
 class RunKind(StrEnum):

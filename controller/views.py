@@ -79,6 +79,8 @@ class Area(StrEnum):
     """Of the deployment, but for its variables."""
     SCALE = "scale"
     """Process type to number of instances: a service's state, and no part of versions."""
+    BACKUPS = "backups"
+    """Resource or volume to when it is backed up by itself, in words: no part of versions either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +221,18 @@ class VolumeInfo:
     """Where a container has it; empty where the service's definition has it no more."""
     size: int
     """Bytes on disk; 0 before the first instance."""
+    backup: "BackupPlanInfo | None" = None
+    """When it is backed up by itself; null: never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeSchedule:
+    """When a volume is backed up by itself."""
+
+    service: str
+    name: str
+    backup: "BackupPlanInfo | None"
+    """Null: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +260,7 @@ class ResourceInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupPlanInfo:
-    """When a resource is backed up by itself, and how that went last."""
+    """When a resource, or a volume, is backed up by itself, and how that went last."""
 
     schedule: str
     """As crontab writes it, in UTC."""
@@ -255,6 +269,8 @@ class BackupPlanInfo:
     days: int
     """How many days they are kept; 0: as long as `keep` lets them."""
     next_at: datetime | None
+    """Null while it rests: of a volume that the service's definition does not have now, or before a version of it ever
+    served."""
     failure: str = ""
     """Why the last turn made none; empty where it made one, or none came yet."""
 
@@ -278,7 +294,7 @@ class CronInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupInfo:
-    """All data of a resource, as of one moment."""
+    """All data of a resource, or of a volume."""
 
     id: str
     created_at: datetime
@@ -417,7 +433,7 @@ class FileChange:
     version: int | None = None
     """The version that was made; None in a plan, and where none is."""
     differences: tuple[Difference, ...] = ()
-    """Of its definition and its scale, without values that may be secrets."""
+    """Of its definition, its scale and when its volumes are backed up, without values that may be secrets."""
     added_domains: tuple[str, ...] = ()
     removed_domains: tuple[str, ...] = ()
     guards: Mapping[str, GuardChange] = field(default_factory=dict)
@@ -436,7 +452,7 @@ class FileOutcome:
     applied: bool
     """False: it is a plan, and nothing was changed."""
     globals: tuple[Difference, ...]
-    """Of the whole deployment, without values."""
+    """Of the whole deployment, without values; and when its resources are backed up."""
     changes: tuple[FileChange, ...]
     """Those that others require come first."""
     unchanged: int

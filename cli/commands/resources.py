@@ -1,10 +1,20 @@
 """Databases of a deployment, and the like: making them, giving them to services, saving what they have."""
 
-from collections.abc import Iterator
-
 import click
 
-from cli.backups import print_data, read_data, show_backups
+from cli.backups import (
+    days_option,
+    keep_option,
+    off_option,
+    plan_detail,
+    plan_facts,
+    print_data,
+    read_data,
+    read_times,
+    schedule_argument,
+    show_backups,
+    show_plan,
+)
 from cli.commands.git import follow_delivery
 from cli.context import CommandFailed, Context
 from cli.grammar import app_command, only_deployment
@@ -72,7 +82,7 @@ async def info(context: Context, *, address: Address, name: str) -> None:
             ("kept", "elsewhere" if found.external else f"as the service {Address(deployment, name)}"),
             *found.plan.items(),
             ("attached to", _attached_text(found)),
-            *_plan_facts(found),
+            *plan_facts(found.backup),
             ("last backup", timestamp(backups[-1].created_at) if backups else ""),
             ("created", timestamp(found.created_at)),
             ("created by", found.created_by),
@@ -124,14 +134,10 @@ async def backups(context: Context, *, address: Address, name: str) -> None:
     "moor resources:schedule -a foo db --off"
 )
 @click.argument("name")
-@click.argument("schedule", nargs=-1)
-@click.option(
-    "--keep", type=int, metavar="N", help="How many of these backups are kept: 7 where it is not given."
-)
-@click.option(
-    "--days", type=int, metavar="N", help="How many days they are kept; the newest stays in any case."
-)
-@click.option("--off", is_flag=True, help="Not any longer. The backups that there are stay.")
+@schedule_argument
+@keep_option
+@days_option
+@off_option
 async def schedule(
     context: Context,
     *,
@@ -145,33 +151,17 @@ async def schedule(
     """Minute, hour, day of the month, month and day of the week as in a crontab, in UTC. Without a SCHEDULE it is
     shown. Times that the server misses it makes up for once. Backups that people ask for are not removed."""
     deployment = only_deployment(address)
-    if off and (schedule or keep is not None or days is not None):
-        raise CommandFailed(
-            "--off goes with nothing else.", hint=f"resources:schedule -a {deployment} {name} --off"
-        )
-    if not schedule and (keep is not None or days is not None):
-        raise CommandFailed(
-            "--keep and --days go with a schedule.",
-            hint=f'resources:schedule -a {deployment} {name} "0 3 * * *" --keep 7',
-        )
-    if off:
+    verb = f"resources:schedule -a {deployment} {name}"
+    times = read_times(schedule, keep, days, off=off, verb=verb)
+    if times.off:
         found = await context.client.unschedule_backups(deployment, name)
-    elif schedule:
+    elif times.schedule:
         found = await context.client.schedule_backups(
-            # An ssh client takes the quotation marks away.
-            deployment,
-            name,
-            " ".join(schedule),
-            keep=7 if keep is None else keep,
-            days=days or 0,
+            deployment, name, times.schedule, keep=times.keep, days=times.days
         )
     else:
         found = await context.client.resource(deployment, name)
-    context.output.title(f"{deployment} {name} backup schedule")
-    if found.backup is None:
-        context.output.detail(f'None: resources:schedule -a {deployment} {name} "0 3 * * *" makes one.')
-    context.output.facts(tuple(_plan_facts(found)))
-    context.output.data(found.backup)
+    show_plan(context, f"{deployment} {name} backup schedule", found.backup, verb=verb)
 
 
 @app_command(example="moor resources:restore -a foo db\nmoor resources:restore -a foo db 20260101T030000")
@@ -225,19 +215,7 @@ async def destroy(context: Context, *, address: Address, name: str, confirm: str
 
 
 def _detail(found: ResourceInfo) -> str:
-    if found.failure or found.backup is None:
-        return found.failure
-    return f"backup failed: {found.backup.failure}" if found.backup.failure else ""
-
-
-def _plan_facts(found: ResourceInfo) -> Iterator[tuple[str, str]]:
-    plan = found.backup
-    if plan is not None:
-        days = f", for {plan.days} days at most" if plan.days else ""
-        yield "backed up", f"{plan.schedule} (UTC)"
-        yield "backups kept", f"{plan.keep}{days}"
-        yield "next backup", timestamp(plan.next_at)
-        yield "backup failure", plan.failure
+    return found.failure or plan_detail(found.backup)
 
 
 def _attached_text(found: ResourceInfo) -> str:

@@ -2,7 +2,18 @@
 
 import click
 
-from cli.backups import print_data, read_data, show_backups
+from cli.backups import (
+    days_option,
+    keep_option,
+    off_option,
+    plan_detail,
+    print_data,
+    read_data,
+    read_times,
+    schedule_argument,
+    show_backups,
+    show_plan,
+)
 from cli.commands.git import follow_delivery
 from cli.context import CommandFailed, Context
 from cli.grammar import app_command, only_deployment
@@ -16,9 +27,16 @@ async def volumes(context: Context, *, address: Address) -> None:
     found = await context.client.volumes(only_deployment(address))
     context.output.title(f"{address} volumes")
     context.output.table(
-        ("service", "volume", "size", "path"),
+        ("service", "volume", "size", "path", "backed up", "detail"),
         [
-            (each.service, each.name, size_text(each.size), each.path or "(no longer in the definition)")
+            (
+                each.service,
+                each.name,
+                size_text(each.size),
+                each.path or "(no longer in the definition)",
+                f"{each.backup.schedule} (UTC)" if each.backup else "",
+                plan_detail(each.backup),
+            )
             for each in found
         ],
     )
@@ -40,6 +58,42 @@ async def backup(context: Context, *, address: Address, name: str) -> None:
 async def backups(context: Context, *, address: Address, name: str) -> None:
     found = await context.client.volume_backups(address, name)
     show_backups(context, f"{address} {name} backups", found, verb="volumes:backup")
+
+
+@app_command(
+    example='moor volumes:schedule -a foo/redis data "0 3 * * *" --keep 7\n'
+    "moor volumes:schedule -a foo/redis data\n"
+    "moor volumes:schedule -a foo/redis data --off"
+)
+@click.argument("name")
+@schedule_argument
+@keep_option
+@days_option
+@off_option
+async def schedule(
+    context: Context,
+    *,
+    address: Address,
+    name: str,
+    schedule: tuple[str, ...],
+    keep: int | None,
+    days: int | None,
+    off: bool,
+) -> None:
+    """Minute, hour, day of the month, month and day of the week as in a crontab, in UTC. Without a SCHEDULE it is
+    shown. Times that the server misses it makes up for once. Backups that people ask for are not removed. The app
+    goes on running meanwhile: files that change are of different moments."""
+    verb = f"volumes:schedule -a {address} {name}"
+    times = read_times(schedule, keep, days, off=off, verb=verb)
+    if times.off:
+        found = await context.client.unschedule_volume_backups(address, name)
+    elif times.schedule:
+        found = await context.client.schedule_volume_backups(
+            address, name, times.schedule, keep=times.keep, days=times.days
+        )
+    else:
+        found = await context.client.volume_schedule(address, name)
+    show_plan(context, f"{address} {name} backup schedule", found.backup, verb=verb)
 
 
 @app_command(
@@ -77,7 +131,8 @@ async def import_(context: Context, *, address: Address, name: str) -> None:
 @click.argument("name")
 @click.option("--confirm", metavar="NAME", help="The name once more, instead of being asked.")
 async def destroy(context: Context, *, address: Address, name: str, confirm: str | None) -> None:
-    """With all that is in it. One that the service's definition still has, or a version that runs, is refused."""
+    """With all that is in it, and its schedule; its backups stay. One that the service's definition still has, or a
+    version that runs, is refused."""
     if confirm is None:
         if not context.input.terminal:
             raise CommandFailed(

@@ -53,6 +53,7 @@ from controller.views import (
     Variable,
     VersionDiff,
     VolumeInfo,
+    VolumeSchedule,
 )
 
 MODELS = (
@@ -92,6 +93,7 @@ MODELS = (
     Version,
     VersionDiff,
     VolumeInfo,
+    VolumeSchedule,
 )
 """Everything that an answer can be made of."""
 

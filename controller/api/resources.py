@@ -7,6 +7,7 @@ from starlette.responses import Response, StreamingResponse
 
 from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
+from controller.api.backupschedules import BackupSchedule
 from controller.api.bodies import Body
 from controller.api.methods import BYTES, UPLOAD
 from controller.api.pages import InWindow, paged
@@ -14,7 +15,6 @@ from controller.api.paths import DEPLOYMENT, InDeployment
 from controller.api.streams import MEDIA_TYPE, NdjsonStream, streamed
 from controller.deliveries import DeliveryStep
 from controller.names import Address, check_name
-from controller.operations.backupplans import LONGEST_DAYS, MOST_KEPT
 from controller.operations.resources import ResourceOperations
 from controller.views import BackupInfo, Change, ResourceInfo
 
@@ -39,17 +39,6 @@ class Attachment(Body):
         "",
         description="Of the variables, as `CACHE` for CACHE_URL; empty: as the kind is known (DATABASE_URL).",
         max_length=40,
-    )
-
-
-class BackupSchedule(Body):
-    schedule: str = Field(description="As crontab writes it, in UTC.", examples=["0 3 * * *"], max_length=100)
-    keep: int = Field(7, description="How many of these backups are kept.", ge=1, le=MOST_KEPT)
-    days: int = Field(
-        0,
-        description="How many days they are kept; 0: no such limit. The newest stays.",
-        ge=0,
-        le=LONGEST_DAYS,
     )
 
 

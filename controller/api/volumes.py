@@ -6,6 +6,7 @@ from starlette.responses import Response, StreamingResponse
 
 from controller.api.answers import answers, nothing, respond
 from controller.api.auth import Asker
+from controller.api.backupschedules import BackupSchedule
 from controller.api.methods import BYTES, UPLOAD
 from controller.api.pages import InWindow, paged
 from controller.api.paths import DEPLOYMENT, SERVICE, At, InDeployment
@@ -13,7 +14,7 @@ from controller.api.streams import MEDIA_TYPE, NdjsonStream, streamed
 from controller.deliveries import DeliveryStep
 from controller.operations.volumebackups import VolumeBackups
 from controller.operations.volumes import VolumeOperations
-from controller.views import BackupInfo, VolumeInfo
+from controller.views import BackupInfo, VolumeInfo, VolumeSchedule
 
 ONE = f"{SERVICE}/volumes/{{name}}"
 Name = Annotated[str, Path(description="Name of the volume.", examples=["data"], max_length=100)]
@@ -52,6 +53,33 @@ def routes(volumes: VolumeOperations, backups: VolumeBackups, *, keep_alive: flo
     async def backup(asker: Asker, at: At, name: Name) -> Response:
         """A stream of steps. Closing it ends the backup, of which nothing stays then."""
         return NdjsonStream(backups.backup(asker, at, name), keep_alive=keep_alive)
+
+    @router.get(
+        f"{ONE}/backup-schedule",
+        summary="Show when it is backed up by itself",
+        responses=answers(VolumeSchedule, 404, 409),
+    )
+    async def scheduled(asker: Asker, at: At, name: Name) -> Response:
+        """And how the last turn went. One that the service's definition has no more rests."""
+        return respond(backups.scheduled(asker, at, name))
+
+    @router.put(
+        f"{ONE}/backup-schedule",
+        summary="Back it up at certain times",
+        responses=answers(VolumeSchedule, 403, 404, 409),
+    )
+    async def schedule(asker: Asker, at: At, name: Name, body: BackupSchedule) -> Response:
+        """By the server itself. Times that were missed are made up for once."""
+        return respond(await backups.schedule(asker, at, name, body.schedule, keep=body.keep, days=body.days))
+
+    @router.delete(
+        f"{ONE}/backup-schedule",
+        summary="Stop backing it up by itself",
+        responses=answers(VolumeSchedule, 403, 404, 409),
+    )
+    async def unschedule(asker: Asker, at: At, name: Name) -> Response:
+        """The backups that there are stay."""
+        return respond(await backups.schedule(asker, at, name, None))
 
     @router.post(
         f"{ONE}/restore",

@@ -184,13 +184,14 @@ def make_operations(
         backups=backups,
         clock=clock,
     )
+    volume_backups = VolumeBackups(state, runtime, storage, backups=backups, clock=clock)
     cron = CronOperations(state, runtime, ttl=settings.run_ttl, clock=clock)
     upkeep = Upkeep(
         storage,
         collector,
         DiskWatch(state, storage, collector, warning=settings.disk_warning, reserve=settings.disk_reserve),
         Reaper(state, runtime, builds, rollouts, _limits(settings), clock=clock),
-        ScheduledBackups(state, resources.back_up_by_plan, clock=clock),
+        ScheduledBackups(state, resources.back_up_by_plan, volume_backups.back_up_by_plan, clock=clock),
         cron.look,
     )
 
@@ -203,7 +204,7 @@ def make_operations(
         server=ServerOperations(runtime, problems, doorplate, upkeep.disk.space, domain=settings.domain),
         disk=DiskOperations(state, upkeep),
         volumes=VolumeOperations(state, runtime, storage),
-        volume_backups=VolumeBackups(state, runtime, storage, backups=backups, clock=clock),
+        volume_backups=volume_backups,
         upkeep=upkeep,
         deployments=DeploymentOperations(state, removal, clock=clock),
         services=services,

@@ -1,7 +1,6 @@
 """Resources of a deployment: making them, giving them to services, saving what they have."""
 
 import asyncio
-import logging
 import secrets
 import socket
 from collections import defaultdict
@@ -13,10 +12,20 @@ from datetime import datetime
 from controller.backends.base import BackendError, SupportsPublishing, SupportsRun
 from controller.deliveries import DeliveryStep, Mark
 from controller.difference import HIDDEN
-from controller.errors import Conflict, InvalidInput, MooringError, NotFound, Refused, Unavailable
+from controller.errors import Conflict, InvalidInput, NotFound, Refused, Unavailable
 from controller.names import Address, check_env_name, check_name
 from controller.operations.access import Actor
-from controller.operations.backupplans import plan_info, plan_text, planned, same_plan, surplus
+from controller.operations.backupplans import (
+    KEEP,
+    WantedBackups,
+    filed_plan,
+    plan_info,
+    plan_text,
+    planned,
+    wanted_backups,
+    wanted_of,
+)
+from controller.operations.backupturns import take_turn
 from controller.operations.lookup import get_deployment, get_service
 from controller.operations.newservices import NewServices
 from controller.operations.resourceservers import server_of, told
@@ -31,11 +40,9 @@ from controller.resources.backups import BackupStore, BackupStores, find_backup
 from controller.resources.base import PROCESS, ResourceDriver, ResourceError, Surroundings
 from controller.resources.beside import feed, output_of
 from controller.state import Delete, EventDraft, Put, State, delete, put
-from controller.types import Artifact, BackupPlan, InstanceState, Resource, ResourceStatus, Right, Service
-from controller.upkeep.storage import Removed, Storage
+from controller.types import Artifact, Deployment, InstanceState, Resource, ResourceStatus, Right, Service
+from controller.upkeep.storage import Storage
 from controller.views import BackupInfo, Change, ResourceInfo
-
-log = logging.getLogger(__name__)
 
 PORTS = range(31000, 32000)
 """One for each server for good: the URL that services have must stay as it is."""
@@ -232,18 +239,27 @@ class ResourceOperations:
         return await self._backups_of(resource).list()
 
     async def schedule_backups(
-        self, asker: Actor, deployment: str, name: str, schedule: str | None, *, keep: int = 7, days: int = 0
+        self,
+        asker: Actor,
+        deployment: str,
+        name: str,
+        schedule: str | None,
+        *,
+        keep: int = KEEP,
+        days: int = 0,
     ) -> ResourceInfo:
         """Back it up at these times from now on; None: no longer. Raises InvalidInput, Refused."""
-        wanted = None if schedule is None else planned(schedule, keep, days, self._clock())
+        wanted = None if schedule is None else wanted_backups(schedule, keep, days)
 
         def decide() -> Iterator[Put | EventDraft]:
             resource = self._find(asker, deployment, name, Right.OPERATE)
             if wanted is not None:
                 _check_own(resource)
-            if not same_plan(resource.backup, wanted):
-                yield put(replace(resource, backup=wanted))
-                yield told(resource, "resource.schedule", plan_text(name, wanted), asker.name)
+            plan = planned(wanted, resource.backup, self._clock())
+            if plan != resource.backup:
+                yield put(replace(resource, backup=plan))
+            if wanted != wanted_of(resource.backup):
+                yield told(resource, "resource.schedule", plan_text(name, plan), asker.name)
 
         await self._state.transact(decide)
         return self.get(asker, deployment, name)
@@ -253,46 +269,25 @@ class ResourceOperations:
 
         Raises Conflict where it is being backed up or restored just now: then the turn still is to come.
         """
-        resource, begun = self._state.resource(deployment, name), self._clock()
+        resource = self._state.resource(deployment, name)
         if resource is None or resource.backup is None:
             return
-        failure, done = "", Removed()
-        try:
+
+        async def make() -> BackupInfo:
             _check_own(resource)
-            made = await self._made(resource, scheduled=True)
-            done = await self._retire(resource, resource.backup)
-        except Conflict:
-            raise
-        except (MooringError, BackendError) as error:
-            failure = str(error)
-            text = f"{name} was not backed up by its schedule: {failure}"
-        else:
-            text = f"{name} was backed up by its schedule as {made.id} ({made.size} bytes)"
-            text += f"; {done.count} older went" if done.count else ""
+            return await self._made(resource, scheduled=True)
+
+        turn = await take_turn(name, resource.backup, self._backups_of(resource), make, self._clock)
 
         def decide() -> Iterator[Put | EventDraft]:
             now = self._state.resource(deployment, name)
             if now is None:
                 return
             if now.backup is not None:
-                yield put(replace(now, backup=replace(now.backup, since=begun, failure=failure)))
-            yield told(now, "resource.backup_failed" if failure else "resource.backup", text)
+                yield put(replace(now, backup=turn.after(now.backup)))
+            yield told(now, "resource.backup_failed" if turn.failure else "resource.backup", turn.text)
 
         await self._state.transact(decide)
-
-    async def _retire(self, resource: Resource, plan: BackupPlan) -> Removed:
-        """That it can't remove one is no failure of the backup: the next turn tries again."""
-        store, removed = self._backups_of(resource), Removed()
-        for each in surplus(await store.list(), plan, self._clock()):
-            try:
-                await store.remove(each.id)
-            except OSError as error:
-                log.warning(
-                    "backup not removed resource=%s backup=%s error=%s", resource.name, each.id, error
-                )
-            else:
-                removed += Removed(1, each.size)
-        return removed
 
     def backup(self, asker: Actor, deployment: str, name: str) -> AsyncGenerator[DeliveryStep, None]:
         """How a new one is made. Where it breaks off nothing of it stays."""
@@ -408,6 +403,7 @@ class ResourceOperations:
                 kind=kind,
                 values=server.values,
                 settings={"plan": dict(server.plan), "port": port, "backups": secrets.token_hex(8)},
+                backup=filed_plan(_filed_backups(found, name), None, self._clock()),
                 created_at=self._clock(),
                 created_by=asker.name,
             )
@@ -535,11 +531,17 @@ class ResourceOperations:
             external=bool(resource.settings.get("external")),
             attached=resource.attached,
             plan=resource.settings.get("plan", {}),
-            backup=None if resource.backup is None else plan_info(resource.backup),
+            backup=plan_info(resource.backup),
             values=resource.values if shown else dict.fromkeys(resource.values, HIDDEN),
             created_at=resource.created_at,
             created_by=resource.created_by,
         )
+
+
+def _filed_backups(deployment: Deployment, name: str) -> WantedBackups | None:
+    """What the service file says of a resource of this name."""
+    wanted = declared_resources(deployment.globals.get(SECTION)).get(name)
+    return None if wanted is None else wanted.backup
 
 
 def _check_own(resource: Resource) -> None:

@@ -10,6 +10,7 @@ from controller.errors import Conflict, InvalidInput, MooringError, Refused
 from controller.names import Address, check_name
 from controller.operations.access import Actor
 from controller.operations.advice import Advisor
+from controller.operations.backupplans import filed_plan, filed_plans, plan_text
 from controller.operations.deployments import forgotten
 from controller.operations.domains import (
     MAX_DOMAINS,
@@ -23,14 +24,17 @@ from controller.operations.lookup import find_code, find_wanted, get_deployment,
 from controller.operations.newservices import NewServices, created
 from controller.operations.publishing import check_publishing
 from controller.operations.removal import Removal
+from controller.operations.resourceservers import told
 from controller.operations.runtime import Runtime
 from controller.operations.scaling import rescaled
 from controller.operations.text import one_line
 from controller.operations.versioning import MAX_REASON, Cause, new_version
+from controller.operations.volumebackups import told_volume
 from controller.plugins.claims import unclaimed
 from controller.plugins.facts import DeploymentFacts, ServiceFacts
 from controller.plugins.resources import SECTION as RESOURCES
-from controller.plugins.resources import read_resources
+from controller.plugins.resources import declared, is_unmade, read_resources
+from controller.servicefile.backups import has_backups
 from controller.servicefile.document import ServiceFile
 from controller.servicefile.domains import DomainTarget, read_domains, read_target
 from controller.servicefile.plan import Found, Plan, Step, addresses_of, make_plan, with_globals
@@ -266,6 +270,8 @@ class ServiceFileOperations:
             uids.update(() if service.uid is None else (service.uid,))
             yield created(service, asker)
         after = replace(service, domains=step.domains, guards=step.guards, filed=step.filed)
+        if step.backups is not None:
+            after = replace(after, backups=filed_plans(step.backups, service.backups, cause.now))
         if step.scaled:
             after = rescaled(after, step.wanted, step.scale, cause.now)
         if step.makes_version:
@@ -283,9 +289,27 @@ class ServiceFileOperations:
         if step.scaled:
             told = " ".join(f"{each.name}={each.after}" for each in step.scaled)
             yield _event("service.scaled", address, asker, f"{cause.reason}: scaled to {told}")
+        for each in step.rescheduled:
+            text = plan_text(f"its volume {each.name}", after.backups.get(each.name))
+            yield told_volume(service, each.name, "volume.schedule", f"{cause.reason}: {text}", asker.name)
         if step.added_domains or step.dropped_domains or step.guard_changes:
             said = told_domains(step.added_domains, step.dropped_domains, asking=step.guard_changes)
             yield _event("domains.changed", address, asker, f"{cause.reason}: {said}")
+
+    def _rescheduled(self, plan: Plan, asker: Actor, cause: Cause) -> Steps:
+        """What is written for resources that are there; others have their schedule once they are made."""
+        section = declared(plan.deployment.globals.get(RESOURCES))
+        changed = {each.name for each in plan.backups}
+        for resource in self._state.resources(plan.deployment.name):
+            if not has_backups(resource) or is_unmade(resource):
+                continue
+            said = section[resource.name].backup if resource.name in section else None
+            after = filed_plan(said, resource.backup, cause.now)
+            if after != resource.backup:
+                yield put(replace(resource, backup=after))
+            if resource.name in changed:
+                text = f"{cause.reason}: {plan_text(resource.name, after)}"
+                yield told(resource, "resource.schedule", text, asker.name)
 
     def _check_domains(self, asker: Actor, plan: Plan) -> None:
         """Raises Conflict, Forbidden, NotFound, InvalidInput."""
@@ -365,6 +389,8 @@ class _Application:
                 yield _event(
                     "deployment.config", Address(request.deployment, ""), asker, f"{cause.reason}: {names}"
                 )
+        if self._last:
+            yield from self._operations._rescheduled(plan, asker, cause)
         uids = set[int]()
         for step in plan.steps:
             if self._only is not None and str(step.address) not in self._only:
@@ -392,7 +418,7 @@ def _outcome(request: Request, plan: Plan, numbers: Mapping[Address, int], *, ap
     return FileOutcome(
         deployment=request.deployment,
         applied=applied,
-        globals=plan.globals,
+        globals=(*plan.globals, *plan.backups),
         changes=tuple(each.told(numbers.get(each.address)) for each in changes),
         unchanged=sum(name not in named for name in request.file.services),
         notes=plan.notes,

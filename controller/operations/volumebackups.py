@@ -2,25 +2,35 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controller.deliveries import DeliveryStep, Mark
 from controller.errors import Conflict, InvalidInput, NotFound, Refused, Unavailable
 from controller.names import Address
 from controller.operations.access import Actor
+from controller.operations.backupplans import (
+    KEEP,
+    plan_info,
+    plan_text,
+    planned,
+    wanted_backups,
+    wanted_of,
+)
+from controller.operations.backupturns import take_turn
 from controller.operations.lookup import address_of, get_service
 from controller.operations.runtime import Runtime
 from controller.plugins.resources import has_server
 from controller.resources.backups import BackupStore, BackupStores, find_backup
 from controller.resources.base import ResourceError
 from controller.resources.beside import LONGEST
-from controller.state import EventDraft, State
+from controller.state import EventDraft, Put, State, put
 from controller.types import Right, Service
+from controller.upkeep.backups import rests
 from controller.upkeep.storage import BadArchive, Storage
-from controller.views import BackupInfo
+from controller.views import BackupInfo, VolumeSchedule
 
 
 @dataclass(frozen=True)
@@ -69,15 +79,93 @@ class VolumeBackups:
             yield DeliveryStep(
                 mark=Mark.LINE, text=f"{why}: files that change meanwhile are of different moments"
             )
+        made = await self._made(volume, asker.name)
+        text = f"its volume {volume.name} was backed up as {made.id} ({made.size} bytes)"
+        await self._state.commit(
+            events=[told_volume(volume.service, volume.name, "volume.backup", text, asker.name)]
+        )
+        yield DeliveryStep(mark=Mark.LINE, text=f"{made.id}, {made.size} bytes")
+        yield DeliveryStep(mark=Mark.DONE, text=made.id)
+
+    # By schedule
+
+    def scheduled(self, asker: Actor, address: Address, name: str) -> VolumeSchedule:
+        """Also of one that the definition has no more."""
+        service = get_service(self._state, asker, address, Right.VIEW)
+        if name not in service.backups:
+            self._found(asker, address, name, Right.VIEW)
+        return _schedule(service, name)
+
+    async def schedule(
+        self,
+        asker: Actor,
+        address: Address,
+        name: str,
+        schedule: str | None,
+        *,
+        keep: int = KEEP,
+        days: int = 0,
+    ) -> VolumeSchedule:
+        """Back it up at these times from now on; None: no longer, also where the definition has it no more. Raises
+        InvalidInput, Refused."""
+        wanted = None if schedule is None else wanted_backups(schedule, keep, days)
+
+        def decide() -> Iterator[Put | EventDraft]:
+            service = get_service(self._state, asker, address, Right.OPERATE)
+            before = service.backups.get(name)
+            if wanted is not None or before is None:
+                self._found(asker, address, name, Right.OPERATE)
+            plan = planned(wanted, before, self._clock())
+            left = {each: plan for each, plan in service.backups.items() if each != name}
+            if plan != before:
+                yield put(replace(service, backups=left if plan is None else {**left, name: plan}))
+            if wanted != wanted_of(before):
+                text = plan_text(f"its volume {name}", plan)
+                yield told_volume(service, name, "volume.schedule", text, asker.name)
+
+        await self._state.transact(decide)
+        return _schedule(get_service(self._state, asker, address, Right.OPERATE), name)
+
+    async def back_up_by_plan(self, deployment: str, service: str, name: str) -> None:
+        """A turn of its schedule: one more backup, and those that are too many go. That it fails is kept and told.
+
+        Raises Conflict where it is being saved or restored just now: then the turn still is to come.
+        """
+        found = self._state.service(deployment, service)
+        if found is None or name not in found.backups or rests(found, name):
+            return
+        volume = _Volume(found, name)
+
+        async def make() -> BackupInfo:
+            return await self._made(volume, scheduled=True)
+
+        turn = await take_turn(
+            f"its volume {name}", found.backups[name], self._store(volume), make, self._clock
+        )
+
+        def decide() -> Iterator[Put | EventDraft]:
+            now = self._state.service(deployment, service)
+            if now is None or now.created_at != found.created_at:
+                return
+            if name in now.backups:
+                yield put(replace(now, backups={**now.backups, name: turn.after(now.backups[name])}))
+            yield told_volume(
+                now, name, "volume.backup_failed" if turn.failure else "volume.backup", turn.text
+            )
+
+        await self._state.transact(decide)
+
+    async def _made(self, volume: _Volume, actor: str = "", *, scheduled: bool = False) -> BackupInfo:
         async with self._alone(volume):
             store = self._store(volume)
             await store.sweep()
-            async with asyncio.timeout(LONGEST), aclosing(self._storage.pack_volume(*volume.key)) as pieces:
-                made = await store.keep(pieces, self._clock(), asker.name)
-        text = f"its volume {volume.name} was backed up as {made.id} ({made.size} bytes)"
-        await self._state.commit(events=[_told(volume, "volume.backup", text, asker)])
-        yield DeliveryStep(mark=Mark.LINE, text=f"{made.id}, {made.size} bytes")
-        yield DeliveryStep(mark=Mark.DONE, text=made.id)
+            pieces = self._storage.pack_volume(*volume.key)
+            if scheduled:  # a folder that is lost would else take the place of what was saved of it
+                pieces = _something(pieces, volume)
+            async with asyncio.timeout(LONGEST), aclosing(pieces):
+                return await store.keep(pieces, self._clock(), actor, scheduled=scheduled)
+
+    # Back into it
 
     def restore(
         self, asker: Actor, address: Address, name: str, backup: str | None = None
@@ -124,7 +212,9 @@ class VolumeBackups:
             self._check_unused(volume)
             raise Conflict(f"Something began to work with {volume} meanwhile: nothing was changed.")
         text = f"its volume {volume.name} has the data of {what}"
-        await self._state.commit(events=[_told(volume, "volume.restored", text, asker)])
+        await self._state.commit(
+            events=[told_volume(volume.service, volume.name, "volume.restored", text, asker.name)]
+        )
         return f"{volume.name} has the data of {what}"
 
     @asynccontextmanager
@@ -189,12 +279,28 @@ class VolumeBackups:
         return self._backups(".".join((*volume.key, token)))
 
 
-def _told(volume: _Volume, kind: str, text: str, asker: Actor) -> EventDraft:
+def _schedule(service: Service, name: str) -> VolumeSchedule:
+    plan = plan_info(service.backups.get(name), rests=rests(service, name))
+    return VolumeSchedule(service=service.name, name=name, backup=plan)
+
+
+async def _something(pieces: AsyncGenerator[bytes, None], volume: _Volume) -> AsyncGenerator[bytes, None]:
+    """The same; raises Refused where there is nothing, not even an empty folder."""
+    empty = True
+    async with aclosing(pieces):
+        async for piece in pieces:
+            empty = False
+            yield piece
+    if empty:
+        raise Refused(f"The folder of {volume} is not there.")
+
+
+def told_volume(service: Service, name: str, kind: str, text: str, actor: str = "") -> EventDraft:
     return EventDraft(
         kind=kind,
-        deployment=volume.service.deployment,
-        service=volume.service.name,
-        actor=asker.name,
+        deployment=service.deployment,
+        service=service.name,
+        actor=actor,
         text=text,
-        data={"volume": volume.name},
+        data={"volume": name},
     )

@@ -1,14 +1,17 @@
 """Folders of services that outlive their versions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from controller.errors import NotFound, Refused
 from controller.names import Address
 from controller.operations.access import Actor
+from controller.operations.backupplans import plan_info
 from controller.operations.lookup import address_of, get_deployment, get_service
 from controller.operations.runtime import Runtime
-from controller.state import EventDraft, State
+from controller.state import EventDraft, Put, State, put
 from controller.types import Right, Service
+from controller.upkeep.backups import rests
 from controller.upkeep.storage import Storage
 from controller.views import VolumeInfo
 
@@ -23,13 +26,20 @@ class VolumeOperations:
         self._storage = storage
 
     async def list(self, asker: Actor, deployment: str) -> Sequence[VolumeInfo]:
-        """Those that definitions have, and those that are still there; measured now, by service and name."""
+        """Those that definitions have, those that are still there, and those that have a schedule; measured now, by
+        service and name."""
         get_deployment(self._state, asker, deployment, Right.VIEW)
         sizes = {(each.service, each.name): each.size for each in await self._storage.volumes(deployment)}
+        services = self._state.services(deployment)
         paths = {
             (service.name, name): path
-            for service in self._state.services(deployment)
+            for service in services
             for name, path in service.definition.volumes.items()
+        }
+        plans = {
+            (service.name, name): plan_info(plan, rests=rests(service, name))
+            for service in services
+            for name, plan in service.backups.items()
         }
         return [
             VolumeInfo(
@@ -37,13 +47,14 @@ class VolumeOperations:
                 name=name,
                 path=paths.get((service, name), ""),
                 size=sizes.get((service, name), 0),
+                backup=plans.get((service, name)),
             )
-            for service, name in sorted(sizes.keys() | paths.keys())
+            for service, name in sorted(sizes.keys() | paths.keys() | plans.keys())
         ]
 
     async def destroy(self, asker: Actor, address: Address, name: str) -> int:
-        """With all that is in it; its bytes. Raises NotFound, and Refused while the service has it, or something runs
-        that does.
+        """With all that is in it, and its schedule; its bytes. Raises NotFound, and Refused while the service has it,
+        or something runs that does.
         """
         service = get_service(self._state, asker, address, Right.MANAGE)
         self._check_unused(service, name)
@@ -66,7 +77,15 @@ class VolumeOperations:
             text=f"its volume {name} was destroyed",
             data={"volume": name, "bytes": removed.size},
         )
-        await self._state.commit(events=[event])
+
+        def decide() -> Iterator[Put | EventDraft]:
+            now = self._state.service(service.deployment, service.name)
+            if now is not None and name in now.backups and name not in now.definition.volumes:
+                left = {each: plan for each, plan in now.backups.items() if each != name}
+                yield put(replace(now, backups=left))
+            yield event
+
+        await self._state.transact(decide)
         return removed.size
 
     def _check_unused(self, service: Service, name: str) -> None:

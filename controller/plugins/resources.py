@@ -11,6 +11,7 @@ from typing import Any
 
 from controller.errors import InvalidInput
 from controller.names import check_name
+from controller.operations.backupplans import WantedBackups, read_backups
 from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import declared as commands
@@ -27,7 +28,7 @@ PREFIX = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 EXAMPLE = "Resources must map names to kinds, as in {db: postgres}."
 UNATTACHED = "unattached"
 """Of a resource's settings: service to why it could not be attached there."""
-_KEYS = ("kind", "attach")
+_KEYS = ("kind", "attach", "backup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +38,12 @@ class Wanted:
     kind: str
     attach: Mapping[str, str] | None = None
     """Service to the prefix of its variables there, empty for the usual names. None: those that require it."""
+    backup: WantedBackups | None = None
+    """When it is backed up by itself; None: the section is no word on it."""
 
 
 def read_resources(section: Any) -> Mapping[str, Wanted]:
-    """Name to what is wanted; raises InvalidInput."""
+    """Name to what is wanted; raises InvalidInput, whose field is `Resources.NAME.backup` or below where it is that."""
     if section is None:
         return {}
     if not isinstance(section, Mapping):
@@ -70,7 +73,11 @@ def _wanted(name: str, value: Any) -> Wanted:
     kind = value.get("kind")
     if not isinstance(kind, str) or not kind:
         raise InvalidInput(SECTION, f"{name}: kind is missing, as in {{kind: postgres}}.")
-    return Wanted(kind=kind, attach=None if value.get("attach") is None else _attach(name, value["attach"]))
+    return Wanted(
+        kind=kind,
+        attach=None if value.get("attach") is None else _attach(name, value["attach"]),
+        backup=None if value.get("backup") is None else _backup(name, value["backup"]),
+    )
 
 
 def _attach(name: str, value: Any) -> Mapping[str, str]:
@@ -86,6 +93,15 @@ def _attach(name: str, value: Any) -> Mapping[str, str]:
         check_name(str(service), "service name"): _prefix(name, "" if prefix is None else prefix)
         for service, prefix in named.items()
     }
+
+
+def _backup(name: str, value: Any) -> WantedBackups:
+    try:
+        return read_backups(value)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{SECTION}.{name}.backup.{error.field}".rstrip("."), f"{name}: {error}"
+        ) from error
 
 
 def _prefix(name: str, prefix: Any) -> str:

@@ -121,6 +121,12 @@ def _volumes(value: Any) -> dict[str, str]:
                 f"{str(name)[:60]!a} is no name of a volume: use at most {MAX_VOLUME_NAME} small letters, "
                 "digits and -.",
             )
+        if isinstance(path, Mapping):
+            raise InvalidInput(
+                "volumes",
+                f"The volume {name} must be a whole path here; when it is backed up is said by a service file, or by "
+                "volumes:schedule.",
+            )
         if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/"):
             raise InvalidInput("volumes", f"The volume {name} must be a whole path, such as /srv/{name}.")
         place = posixpath.normpath(path).replace("//", "/")

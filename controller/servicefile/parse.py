@@ -8,6 +8,7 @@ from typing import Any
 
 from controller.errors import InvalidInput
 from controller.names import check_name
+from controller.operations.backupplans import WantedBackups
 from controller.operations.definition import changed_definition
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import read_exec
@@ -15,6 +16,7 @@ from controller.plugins.generate import SECTION as GENERATE
 from controller.plugins.generate import read_generate
 from controller.plugins.resources import EXAMPLE, read_resources
 from controller.plugins.resources import SECTION as RESOURCES
+from controller.servicefile.backups import VOLUMES, joined, parted
 from controller.servicefile.complaints import Complaint, Complaints, Place, did_you_mean, shown
 from controller.servicefile.document import DOMAINS, ENV, SECTIONS, VARS, ServiceFile, is_section
 from controller.servicefile.domains import AUTH, CERTIFICATE, HTTP, OPTIONS, read_domains
@@ -230,7 +232,8 @@ class _Reader:
             try:
                 (wanted,) = read_resources({name: plain(entry.value)}).values()
             except InvalidInput as error:
-                self._complaints.error(_spot(entry), str(error))
+                below = error.field.removeprefix(f"{RESOURCES}.{name}")
+                self._complaints.error(_spot(_within(entry, below)), f"{error}{_brace_hint(entry.value)}")
             else:
                 self._resources[name] = entry.key.place
                 self._required += [(each, entry.key.place) for each in wanted.attach or ()]
@@ -324,13 +327,27 @@ class _Reader:
         own = SHORT.get(key, key)
         if own in KEPT:
             self._kept[own].append(entry.key.place)
-        checked = self._check(_spot(entry), {key: value}, _brace_hint(entry.value))
+        keys, backups = self._parted(entry, {key: value})
+        checked = self._check(_spot(entry), keys, _brace_hint(entry.value))
+        if backups and checked:
+            checked = {VOLUMES: joined(checked[VOLUMES], backups)}
         if own == "require":
             self._required += [(each, entry.key.place) for each in checked.get(own, ())]
         if own == "expose":
             places = checked.get(own, {}).values()
             self._exposed += [(each.partition(":")[0], entry.key.place) for each in places]
         return {name: each for name, each in checked.items() if each is not None}
+
+    def _parted(
+        self, entry: Entry, keys: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, WantedBackups]]:
+        """As `parted`; complains, and gives nothing, where it can't be read."""
+        try:
+            return parted(keys)
+        except InvalidInput as error:
+            place = _within(entry, error.field.removeprefix(VOLUMES))
+            self._complaints.error(_spot(place), f"{error}{_brace_hint(place.value)}")
+            return {}, {}
 
     def _tell_what_is_elsewhere(self, key: str, entry: Entry, *, is_image: bool) -> None:
         """Keys that mean nothing with what the service runs."""
@@ -422,6 +439,14 @@ def image_name(reference: str) -> str:
 def _spot(entry: Entry) -> Place:
     """Where to point at: the value where it is on the line of its key, else the key."""
     return entry.value.place if entry.value.place.line == entry.key.place.line else entry.key.place
+
+
+def _within(entry: Entry, path: str) -> Entry:
+    """What lies below it at `.data.backup`, or as much of that as there is."""
+    for name in path.split("."):
+        if isinstance(entry.value, Branch) and name in entry.value.entries:
+            entry = entry.value.entries[name]
+    return entry
 
 
 def _options(tree: Tree) -> Any:

@@ -11,6 +11,7 @@ from controller.domains import default_domain
 from controller.errors import InvalidInput
 from controller.formation import wanted_processes
 from controller.names import Address
+from controller.operations.backupplans import WantedBackups
 from controller.operations.definition import (
     changed_definition,
     changed_env,
@@ -33,6 +34,12 @@ from controller.plugins.require import requirements
 from controller.plugins.resources import SECTION as RESOURCES
 from controller.plugins.resources import declared, has_server, is_unmade, read_resources
 from controller.publishing import outer_ports
+from controller.servicefile.backups import (
+    changes_of_resources,
+    changes_of_volumes,
+    notes_on_resources,
+    parted,
+)
 from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
 from controller.servicefile.domains import DomainTarget, as_given, read_domains, without_passwords
 from controller.servicefile.guarding import check_size, guard_changes, guard_for
@@ -93,6 +100,8 @@ class Step:
     removed: bool = False
     unfiled: bool = False
     """It is no service of the file: only the deployment's globals change it."""
+    backups: Mapping[str, WantedBackups] | None = None
+    """Volume to when the file wants it to be backed up; None: the file is no word on the service."""
 
     @property
     def added_domains(self) -> tuple[str, ...]:
@@ -115,7 +124,13 @@ class Step:
         if self.before is None or self.removed or self.makes_version:
             return True
         before = self.before
-        return (self.definition, self.domains, self.guards, self.holds, self.scale) != (
+        return bool(self.rescheduled) or (
+            self.definition,
+            self.domains,
+            self.guards,
+            self.holds,
+            self.scale,
+        ) != (
             before.definition,
             before.domains,
             before.guards,
@@ -134,6 +149,13 @@ class Step:
             for kind in sorted({*before, *self.scale})
             if before.get(kind) != self.scale.get(kind)
         )
+
+    @property
+    def rescheduled(self) -> tuple[Difference, ...]:
+        """What becomes of the schedules by which its volumes are backed up."""
+        if self.backups is None or self.removed:
+            return ()
+        return changes_of_volumes(self.before.backups if self.before else {}, self.backups)
 
     @property
     def held(self) -> str | None:
@@ -164,7 +186,7 @@ class Step:
             kind=kind,
             makes_version=self.makes_version,
             version=number,
-            differences=(*self.differences, *self.scaled) if not self.removed else (),
+            differences=(*self.differences, *self.scaled, *self.rescheduled) if not self.removed else (),
             added_domains=self.added_domains,
             removed_domains=self.dropped_domains if not self.removed else (),
             guards=self.guard_changes if not self.removed else {},
@@ -181,6 +203,8 @@ class Plan:
     """One for each service that is looked at, those that others require first."""
     globals: tuple[Difference, ...]
     """Without values."""
+    backups: tuple[Difference, ...] = ()
+    """What becomes of the schedules by which resources are backed up."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -210,7 +234,8 @@ def make_plan(
 
     Raises InvalidInput for what no definition, and no section, can have.
     """
-    file = replace(file, services={name: _read(name, keys) for name, keys in file.services.items()})
+    read = {name: _read(name, keys) for name, keys in file.services.items()}
+    file = replace(file, services={name: keys for name, (keys, _) in read.items()})
     deployment = with_secrets(with_globals(found.deployment, file), random)
     if file.infra is not None:
         infra = check_infra(file.infra, deployment.name)
@@ -226,7 +251,8 @@ def make_plan(
     steps, notes = list[Step](), list[str]()
     need(_questions(names, file, found, deployment))
     for name in names:
-        steps.append(_step(name, file, found, deployment, domains, guards, prune=prune, force=force))
+        step = _step(name, file, found, deployment, domains, guards, prune=prune, force=force)
+        steps.append(replace(step, backups=read[name][1]) if name in read else step)
     if file.infra is not None:
         steps = _with_scale(steps, file.infra)
     facts = _facts_after(steps, found, deployment)
@@ -246,6 +272,8 @@ def make_plan(
     ]
     notes += [said for each in steps if (said := _stops_first(each))]
     notes += _told_resources(found, deployment)
+    resources = found.facts.resources if found.facts else {}
+    notes += notes_on_resources(deployment, resources)
     ordered = in_order([*names, *(each for each in waiting if each not in names)], waiting)
     place = {name: at for at, name in enumerate(ordered)}
     steps[: len(names)] = sorted(steps[: len(names)], key=lambda each: place[each.address.service])
@@ -253,6 +281,7 @@ def make_plan(
         deployment=deployment,
         steps=tuple(steps),
         globals=_global_differences(found.deployment, deployment),
+        backups=changes_of_resources(found.deployment, deployment, resources),
         notes=tuple(notes),
     )
 
@@ -271,14 +300,15 @@ def _questions(
         yield Question(deployment, name, definition)
 
 
-def _read(name: str, keys: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keys in their one form, checked, without those that say nothing."""
+def _read(name: str, keys: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, WantedBackups]]:
+    """The keys in their one form, checked, without those that say nothing; and when volumes are to be backed up."""
     try:
+        keys, backups = parted(keys)
         found = canonical(keys)
         changed_definition(Definition(), found)
     except InvalidInput as error:
         raise InvalidInput(f"{name}.{error.field}", f"{name}: {error}") from error
-    return {key: each for key, each in found.items() if each is not None}
+    return {key: each for key, each in found.items() if each is not None}, backups
 
 
 def merged_definition(before: Definition, keys: Mapping[str, Any], filed: Sequence[str]) -> Definition:

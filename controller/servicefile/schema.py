@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from controller.operations.backupplans import KEEP, LONGEST_DAYS, MOST_KEPT
 from controller.servicefile.document import SECTIONS
 from controller.types import GuardMode, Strategy
 
@@ -25,6 +26,7 @@ _CHECK = {
         },
     ]
 }
+_PATH = {"type": "string", "pattern": "^/"}
 _AMOUNT = {"type": ["integer", "number", "string"]}
 _LIMITS = {
     "type": "object",
@@ -46,8 +48,38 @@ _ROLLOUT = {
         },
     ]
 }
+_COUNT = {"type": ["integer", "string"], "pattern": "^[0-9]+$"}
 _NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _SIZE = {"type": ["integer", "null"], "minimum": 1, "maximum": 1024}
+_BACKUP = {
+    "anyOf": [
+        {"type": ["string", "null"], "examples": ["0 3 * * *"]},
+        {
+            "type": "object",
+            "properties": {
+                "schedule": {
+                    "type": "string",
+                    "description": "Minute, hour, day, month, day of the week; UTC.",
+                },
+                "keep": {
+                    **_COUNT,
+                    "minimum": 1,
+                    "maximum": MOST_KEPT,
+                    "description": f"How many of these backups are kept; {KEEP} where nothing is said.",
+                },
+                "days": {
+                    **_COUNT,
+                    "minimum": 0,
+                    "maximum": LONGEST_DAYS,
+                    "description": "How many days they are kept; the newest stays in any case.",
+                },
+            },
+            "required": ["schedule"],
+            "additionalProperties": False,
+        },
+    ],
+    "description": "When it is backed up by itself, as crontab writes it, in UTC.",
+}
 _KEPT = "Kept for plugins; nothing acts on it yet."
 
 _KEYS: dict[str, Any] = {
@@ -83,9 +115,19 @@ _KEYS: dict[str, Any] = {
     "entrypoint": {**_WORDS, "description": "Of an image: gets the words of cmd."},
     "volumes": {
         "type": "object",
-        "additionalProperties": {"type": "string", "pattern": "^/"},
-        "description": "Name of a folder that outlives versions to the path that a container has it at; "
-        "$VOLUME_NAME tells where it is.",
+        "additionalProperties": {
+            "anyOf": [
+                _PATH,
+                {
+                    "type": "object",
+                    "properties": {"path": _PATH, "backup": _BACKUP},
+                    "required": ["path"],
+                    "additionalProperties": False,
+                },
+            ]
+        },
+        "description": "Name of a folder that outlives versions to the path that a container has it at, or "
+        "{path: …, backup: …}; $VOLUME_NAME tells where it is.",
     },
     "privileged": {"type": "boolean", "description": _KEPT},
     "wan_map": {
@@ -178,6 +220,7 @@ _SECTIONS: dict[str, Any] = {
                             "description": "Services that get it, with the prefix of their variables; "
                             "without it those that require it.",
                         },
+                        "backup": _BACKUP,
                     },
                     "required": ["kind"],
                     "additionalProperties": False,

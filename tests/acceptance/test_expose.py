@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import threading
 import time
 
@@ -181,6 +182,15 @@ def test_it_outlives_the_server(here, shop):
     here.start()
     assert here.get("web-shop")[1].startswith("two greets")
     assert asked(here, "shop/web", "STORE") == "two greets"
+
+
+def test_who_runs_is_let_in_again_where_the_proxy_lost_all(here, shop):
+    here.kill()
+    here.run("pkill", "-KILL", "-f", str(here.data / "inner"))
+    here.wait_until(lambda: here.run("pgrep", "-f", str(here.data / "inner")).returncode == 1, "it is gone")
+    shutil.rmtree(here.data / "inner")
+    here.start()
+    here.wait_until(lambda: here.get("web-shop")[1].startswith("two greets"), "it is reached again")
 
 
 def test_a_killed_proxy_comes_back(here, shop):

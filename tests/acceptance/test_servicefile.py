@@ -149,6 +149,38 @@ def test_the_seeds_code(system: Installation) -> None:
     assert system.get("website-foo")[0] == 200
 
 
+def test_a_schedule_comes_and_goes_with_a_file_and_makes_no_version(system: Installation) -> None:
+    system.moor("create", "saved")
+    folder = system.checkout("saved")
+    file = folder / "Servicefile"
+
+    def deploy(volume: str, *words: str) -> str:
+        file.write_text(f"app: {{git: ., volumes: {{data: {volume}}}}}\n")
+        done = system.run("moor", "-D", "saved", "deploy", "Servicefile", *words, folder=folder, check=True)
+        return done.stdout
+
+    def schedules() -> list[str | None]:
+        return [
+            each["backup"] and each["backup"]["schedule"] for each in system.json("volumes", "-a", "saved")
+        ]
+
+    planned = '{path: /srv/data, backup: "0 3 * * *"}'
+    assert '+ backup.data: at "0 3 * * *" (UTC); 7 are kept' in deploy(planned)
+    assert schedules() == ["0 3 * * *"]
+    system.kill()
+    system.start()
+    assert "No changes." in deploy(planned)
+    later = planned.replace("0 3", "0 4")
+    told = '~ backup.data: at "0 3 * * *" (UTC); 7 are kept -> at "0 4 * * *" (UTC); 7 are kept'
+    assert told in deploy(later, "--plan") and schedules() == ["0 3 * * *"]
+    assert told in deploy(later) and schedules() == ["0 4 * * *"]
+    system.moor("volumes:schedule", "-a", "saved", "data", "0 5 * * *", "--keep", "2")
+    assert "No changes." in deploy("/srv/data"), "what people set is no business of the file"
+    assert '-> at "0 4 * * *"' in deploy(later), "what the file says is"
+    assert "- backup.data" in deploy("/srv/data") and schedules() == [None]
+    assert len(system.json("releases", "-a", "saved")) == 1
+
+
 def test_what_serves_in_staging_is_promoted_and_outlives_it(system: Installation) -> None:
     system.moor("create", "staging")
     folder = system.checkout("staging")

@@ -61,7 +61,7 @@ TO_GO = {"deployment": "gone", "service": "app", "user": "sam", "name": "laptop"
 HARD = re.compile(
     r"DELETE|/(runs|keys|renew|retry|rotate|promote|abort|cancel|pause|resume|rollback|diff|scale|limits|close)$"
     r"|/resources/{name}/(restore|data|backup-schedule)$|POST .*/resources/{name}/backups$"
-    r"|/volumes/{name}/(backups|restore|data)$"
+    r"|/volumes/{name}/(backups|restore|data|backup-schedule)$"
 )
 """What does not succeed by chance, or not here."""
 

@@ -11,6 +11,7 @@ from controller.dockerfile import changed_args
 from controller.errors import Conflict, NotFound, Refused
 from controller.limits import effective_limits
 from controller.names import Address
+from controller.operations.backupplans import filed_plans
 from controller.operations.limits import changed_limits
 from controller.plugins.claims import unclaimed
 from controller.servicefile.document import ServiceFile
@@ -72,6 +73,7 @@ from controller.views import (
     VariableSource,
     VersionDiff,
     VolumeInfo,
+    VolumeSchedule,
 )
 from tests import factories
 from tests.factories import NOW
@@ -335,7 +337,8 @@ class FakeClient:
             key = (deployment, step.address.service)
             service = self.services_.setdefault(key, factories.service(*key))
             said = {"filed": step.filed, "domains": step.domains, "guards": step.guards, "scale": step.scale}
-            self.services_[key] = replace(service, definition=step.definition, **said)
+            backups = filed_plans(step.backups or {}, service.backups, NOW)
+            self.services_[key] = replace(service, definition=step.definition, backups=backups, **said)
             if step.makes_version and step.content is not None:
                 made = self._version(
                     step.address,
@@ -444,6 +447,18 @@ class FakeClient:
     async def volume_backups(self, address: Address, name: str) -> Sequence[BackupInfo]:
         return (await self.backups(address.deployment, name))[:1]
 
+    async def volume_schedule(self, address: Address, name: str) -> VolumeSchedule:
+        return VolumeSchedule(service=address.service, name=name, backup=DB.backup)
+
+    async def schedule_volume_backups(
+        self, address: Address, name: str, schedule: str, *, keep: int = 7, days: int = 0
+    ) -> VolumeSchedule:
+        plan = BackupPlanInfo(schedule=schedule, keep=keep, days=days, next_at=NOW)
+        return VolumeSchedule(service=address.service, name=name, backup=plan)
+
+    async def unschedule_volume_backups(self, address: Address, name: str) -> VolumeSchedule:
+        return VolumeSchedule(service=address.service, name=name, backup=None)
+
     async def back_up_volume(self, address: Address, name: str) -> AsyncIterator[DeliveryStep]:
         yield DeliveryStep(mark=Mark.STEP, text=f"Backing up the volume {name} of {address}")
         yield DeliveryStep(mark=Mark.DONE, text="20260102T000000")
@@ -456,7 +471,8 @@ class FakeClient:
 
     async def volumes(self, deployment: str) -> Sequence[VolumeInfo]:
         data = VolumeInfo(service="app", name="data", path="/srv/data", size=5 * 1024**2)
-        return [data, replace(data, name="old", path="", size=0)] if deployment == "foo" else []
+        saved = replace(data, name="saved", path="/srv/saved", backup=DB.backup)
+        return [data, replace(data, name="old", path="", size=0), saved] if deployment == "foo" else []
 
     async def destroy_volume(self, address: Address, name: str) -> int:
         return 5 * 1024**2
@@ -1061,7 +1077,7 @@ def _outcome(plan: Plan, numbers: Mapping[str, int], *, applied: bool) -> FileOu
     return FileOutcome(
         deployment=plan.deployment.name,
         applied=applied,
-        globals=plan.globals,
+        globals=(*plan.globals, *plan.backups),
         changes=tuple(changed),
         unchanged=len(plan.steps) - len(changed),
         unclaimed=unclaimed(plan.deployment, plan.definitions, ()),

@@ -46,7 +46,9 @@ async def test_changes_of_what_is_there(tmp_path: Path) -> None:
     file.write_text(
         "Env: {BRAND: x}\nDomains: {old.example.org: web, a.example.org: {http: web, auth: {joe: sesame}}, "
         "b.example.org: {http: web, auth: {joe: sesame}}}\n"
+        "Resources: {db: {kind: postgres, backup: 0 3 * * *}, cache: {kind: redis, backup: 0 4 * * *}, x: redis}\n"
         "web: {image: 'web:1', env: {COLOR: blue, SIZE: 1}, port: 8000, health: /up}\ngone: {image: gone}\n"
+        "saved: {image: saved, volumes: {a: {path: /a, backup: 0 3 * * *}, b: /b, c: {path: /c, backup: 0 3 * * *}}}\n"
     )
     door = Door(client, folder=Folder(tmp_path, {"PATH": "/usr/bin:/bin"}))
     assert (await door("-D", "bare", "deploy", "--detach")).status == 0
@@ -54,6 +56,10 @@ async def test_changes_of_what_is_there(tmp_path: Path) -> None:
         "Domains: {new.example.org: {http: web, auth: {joe: sesame}, auth_mode: basic}, a.example.org: web, "
         "b.example.org: {http: web, auth: {joe: open}}}\n"
         "web: {image: 'web:2', env: {COLOR: red, NEW: 1}, health: {path: /up, timeout: 30}, rollout: one-by-one}\n"
+        "Resources: {db: {kind: postgres, backup: {schedule: 0 3 * * *, keep: 30}}, cache: redis, "
+        "x: {kind: redis, backup: 0 5 * * *}}\n"
+        "saved: {image: saved, volumes: {a: {path: /a, backup: {schedule: 0 4 * * *, days: 9}}, "
+        "b: {path: /b, backup: 0 3 * * *}, c: /c}}\n"
         "code: {require: web}\n"
     )
     check(await planned(client, tmp_path, "--prune"), "changes")

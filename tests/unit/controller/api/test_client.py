@@ -117,6 +117,14 @@ async def test_image_services(client: Client, world: World):
     assert [each.name for each in folder.iterdir()] == ["dump"]
     assert [each.name for each in await client.volumes("foo")] == ["data"]
 
+    planned = await client.schedule_volume_backups(redis, "data", "0 3 * * *", keep=3, days=30)
+    assert planned.backup and (planned.backup.schedule, planned.backup.keep) == ("0 3 * * *", 3)
+    assert await client.volume_schedule(redis, "data") == planned
+    assert (await client.volumes("foo"))[0].backup == planned.backup
+    assert (await client.unschedule_volume_backups(redis, "data")).backup is None
+    with pytest.raises(InvalidInput, match="five parts"):
+        await client.schedule_volume_backups(redis, "data", "at night")
+
 
 async def test_resources(client: Client, world: World):
     await client.create_deployment("foo")

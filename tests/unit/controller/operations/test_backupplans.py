@@ -9,7 +9,7 @@ import pytest
 
 from controller.deliveries import Mark
 from controller.errors import Conflict, InvalidInput, NotFound, Refused
-from controller.operations.backupplans import planned, surplus
+from controller.operations.backupplans import filed_plan, planned, surplus, wanted_backups, wanted_of
 from controller.state import put
 from controller.types import Instance
 from controller.views import BackupInfo
@@ -32,7 +32,9 @@ def made(*days: int, scheduled: bool = True) -> list[BackupInfo]:
 
 
 def left(backups: list[BackupInfo], *, keep: int, days: int = 0) -> list[BackupInfo]:
-    gone = surplus(backups, planned(NIGHTLY, keep, days, NOW), NOW)
+    plan = planned(wanted_backups(NIGHTLY, keep, days), None, NOW)
+    assert plan
+    gone = surplus(backups, plan, NOW)
     return [each for each in backups if each not in gone]
 
 
@@ -49,6 +51,24 @@ def test_older_ones_go_but_never_the_newest() -> None:
 def test_what_people_asked_for_stays_and_does_not_count() -> None:
     asked = made(0, 90, scheduled=False)
     assert left([*asked, *made(1, 2, 3)], keep=1, days=1) == [*asked, *made(1)]
+
+
+def test_other_times_begin_now_and_the_same_ones_go_on() -> None:
+    plan = planned(wanted_backups(NIGHTLY), None, NOW)
+    assert plan and plan.since == NOW
+    failed, later = replace(plan, failure="it was down"), NOW + timedelta(hours=1)
+    assert planned(wanted_backups(NIGHTLY, 3, 9), failed, later) == replace(failed, keep=3, days=9)
+    other = planned(wanted_backups("0 4 * * *"), failed, later)
+    assert other and (other.since, other.failure) == (later, "")
+
+
+def test_a_file_takes_back_what_a_file_said_and_nothing_else() -> None:
+    by_verb = planned(wanted_backups(NIGHTLY), None, NOW)
+    filed = filed_plan(wanted_backups(NIGHTLY), by_verb, NOW)
+    assert filed and filed.filed and wanted_of(filed) == wanted_of(by_verb)
+    assert filed_plan(None, by_verb, NOW) == by_verb
+    assert filed_plan(None, filed, NOW) is filed_plan(None, None, NOW) is None
+    assert planned(wanted_backups(NIGHTLY), filed, NOW) == by_verb, "who says it again by the verb keeps it"
 
 
 @pytest.fixture

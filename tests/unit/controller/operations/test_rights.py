@@ -114,6 +114,14 @@ NEEDS: dict[str, tuple[Right, Call]] = {
         Right.OPERATE,
         lambda ops, who, _: ops.volume_backups.import_(who, STORE, "data", empty_tar()),
     ),
+    "volume_backups.scheduled": (
+        Right.VIEW,
+        lambda ops, who, _: ops.volume_backups.scheduled(who, STORE, "data"),
+    ),
+    "volume_backups.schedule": (
+        Right.OPERATE,
+        lambda ops, who, _: ops.volume_backups.schedule(who, STORE, "data", "0 3 * * *"),
+    ),
     "volumes.destroy": (Right.MANAGE, lambda ops, who, _: ops.volumes.destroy(who, FOO, "old")),
     "shared.generated": (Right.DEPLOY, lambda ops, who, _: ops.shared.generated(who, "foo")),
     "shared.renew": (Right.OPERATE, lambda ops, who, _: ops.shared.renew(who, "foo", "Secret")),
@@ -233,6 +241,7 @@ FOR_EVERYBODY = {
     "execs.consult",
     "resources.check_kind",  # says what the server has
     "resources.back_up_by_plan",
+    "volume_backups.back_up_by_plan",
     "cron.look",
     "plugins.commands",
     "plugins.run",  # as the verb and the route say

@@ -107,6 +107,19 @@ class TestSeed:
         ("process: worker", {"process": "worker"}),
         ("git: .", {"git": "."}),
         ("volumes: {data: /srv/data}", {"volumes": {"data": "/srv/data"}}),
+        (
+            "volumes: {data: {path: /srv/data}, more: /srv/more}",
+            {"volumes": {"data": "/srv/data", "more": "/srv/more"}},
+        ),
+        ("volumes: {data: {path: /srv/data/, backup: }}", {"volumes": {"data": "/srv/data"}}),
+        (
+            "volumes: {data: {path: /srv/data, backup: 0 3  * * *}}",
+            {"volumes": {"data": {"path": "/srv/data", "backup": "0 3 * * *"}}},
+        ),
+        (
+            "volumes: {data: {path: /d, backup: {schedule: 0 3 * * *, keep: '3'}}}",
+            {"volumes": {"data": {"path": "/d", "backup": {"schedule": "0 3 * * *", "keep": 3}}}},
+        ),
         ("cmd:", {}),
         ("health: /up", {"health": "/up"}),
     ],

@@ -1,5 +1,6 @@
 """Whatever stands in a service file: it is read or refused in words; printed and read again it is the same."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -7,13 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.errors import InvalidInput
+from controller.operations.backupplans import filed_plan, filed_plans
+from controller.plugins.facts import DeploymentFacts
+from controller.plugins.resources import declared
 from controller.servicefile.complaints import NotAServiceFile
 from controller.servicefile.document import SECTIONS, Infra, ServiceFile
 from controller.servicefile.keys import KNOWN
 from controller.servicefile.parse import read_servicefile
 from controller.servicefile.plan import Found, make_plan
 from controller.servicefile.render import render
-from controller.types import Deployment, Service
+from controller.types import Deployment, Resource, Service
 from controller.wire import encode
 
 SETTINGS = settings(max_examples=200, deadline=None)
@@ -31,6 +35,15 @@ names = st.from_regex(r"[a-z][a-z0-9-]{0,6}[a-z0-9]", fullmatch=True)
 env = st.dictionaries(
     st.from_regex(r"[A-Z]{1,5}", fullmatch=True) | braces, texts | st.integers() | st.booleans(), max_size=4
 )
+backups = (
+    st.sampled_from(["0 3 * * *", "*/5  * * * 1-5", "never", "{DEPLOY_ID}"])
+    | st.fixed_dictionaries(
+        {"schedule": st.just("0 3 * * *")},
+        optional={"keep": st.integers(-1, 1001) | st.just("7"), "days": st.integers(-1, 40)},
+    )
+    | values
+)
+long_volumes = st.fixed_dictionaries({"path": st.just("/srv/long")}, optional={"backup": backups})
 good = st.fixed_dictionaries(
     {},
     optional={
@@ -38,7 +51,7 @@ good = st.fixed_dictionaries(
         "cmd": texts | st.lists(texts | st.integers(), max_size=3),
         "env": env,
         "entrypoint": texts | st.lists(texts, max_size=3),
-        "volumes": st.dictionaries(names, st.just("/srv"), max_size=2),
+        "volumes": st.dictionaries(names, st.just("/srv") | long_volumes, max_size=2),
         "privileged": st.booleans(),
         "port": st.integers(1, 65535) | st.just("assign"),
         "process": st.sampled_from(["web", "worker", "a b"]),
@@ -143,6 +156,46 @@ def test_passwords_are_read_or_refused_kept_as_hashes_and_the_same_again_are_no_
     assert (again.globals, again.steps[0].guard_changes, again.steps[0].guards) == ((), {}, step.guards)
     kept = plan.deployment.globals.get("Domains", {})
     assert {word for each in kept.values() for word in each.get("auth", {}).values()} <= {"(hidden)"}
+
+
+@SETTINGS
+@given(st.dictionaries(names, long_volumes, max_size=1), backups)
+def test_schedules_are_read_or_refused_make_no_version_and_the_same_again_are_no_change(
+    volumes: Any, backup: Any
+) -> None:
+    section = {"db": {"kind": "postgres", "backup": backup}}
+    text = yaml.safe_dump({"Resources": section, "web": {"image": "a", "volumes": volumes}})
+    check(text)
+    try:
+        file = read_servicefile(text).file
+    except NotAServiceFile:
+        return
+    plan = make_plan(file, Found(deployment=Deployment(name="deployment")))
+    (step,) = plan.steps
+    wanted = {name for name, each in volumes.items() if each.get("backup") is not None}
+    assert step.backups is not None and step.backups.keys() == wanted
+    assert all(type(each) is str for each in step.definition.volumes.values())
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    web = Service(
+        deployment="deployment",
+        name="web",
+        definition=step.definition,
+        filed=step.filed,
+        holds=step.holds,
+        backups=filed_plans(step.backups, {}, now),
+    )
+    section_ = declared(plan.deployment.globals["Resources"])["db"]
+    db = Resource(
+        deployment="deployment", name="db", kind="postgres", backup=filed_plan(section_.backup, None, now)
+    )
+    facts = DeploymentFacts(deployment=plan.deployment, resources={"db": db})
+    found = Found(deployment=plan.deployment, services={"web": web}, facts=facts)
+    again = make_plan(file, found)
+    assert (again.globals, again.backups, again.steps[0].rescheduled) == ((), (), ())
+    bare = ServiceFile(services={"web": {"image": "a"}}, globals={"Resources": {"db": "postgres"}})
+    less = make_plan(bare, found)
+    assert all(each.after is None for each in (*less.backups, *less.steps[0].rescheduled))
+    assert {each.name for each in less.steps[0].rescheduled} == wanted
 
 
 INFRA = st.builds(

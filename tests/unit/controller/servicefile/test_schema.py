@@ -30,3 +30,22 @@ def test_good_files_fit(name: str) -> None:
 def test_bad_ones_do_not() -> None:
     assert not jsonschema_rs.validator_for(schema()).is_valid({"web": {"privileged": "maybe"}})
     assert not jsonschema_rs.validator_for(schema()).is_valid({"web": "redis"})
+
+
+@pytest.mark.parametrize(
+    ("backup", "fits"),
+    [
+        ("0 3 * * *", True),
+        ({"schedule": "0 3 * * *"}, True),
+        ({"schedule": "0 3 * * *", "keep": 7, "days": "30"}, True),
+        ({"schedule": "0 3 * * *", "keep": 0}, False),
+        ({"schedule": "0 3 * * *", "days": "ever"}, False),
+        ({"keep": 7}, False),
+        ({"schedule": "0 3 * * *", "often": 1}, False),
+        (7, False),
+    ],
+)
+def test_schedules_of_backups(backup: object, fits: bool) -> None:
+    fitting = jsonschema_rs.validator_for(schema()).is_valid
+    assert fitting({"Resources": {"db": {"kind": "postgres", "backup": backup}}}) is fits
+    assert fitting({"web": {"volumes": {"data": {"path": "/srv", "backup": backup}}}}) is fits
