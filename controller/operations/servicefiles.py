@@ -95,7 +95,7 @@ class ServiceFileOperations:
 
     async def plan(self, asker: Actor, request: Request) -> FileOutcome:
         """What `apply` would do now. Raises InvalidInput; rights on domains are checked by `apply` only."""
-        request = await self._asked(asker, request)
+        request = await self._asked(asker, request, Right.DEPLOY)
         plan = await self._advisor.read(lambda: self._plan(asker, request, Right.DEPLOY))
         return self._outcome(request, plan, {}, applied=False)
 
@@ -105,7 +105,7 @@ class ServiceFileOperations:
         Where it is more than the store takes at once, it is done in several, and Refused tells how far it came
         when one of them fails. Raises InvalidInput, NotFound, Forbidden, Conflict, Refused.
         """
-        request = await self._asked(asker, request)
+        request = await self._asked(asker, request, Right.OPERATE)
         whole = _Application(self, asker, request, None)
         try:
             await self._advisor.transact(whole.decide)
@@ -114,9 +114,9 @@ class ServiceFileOperations:
         self._done(whole)
         return self._outcome(request, whole.plan, whole.numbers, applied=True)
 
-    async def _asked(self, asker: Actor, request: Request) -> Request:
+    async def _asked(self, asker: Actor, request: Request, right: Right) -> Request:
         """With the domains that plugins give. Whatever they give, or fail to, it keeps nobody's file back."""
-        deployment = get_deployment(self._state, asker, request.deployment, Right.DEPLOY)
+        deployment = get_deployment(self._state, asker, request.deployment, right)
         if not self._advisor.plugins.records and not deployment.given_domains:
             return request
         try:
