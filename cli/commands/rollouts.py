@@ -33,7 +33,8 @@ async def abort(context: Context, *, address: Address, reason: str) -> None:
 @app_command(example="moor deploy:pause -a foo")
 async def pause(context: Context, *, address: Address) -> None:
     """No further step of it is taken: what runs and takes requests stays so until `deploy:resume`. What
-    serves is kept whole meanwhile. `deploy:cancel` ends a paused rollout too."""
+    serves is kept whole meanwhile. `deploy:cancel` ends a paused rollout too. One that stops first can't be
+    held any more once what served is gone and the new version has begun."""
     version = await context.client.pause_rollout(address)
     context.output.step(f"The rollout of {address} v{version.number} is paused")
     context.output.data(version)

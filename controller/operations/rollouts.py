@@ -18,7 +18,7 @@ from controller.operations.text import one_line
 from controller.rollout import goal_of, goal_text, is_canary, is_restart, is_rolling, returned
 from controller.runs import OF_VERSIONS, find_run
 from controller.state import EventDraft, Put, State, put
-from controller.types import Event, Right, RunKind, Service, Version, VersionStatus
+from controller.types import Event, Right, RunKind, Service, Strategy, Version, VersionStatus
 from controller.views import RolloutStep
 
 POLL = 0.1
@@ -84,11 +84,25 @@ class RolloutOperations:
 
         def decide(service: Service, target: Version) -> Iterator[Put | EventDraft]:
             if not service.paused:
+                self._check_something_stays(service, target)
                 yield put(replace(service, paused=True))
                 text = f"the rollout of {goal_text(service)} was paused by {asker.name}"
                 yield _event(asker, service, "rollout.paused", text)
 
         return await self._steer(asker, address, decide)
+
+    def _check_something_stays(self, service: Service, target: Version) -> None:
+        """A rollout that stops first can't be held any more once what served is gone, and its goal has begun."""
+        if target.definition.rollout.strategy not in (Strategy.STOP_FIRST, Strategy.ALL_AT_ONCE):
+            return
+        before = (service.current, service.current_generation)
+        instances = self._runtime.instances(service.deployment, service.name)
+        there = {(each.version, each.generation) for each in instances}
+        if service.current is not None and goal_of(service) in there and before not in there:
+            raise Refused(
+                f"Of what served before {goal_text(service)} nothing runs any more, so there is nothing to hold: "
+                "deploy:cancel goes back to it."
+            )
 
     async def resume(self, asker: Actor, address: Address) -> Version:
         """Undo `pause`. The time that a canary has begins anew. Raises Refused."""

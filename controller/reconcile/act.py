@@ -217,6 +217,7 @@ class Actor:
                     current=action.version,
                     current_generation=action.generation,
                     promoted=(),
+                    paused=False,
                     rollout_failure="",
                 )
             )

@@ -139,6 +139,17 @@ def stops_first(desired: DesiredService) -> bool:
     return strategy is Strategy.STOP_FIRST or (strategy is Strategy.ALL_AT_ONCE and bool(shared))
 
 
+def past_holding(desired: DesiredService, observed: ObservedService) -> DesiredService:
+    """What a pause still means: nothing once the goal has come in the place of what stopped first. To hold it there
+    would leave nothing in service, or less than is wanted."""
+    if not desired.paused or rollout_of(desired).strategy is not Strategy.STOP_FIRST:
+        return desired
+    begun = any(instances_of(desired.goal, kind, observed) for kind in _groups(desired.goal))
+    if not begun or desired.goal is None or _anything_else(desired.goal, observed):
+        return desired
+    return replace(desired, service=replace(desired.service, paused=False))
+
+
 def shared(desired: DesiredService) -> str:
     """What keeps the goal from starting beside what serves, in words."""
     ports = outer_ports(desired.goal.version.definition) if desired.goal else {}
@@ -246,9 +257,12 @@ def _refills(
         return 0  # they would run beside the goal
     standing = 0
     if strategy in GRADUAL:
-        # Whether they are ready is not known yet where the controller has just been started.
+        # Whether they are ready is not known yet where the controller has just been started: that is found out before
+        # the next step. While nobody takes one, what is not ready by now is no stand-in.
         standing = sum(
-            each.state not in DOWN and (each.process_type not in ROUTED or each.id in observed.routed)
+            each.state not in DOWN
+            and (each.process_type not in ROUTED or each.id in observed.routed)
+            and (not desired.paused or each.id in observed.ready)
             for each in new
         )
     old = instances_of(desired.serving, before.process_type, observed)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from controller.reconcile.actions import Action, Plan, Promote, Route, Stop
-from controller.reconcile.course import Course, find_course
+from controller.reconcile.course import Course, find_course, past_holding
 from controller.reconcile.desired import DesiredService, Key, Release
 from controller.reconcile.leaving import leave
 from controller.reconcile.observed import ObservedService
@@ -23,6 +23,7 @@ from controller.rollout import goal_text, paused_text
 
 def plan_service(desired: DesiredService, observed: ObservedService, now: datetime, timing: Timing) -> Plan:
     """The next steps for one service. An empty plan that waits for nothing means that it has settled."""
+    desired = past_holding(desired, observed)
     course = find_course(desired, observed)
     given_up = verdict(desired, course, observed, now, timing)
     if given_up is not None:

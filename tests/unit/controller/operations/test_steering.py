@@ -7,6 +7,7 @@ import pytest
 from controller import wire
 from controller.errors import Refused
 from controller.types import HealthCheck, Rollout, Service, Strategy, Version, VersionStatus
+from tests.factories import instance
 from tests.unit.controller.world import ADMIN, FOO, World
 
 
@@ -176,6 +177,19 @@ async def test_nothing_is_paused_where_nothing_is_under_way(world: World):
     with pytest.raises(Refused, match="No rollout"):
         await world.operations.rollouts.pause(ADMIN, FOO)
     assert world.operations.services.get(ADMIN, FOO).rollout is None
+
+
+async def test_what_stops_first_is_not_paused_once_its_goal_has_begun(world: World):
+    await world.app()
+    await world.push()
+    await world.live()
+    await world.operations.services.define(ADMIN, FOO, {"rollout": "stop-first"})
+    world.runtime.running = [instance(1), instance(2)]
+    await world.operations.rollouts.pause(ADMIN, FOO)
+    await world.operations.rollouts.resume(ADMIN, FOO)
+    world.runtime.running = [instance(2)]
+    with pytest.raises(Refused, match=r"before v2 nothing runs any more.*deploy:cancel goes back"):
+        await world.operations.rollouts.pause(ADMIN, FOO)
 
 
 async def test_cancel_ends_the_pause_too(world: World):

@@ -228,6 +228,14 @@ def test_paused_rollout_is_not_given_up_and_what_serves_is_made_whole():
     assert [each.pool for each in made.actions if isinstance(each, Route)] == [pool(*OLD[:2])]
 
 
+def test_what_stopped_first_and_has_begun_anew_is_held_no_more():
+    wanted = rolling(Strategy.STOP_FIRST, paused=True)
+    made = plan(wanted, look(*NEW[:2], routed=[]))
+    assert [each.spec.id for each in made.actions if isinstance(each, Start)] == [NEW[2].id]
+    nothing = plan(wanted, look(routed=[]))
+    assert {each.spec.version for each in nothing.actions if isinstance(each, Start)} == {1}
+
+
 def test_pause_that_is_left_over_holds_nothing_that_is_settled():
     settled = desired(goal=release(1), serving=release(1), paused=True)
     assert kinds(plan(settled, look(routed=[]))) == [Start]
