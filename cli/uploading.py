@@ -75,20 +75,24 @@ class News:
     commit: str
     deployed: str | None
     """None: no commit, as where an image was deployed in its place."""
+    is_first: bool = False
+    """The service is there, and never got any code."""
 
     def __str__(self) -> str:
-        return f"~ code: {self.deployed[:7] if self.deployed else 'an image'} -> {self.commit[:7]}"
+        before = "none" if self.is_first else self.deployed[:7] if self.deployed else "an image"
+        return f"~ code: {before} -> {self.commit[:7]}"
 
 
 async def find_news(context: Context, address: Address, source: Source) -> News | None:
     """None where what is committed there is deployed, on its way, or what a held service waits with; or where what is
     deployed is ahead of it, or can't be compared with it, which is told."""
-    service = (await context.client.service(address)).service
+    info = await context.client.service(address)
+    service = info.service
     code: Code | Version | None = service.code
     if service.target is not None:
         code = await context.client.version(address, service.target)
     if code is None:
-        return None
+        return await _find_first(context, address, source) if info.held else None
     deployed = code.origin or f"{code.commit or ''}{f':{service.build_dir}' if service.build_dir else ''}"
     try:
         folder, subfolder = _repository(context, source)
@@ -108,6 +112,18 @@ async def find_news(context: Context, address: Address, source: Source) -> News 
         )
         return None
     return News(commit=commit, deployed=match["commit"])
+
+
+async def _find_first(context: Context, address: Address, source: Source) -> News | None:
+    """What is committed for a service that has no code; None where some is on its way, or none is committed."""
+    if any(each.status.under_way for each in await context.client.builds(address, limit=1)):
+        context.output.note(f"{address}: its code is on its way: a build of it goes on.")
+        return None
+    try:
+        return News(commit=_repository(context, source)[0].commit(), deployed=None, is_first=True)
+    except InvalidInput as error:
+        context.output.note(f"{address} has no code yet. {error}")
+        return None
 
 
 def _repository(context: Context, source: Source) -> tuple[Folder, str]:

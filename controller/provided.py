@@ -22,11 +22,16 @@ def put_in(env: Mapping[str, str], names: Mapping[str, str]) -> Mapping[str, str
     return {name: replaced_text(value, names) for name, value in env.items()}
 
 
+def named(definition: Definition, shared: Mapping[str, Any]) -> frozenset[str]:
+    """Names that stand in braces somewhere in them."""
+    return frozenset(name for text in _texts(definition, shared) for name in braced_names(text))
+
+
 def used(definition: Definition, shared: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, str]:
     """Those of the names that stand somewhere in them: what else changes is no change of theirs."""
     if not names:
         return {}
-    said = {name for text in _texts(definition, shared) for name in braced_names(text)}
+    said = named(definition, shared)
     return {name: value for name, value in names.items() if name in said}
 
 

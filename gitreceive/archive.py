@@ -10,6 +10,7 @@ from controller.names import Address
 from gitreceive.commits import Made, author_of, make_commit, tree_of
 from gitreceive.delivery import Delivery
 from gitreceive.ground import Ground, Moved, ground
+from gitreceive.origins import with_origin
 from gitreceive.push import deploy
 from gitreceive.session import Context
 
@@ -51,7 +52,7 @@ async def _land(here: Ground, root: Path, archive: Archive) -> str:
             tree=tree,
             parent=head,
             author=author_of(here.user, here.context.settings.domain),
-            message=f"Source from {archive.origin}\n",
+            message=with_origin(f"Source from {archive.origin}", archive.commit),
         )
         commit = await make_commit(here.git, here.place, made)
         tree = await tree_of(here.git, here.place, commit)

@@ -5,6 +5,7 @@ import asyncio
 from dulwich.objects import ZERO_SHA, ObjectID
 from dulwich.refs import Ref
 
+from gitreceive.origins import origin_of
 from gitreceive.push import PushRefused
 from gitreceive.quarantine import Quarantine
 from gitreceive.repos import BareRepository
@@ -31,16 +32,35 @@ class MovingRef:
         when the new commit builds upon it.
         """
         now = await asyncio.to_thread(self._read)
-        if now not in (self._update.old, self._update.new) and not (
-            now != ZERO_SHA and await self._place.contains(now.decode(), self._update.new.decode())
-        ):
+        if now not in (self._update.old, self._update.new) and now != ZERO_SHA:
+            if await self._builds_upon_origin(now):
+                self._before = now
+                return self._update.new.decode()
+        elif now == ZERO_SHA != self._update.old:
+            raise PushRefused("fetch first", f"{self.name} was deleted by somebody else meanwhile.")
+        self._before = now
+        return None if now == ZERO_SHA else now.decode()
+
+    async def _builds_upon_origin(self, now: bytes) -> bool:
+        """Whether it goes on from the sender's commit of which what is there was made; False: from that itself. Raises
+        PushRefused for neither."""
+        new = self._update.new.decode()
+        if await self._place.contains(now.decode(), new):
+            return False
+        origin = await asyncio.to_thread(origin_of, self._repository, now)
+        if origin is None:
             raise PushRefused(
                 "fetch first",
                 f"{self.name} is at {now[:7].decode()} now: somebody else pushed meanwhile. "
                 "Fetch, merge or rebase, then push again.",
             )
-        self._before = now
-        return None if now == ZERO_SHA else now.decode()
+        if origin != new and not await self._place.contains(origin, new):
+            raise PushRefused(
+                "fetch first",
+                f"{self.name} was uploaded from the commit {origin[:7]}, which this one does not build upon. Get that "
+                "from who has it and merge or rebase, then push again; or deploy yours in its place: `moor upload`.",
+            )
+        return True
 
     async def check_unmoved(self) -> None:
         """Raises PushRefused when it is not where the client saw it."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from dulwich.errors import NotGitRepository
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
@@ -18,6 +19,7 @@ from dulwich.server import Backend, BackendRepo
 from controller.names import Address
 from gitreceive.git import Git
 from gitreceive.large import FOLDER, UNFINISHED_PREFIX, forgotten
+from gitreceive.origins import origin_of
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,14 @@ class BareRepository(Repo):
 
     def get_refs(self) -> dict[Ref, ObjectID]:
         return {name: value for name, value in super().get_refs().items() if name.startswith(b"refs/")}
+
+
+class PushedTo(BareRepository):
+    """Leaves out branches at commits of our own making, of archives of somebody's commit: git refuses to push over what
+    it does not know, and whoever has that commit builds upon it. See `gitreceive.refs`."""
+
+    def get_refs(self) -> dict[Ref, ObjectID]:
+        return {name: value for name, value in super().get_refs().items() if origin_of(self, value) is None}
 
 
 class OneRepository(Backend):
@@ -125,9 +135,14 @@ def _make(path: Path) -> None:
 def _remove_if_empty(path: Path) -> None:
     if not path.exists() or any(each.is_file() for each in (path / "refs").rglob("*")):
         return
-    with BareRepository(str(path)) as repository:
-        if repository.get_refs():
-            return
+    try:
+        with BareRepository(str(path)) as repository:
+            if repository.get_refs():
+                return
+    except NotGitRepository:  # half of one: somebody was killed while it was made, or removed
+        log.warning("removing half of a repository path=%s", path)
+        shutil.rmtree(path, ignore_errors=True)
+        return
     if not forgotten(path, AHEAD_OF_PUSH, time.time()):
         return
     shutil.rmtree(path, ignore_errors=True)

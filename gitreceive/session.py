@@ -36,7 +36,7 @@ from gitreceive.places import Places
 from gitreceive.progress import Progress, harmless
 from gitreceive.push import Workshop, expect_build
 from gitreceive.receive import ReceiveHandler, Reception
-from gitreceive.repos import BareRepository, Repositories
+from gitreceive.repos import BareRepository, PushedTo, Repositories
 from gitreceive.rules import Rules
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class Session:
             self._context.repositories.use(address) as path,
         ):
             expect_build(service, self._context.workshop)
-            with BareRepository(str(path)) as repository:
+            with PushedTo(str(path)) as repository:
                 await self._receive(self._reception(address, service, client, path, repository))
             self._context.repositories.maintain(path)
         return 0

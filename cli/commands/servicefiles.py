@@ -108,7 +108,8 @@ async def deploy(
     elif plan:
         print_plan(context, outcome)
         for where, found in news.items():
-            context.output.line(f"~ {where.service}: newer code is uploaded")
+            what = "its first code" if found.is_first else "newer code"
+            context.output.line(f"~ {where.service}: {what} is uploaded")
             context.output.line(f"    {found}")
         if outcome.unchanged:
             context.output.line(f"{outcome.unchanged} of the file as before.")
@@ -343,7 +344,11 @@ async def _finish(
         if change.held is not None:
             if not change.needs_code:
                 held.append(address)
-            elif context.local and not detach and (source := sources.get(change.service)):
+            elif context.local and detach and change.service in sources:
+                output.note(
+                    f"{address}: its code is not sent with --detach. `upload`, or deploy without, sends it."
+                )
+            elif context.local and (source := sources.get(change.service)):
                 await bring_code(context, address, source)
                 held += [address] if (await context.client.service(address)).held else []
         elif change.version is not None and not detach:
@@ -352,10 +357,13 @@ async def _finish(
         if detach:
             output.note(f"{address}: what is committed is not sent with --detach. `upload` sends it.")
             continue
-        output.step(f"{address.service}: newer code", SEED_MARK)
+        output.step(f"{address.service}: {'its first' if newer.is_first else 'newer'} code", SEED_MARK)
         output.detail(str(newer))
-        output.step("Uploading", SEED_MARK)
-        await send_code(context, address, sources[address.service], is_answer=False)
+        if newer.is_first:
+            await bring_code(context, address, sources[address.service])
+        else:
+            output.step("Uploading", SEED_MARK)
+            await send_code(context, address, sources[address.service], is_answer=False)
         held += [address] if (await context.client.service(address)).held else []
     async for address, number in released(context, [] if detach else held, failed, past):
         failed += await follow_change(context, address, number)

@@ -91,10 +91,11 @@ class ExecOperations:
     def advance(self, deployment: Deployment, facts: DeploymentFacts) -> Iterator[Put | Delete | EventDraft]:
         """The next step of each, to be written in one transaction: a run that begins, or what came of one."""
         orders = declared(deployment.globals.get(SECTION))
+        numbers = dict[str, int]()
         for name, order in orders.items():
             resource = self._state.resource(deployment.name, name)
             if resource is None or _is_due(resource, order):
-                yield from self._begin(deployment, name, order, resource, facts)
+                yield from self._begin(deployment, name, order, resource, facts, numbers)
             elif resource.kind == KIND and resource.status is ResourceStatus.PENDING:
                 yield from self._ended(resource)
         for resource in self._state.resources(deployment.name):
@@ -109,13 +110,17 @@ class ExecOperations:
         order: Order,
         before: Resource | None,
         facts: DeploymentFacts,
+        numbers: dict[str, int],
     ) -> Iterator[Put | EventDraft]:
+        """`numbers`: service to the last one that was given in the same transaction."""
         if self._waits(name, order, facts) is not None:
             return
         service = self._state.service(deployment.name, order.service)
         assert service is not None, "it waits for that"
         wanted = find_wanted(self._state, service)
-        number = next_number(self._state.runs(service.deployment, service.name), RunKind.EXEC)
+        known = self._state.runs(service.deployment, service.name)
+        number = max(next_number(known, RunKind.EXEC), numbers.get(service.name, 0) + 1)
+        numbers[service.name] = number
         run = Run(
             id=instance_id(
                 service.deployment, service.name, wanted.number if wanted else 0, RunKind.EXEC, number

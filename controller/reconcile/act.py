@@ -174,7 +174,6 @@ class Actor:
         task = asyncio.create_task(self._stop(action), name=f"stop {action.instance}")
         self._stops[action.instance] = task
         self._stops_since.setdefault(action.instance, datetime.now(UTC))
-        task.add_done_callback(lambda _: self._stops.pop(action.instance, None))
 
     async def _stop(self, action: Stop) -> None:
         try:
@@ -189,6 +188,8 @@ class Actor:
             )
             await asyncio.sleep(1.0)  # the next plan tries again: not at once
         finally:
+            # First this: whoever is woken looks at once, and what is being stopped is left alone.
+            self._stops.pop(action.instance, None)
             self._wake(action.key)
 
     async def _tell_stopped(self, action: Stop) -> None:

@@ -64,7 +64,6 @@ class RunActor:
         await self._state.transact(lambda: self._recorded(action.run))
         task = asyncio.create_task(self._start(action), name=f"start {action.run.id}")
         self._starts[action.run.id] = task
-        task.add_done_callback(lambda _: self._starts.pop(action.run.id, None))
 
     def _recorded(self, run: Run) -> Iterator[Put | EventDraft]:
         if self._state.run(run.id) is None and self._state.service(run.deployment, run.service) is not None:
@@ -85,6 +84,8 @@ class RunActor:
         else:
             await self._change(action.run.id, RunStatus.RUNNING, "")
         finally:
+            # First this: whoever is woken looks at once, and one whose start goes on is left alone.
+            self._starts.pop(action.run.id, None)
             self._wake(action.key)
 
     async def note(self, action: NoteRun) -> None:

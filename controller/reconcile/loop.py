@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from controller.backends.base import Backend, BackendError
+from controller.backends.base import Backend, BackendError, Observation
 from controller.domains import domains_of
 from controller.operations.execs import provisional_version
+from controller.plugins.generate import secrets_of
 from controller.provided import effective
 from controller.reconcile.act import Actor, FailedStart
 from controller.reconcile.act_runs import Prepare, as_planned
@@ -32,6 +33,7 @@ from controller.state import EventDraft, State
 from controller.store.base import StoreError
 from controller.types import NO_LIMITS, HealthCheck, Instance, InstanceState, Limits, Service, Version
 from router.base import Router, RouterError
+from router.types import Table
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +227,25 @@ class Reconciler:
         everything = time.monotonic() >= self._look_at_all
         if everything:
             self._sight.forget_cursors()
-        # What ends while we look may be seen as it was before.
+        # What ends while we look may be seen as it was before: it is looked at once more after this.
         self._stopping, self._starting = self._actor.stopping, self._actor.starting
+        noted, self._due = self._due, set()
+        try:
+            observation, table = await self._see()
+        except BaseException:
+            self._due |= noted
+            raise
+        if everything:
+            self._look_at_all = time.monotonic() + COMPLETE_LOOK
+        changed = self._sight.take(observation, table, now)
+        due = changed | noted | self._due | self._plans.keys() | self._changes.take()
+        due |= {key for key, plan in self._resting.items() if plan.again_at and plan.again_at <= now}
+        if not self._looked:
+            due |= self._sight.keys() | {(each.deployment, each.name) for each in self._state.services()}
+        return {key for key in due if key[1] or self._sight.pool(key)} | self._reached(due)
+
+    async def _see(self) -> tuple[Observation, Table]:
+        """What runs and what is routed. Raises where anything of it is not known."""
         async with asyncio.timeout(LOOK_TIMEOUT):
             observation, table = await asyncio.gather(
                 self._backend.observe(after=self._sight.instances_cursor),
@@ -235,15 +254,7 @@ class Reconciler:
         if observation.unreachable:
             hosts = ", ".join(sorted(observation.unreachable))
             raise BackendError(f"no answer from {hosts}: what runs there is not known, so nothing is changed")
-        if everything:
-            self._look_at_all = time.monotonic() + COMPLETE_LOOK
-        changed = self._sight.take(observation, table, now)
-        due = changed | self._due | self._plans.keys() | self._changes.take()
-        due |= {key for key, plan in self._resting.items() if plan.again_at and plan.again_at <= now}
-        if not self._looked:
-            due |= self._sight.keys() | {(each.deployment, each.name) for each in self._state.services()}
-        self._due = set()
-        return {key for key in due if key[1] or self._sight.pool(key)} | self._reached(due)
+        return observation, table
 
     def _reached(self, due: Iterable[Key]) -> set[Key]:
         """Services of deployments that changed themselves, where those say at which ports they are reached."""
@@ -311,9 +322,15 @@ class Reconciler:
         versions = [version for each in numbers if (version := self._version_of_run(key, each))]
         return ObservedRuns(
             runs=runs,
-            versions={each.number: effective(each) for each in versions},
+            versions={each.number: effective(self._with_secrets(each)) for each in versions},
             starting=self._starting | self._actor.starting,
         )
+
+    def _with_secrets(self, version: Version) -> Version:
+        """With all of its deployment's secrets: a command of `Exec` may name others than the service does."""
+        deployment = self._state.deployment(version.deployment)
+        names = {**(secrets_of(deployment) if deployment else {}), **version.provided.vars}
+        return replace(version, provided=replace(version.provided, vars=names))
 
     def _version_of_run(self, key: Key, number: int) -> Version | None:
         if number:

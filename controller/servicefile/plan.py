@@ -27,12 +27,14 @@ from controller.plugins.advice import Question, holds_of, need
 from controller.plugins.builtin import ask
 from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
+from controller.plugins.exec import declared as declared_commands
 from controller.plugins.exec import read_exec
 from controller.plugins.facts import DeploymentFacts
 from controller.plugins.generate import Random, secrets_of, with_secrets
 from controller.plugins.require import requirements
 from controller.plugins.resources import SECTION as RESOURCES
 from controller.plugins.resources import declared, has_server, is_unmade, read_resources
+from controller.provided import named
 from controller.publishing import outer_ports
 from controller.servicefile.backups import (
     changes_of_resources,
@@ -40,11 +42,13 @@ from controller.servicefile.backups import (
     notes_on_resources,
     parted,
 )
+from controller.servicefile.complaints import did_you_mean
 from controller.servicefile.document import DOMAINS, ENV, Infra, ServiceFile
 from controller.servicefile.domains import DomainTarget, as_given, read_domains, without_passwords
 from controller.servicefile.guarding import check_size, guard_changes, guard_for
 from controller.servicefile.infra import check_infra
 from controller.servicefile.keys import canonical
+from controller.servicefile.replace import braced_names
 from controller.types import Code, Definition, Deployment, Guard, Service, Strategy, Version
 from controller.views import Area, Difference, FileChange, FileChangeKind, GuardChange
 
@@ -270,6 +274,7 @@ def make_plan(
         for domain, target in targets.items()
         if target.certified
     ]
+    notes += _unknown_names(steps, targets, deployment)
     notes += [said for each in steps if (said := _stops_first(each))]
     notes += _told_resources(found, deployment)
     resources = found.facts.resources if found.facts else {}
@@ -590,6 +595,26 @@ def _guards(
     for address, guards in after.items():
         check_size(guards, address)
     return after
+
+
+def _unknown_names(
+    steps: Sequence[Step], targets: Mapping[str, DomainTarget], deployment: Deployment
+) -> Iterator[str]:
+    """What stands in braces and is no secret, though it once was one, or may be meant as one."""
+    secrets = secrets_of(deployment)
+    lost = deployment.generated.keys() - secrets.keys()
+    for step in steps:
+        if not step.removed and step.address.deployment == deployment.name:
+            for name in sorted(lost & named(step.definition, deployment.globals)):
+                yield f"{step.address.service} has {{{name}}}, which Generate has no more: it stays as it is written."
+    for name, order in declared_commands(deployment.globals.get(EXEC)).items():
+        for each in sorted(lost & braced_names(order.command)):
+            yield f"{name} has {{{each}}}, which Generate has no more: it stays as it is written."
+    for domain, target in targets.items():
+        for user, password in (target.asks.passwords if target.asks else {}).items():
+            for name in sorted(braced_names(password) - secrets.keys()):
+                near = did_you_mean(name, secrets)
+                yield f"{domain}: the password of {user} has {{{name}}} as it is written: it is not in Generate.{near}"
 
 
 def _left_open(step: Step, root: str) -> str | None:

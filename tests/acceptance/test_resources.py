@@ -60,7 +60,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Users(BaseHTTPRequestHandler):
     def do_GET(self):
-        words = ["psql", os.environ["DATABASE_URL"], "-XAtqc", "SELECT name FROM users"]
+        sound = "SELECT name FROM users WHERE password ~ '^[0-9a-f]{32}$'"
+        words = ["psql", os.environ["DATABASE_URL"], "-XAtqc", sound]
         body = subprocess.run(words, capture_output=True, check=True).stdout + os.environ["COLOR"].encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -149,6 +149,66 @@ def test_the_seeds_code(system: Installation) -> None:
     assert system.get("website-foo")[0] == 200
 
 
+def test_a_push_goes_on_from_what_was_uploaded(system: Installation) -> None:
+    system.moor("create", "both")
+    folder = system.checkout("both")
+    system.run("git", "remote", "remove", "deploy", folder=folder, check=True)
+    (folder / "Servicefile").write_text("website: {git: .}\n")
+    first = system.run("moor", "-D", "both", "deploy", folder=folder)
+    assert first.returncode == 0, first.stdout
+    same = system.run("git", "push", "deploy", "HEAD:master", folder=folder)
+    assert same.returncode == 0, same.stdout
+    for text in ("pushed", "uploaded", "pushed again"):
+        system.commit(folder, text, **{"note.txt": text})
+        if text == "uploaded":
+            done = system.run("moor", "-D", "both", "deploy", folder=folder)
+            assert "website: newer code" in done.stdout
+        else:
+            done = system.run("git", "push", "deploy", "HEAD:master", folder=folder)
+            assert "Other history" not in done.stdout
+        assert done.returncode == 0, done.stdout
+    system.commit(folder, "ahead", **{"note.txt": "ahead"})
+    assert system.run("moor", "-D", "both", "upload", "website", "--git", ".", folder=folder).returncode == 0
+    system.run("git", "reset", "-q", "--hard", "HEAD~1", folder=folder, check=True)
+    system.commit(folder, "aside", **{"note.txt": "aside"})
+    refused = system.run("git", "push", "deploy", "HEAD:master", folder=folder)
+    assert refused.returncode == 1
+    assert "which this one does not build upon" in refused.stdout
+    assert system.run("moor", "-D", "both", "upload", "website", "--git", ".", folder=folder).returncode == 0
+    system.moor("apps:destroy", "both", "--force")
+
+
+def test_what_was_refused_once_comes_with_the_next_deploy(system: Installation) -> None:
+    folder = system.checkout("wants")
+    system.commit(folder, "It wants a name", **{"app.json": '{"env": {"NEED": {"required": true}}}'})
+    (folder / "Servicefile").write_text("web: {git: .}\n")
+    refused = system.run("moor", "-D", "wants", "deploy", "--create", folder=folder)
+    assert "NEED is required" in refused.stdout
+    system.moor("config:set", "-a", "wants/web", "NEED=1")
+    done = system.run("moor", "-D", "wants", "deploy", folder=folder)
+    assert "web: its first code" in done.stdout
+    assert done.returncode == 0, done.stdout
+    assert system.get("web-wants")[0] == 200
+    again = system.run("moor", "-D", "wants", "deploy", folder=folder)
+    assert again.stdout.strip().endswith("No changes."), again.stdout
+    system.moor("apps:destroy", "wants", "--force")
+
+
+def test_commands_that_end_at_once_are_seen_to_end(containers: Installation, tmp_path: Path) -> None:
+    text = (
+        "Exec: {A: {service: w, cmd: 'true'}, B: {service: w, cmd: 'true'}}\n"
+        "w: {image: company/redis, require: [A, B], predeploy: 'true', postdeploy: 'true'}\n"
+    )
+    (tmp_path / "Servicefile").write_text(text)
+    for number in range(4):
+        done = containers.run(
+            "moor", "-D", f"quick{number}", "deploy", "--create", folder=tmp_path, timeout=60
+        )
+        assert done.returncode == 0, done.stdout
+        assert "New instance id" in done.stdout
+        containers.moor("apps:destroy", f"quick{number}", "--force")
+
+
 def test_a_schedule_comes_and_goes_with_a_file_and_makes_no_version(system: Installation) -> None:
     system.moor("create", "saved")
     folder = system.checkout("saved")

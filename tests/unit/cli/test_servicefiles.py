@@ -289,6 +289,31 @@ async def test_an_older_commit_does_not_go_over_what_is_deployed(repository: Pat
     assert len(client.uploads) == 1
 
 
+async def test_code_that_never_came_is_sent_by_the_next_deploy(repository: Path) -> None:
+    client = Uploads()
+    door = await deployed(client, repository)
+    address = Address("bare", "website")
+    service = client._get(address)
+    client.services_["bare", "website"] = replace(service, target=None, current=None, latest=0, code=None)
+    client.versions_.clear()
+    assert "~ website: its first code is uploaded" in (await door("-D", "bare", "deploy", "--plan")).out
+    detached = await door("-D", "bare", "deploy", "--detach")
+    assert "what is committed is not sent with --detach" in detached.err
+    lines = (await door("-D", "bare", "deploy")).out.splitlines()
+    assert lines[0] == "----> website: its first code"
+    assert lines[1].startswith("       ~ code: none -> ")
+    assert "----> Uploading" in lines
+    assert len(client.uploads) == 2
+
+
+async def test_with_detach_code_of_a_new_service_is_told_and_not_sent(repository: Path) -> None:
+    client = Uploads()
+    (repository / "Servicefile").write_text("website: {git: .}\n")
+    result = await here(repository, client)("-D", "bare", "deploy", "--detach")
+    assert "bare/website: its code is not sent with --detach" in result.err
+    assert not client.uploads
+
+
 async def test_with_detach_newer_code_is_told_and_not_sent(repository: Path) -> None:
     client = Uploads()
     door = await deployed(client, repository)

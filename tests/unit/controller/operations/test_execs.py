@@ -89,6 +89,15 @@ async def test_it_runs_once_what_it_requires_is_there_and_releases_who_waits_for
     assert len(runs(foo)) == 1, "only once"
 
 
+async def test_two_of_one_service_may_begin_at_once(foo: World) -> None:
+    exec_ = {"A": {"service": "web", "cmd": "a"}, "B": {"service": "web", "cmd": "b"}}
+    await deploy(foo, {"web": {"image": "web", "require": "A"}}, {"Exec": exec_})
+    assert {(each.resource, each.number, each.command) for each in runs(foo)} == {
+        ("A", 1, "a"),
+        ("B", 2, "b"),
+    }
+
+
 async def test_it_runs_in_what_a_held_service_would_have(foo: World) -> None:
     await deploy(foo)
     service = foo.state.service("foo", "web")

@@ -144,3 +144,38 @@ async def test_run_that_can_never_start_has_failed(here) -> None:
     here.behaviours[1] = Behaviour(refused="no such folder")
     await here.state.commit(put(run(detail="no such folder")))  # asked for long ago
     await until(here, lambda: here.state.run("foo-app-1-run-1").status is RunStatus.FAILED)
+
+
+async def test_one_that_ends_while_its_start_goes_on_and_somebody_looks_is_seen_to_end(here) -> None:
+    """The start returns in the middle of a look that still takes it for under way."""
+    await here.push(1, artifact=MIGRATES)
+    start, observe = here.backend.start, here.backend.observe
+    started, looked = asyncio.Event(), asyncio.Event()
+
+    async def starts(spec):
+        made = await start(spec)
+        here.backend.exit(spec.id, 0)
+        started.set()
+        await looked.wait()
+        return made
+
+    async def observes(*, after=""):
+        seen = await observe(after=after)
+        if started.is_set() and not looked.is_set():
+            looked.set()
+            for _ in range(5):
+                await asyncio.sleep(0)  # the start returns meanwhile
+        return seen
+
+    here.backend.start, here.backend.observe = starts, observes
+    running = asyncio.create_task(here.loop.run())
+    await started.wait()
+    here.backend.start = start
+    try:
+        async with asyncio.timeout(3):
+            while here.service.current != 1:
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert here.state.run(RELEASE).status is RunStatus.SUCCEEDED
