@@ -152,6 +152,8 @@ async def validate(
     for each in unknown:
         context.output.note(str(each))
     services, sections = body["services"], body["globals"]
+    if why := _seen_together(services, sections):
+        context.output.note(why)
     if show:
         from controller.servicefile.render import render
 
@@ -163,6 +165,27 @@ async def validate(
             f"{file} is a service file. Services: {', '.join(services) or 'none'}. Sections: {found}."
         )
     context.output.data(body)
+
+
+def _seen_together(services: Mapping[str, Any], sections: Mapping[str, Any]) -> str | None:
+    """What is wrong with all of the file together, where a deployment has nothing yet; with what one has, it may be
+    right."""
+    from controller.servicefile.document import ServiceFile
+    from controller.servicefile.plan import Found, make_plan
+    from controller.types import Deployment
+
+    file = ServiceFile(services=services, globals=sections)
+    try:
+        plan = make_plan(file, Found(deployment=Deployment(name="deployment")))
+    except InvalidInput as error:
+        return f"Where there is nothing yet, deploy refuses it: {error}"
+    held = [
+        f"{each.address.service} {why}"
+        for each in plan.steps
+        for why in each.holds.values()
+        if "there is no service or resource" in why
+    ]
+    return f"Where there is nothing yet, {'; '.join(held)}." if held else None
 
 
 @app_command(example="moor -D foo upload website --git .\nmoor -D foo upload website --git .:subfolder")
@@ -177,8 +200,22 @@ async def upload(context: Context, *, address: Address, service: str, place: str
         raise click.UsageError(
             "upload works on your own machine only: over SSH, push, or send an archive to git:from-archive."
         )
+    await _check_meant(context, target)
     context.output.step("Deploying a new version", SEED_MARK)
     await send_code(context, target, Source(place=place))
+
+
+async def _check_meant(context: Context, target: Address) -> None:
+    """Code makes a service that is not there, as a push does: but not one whose name is nearly that of another."""
+    from controller.servicefile.complaints import did_you_mean
+
+    names = [each.service.name for each in await context.client.services(target.deployment)]
+    if target.service not in names and (near := did_you_mean(target.service, names)):
+        raise InvalidInput(
+            "service",
+            f"{target.deployment} has no service {target.service}.{near} To make it all the same: "
+            f"moor -D {target.deployment} set-service {target.service} '{{git: .}}'",
+        )
 
 
 async def _create(context: Context, deployment: str, *, plan: bool) -> None:
@@ -369,4 +406,5 @@ async def _finish(
         failed += await follow_change(context, address, number)
     output.data({"outcome": outcome, "failures": failed})
     if failed:
-        raise CommandFailed(" ".join(failed), hint="What served before serves on.")
+        nothing = all(each.version in (None, 1) for each in outcome.changes)
+        raise CommandFailed(" ".join(failed), hint="" if nothing else "What served before serves on.")

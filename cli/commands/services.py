@@ -1,5 +1,6 @@
 """The first design's verbs, which speak of deployments and services; and their source settings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -51,6 +52,7 @@ async def set_service(
     past = await past_runs(context, deployment)
     change = await context.client.set_service(target, wanted, force=force)
     output = context.output
+    _tell_unknown(context, wanted)
     if change.held is not None:
         output.step(f"Held: {change.held}", SEED_MARK)
     if change.version is None:
@@ -71,6 +73,16 @@ async def set_service(
     await finish_version(context, target, change.version, detach=detach)
     if not detach:
         await tell_instances(context, target, change.version.number)
+
+
+def _tell_unknown(context: Context, wanted: Mapping[str, Any]) -> None:
+    from controller.servicefile.complaints import did_you_mean
+    from controller.servicefile.keys import KNOWN
+
+    for key in wanted:
+        if key not in KNOWN:
+            near = did_you_mean(key, KNOWN)
+            context.output.note(f"{key} is no key that is known here.{near} It is kept for plugins.")
 
 
 def read_service(name: str, definition: str | None) -> tuple[str, dict[str, Any]]:

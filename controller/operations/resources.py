@@ -26,6 +26,7 @@ from controller.operations.backupplans import (
     wanted_of,
 )
 from controller.operations.backupturns import take_turn
+from controller.operations.facts import facts_of
 from controller.operations.lookup import get_deployment, get_service
 from controller.operations.newservices import NewServices
 from controller.operations.resourceservers import server_of, told
@@ -34,7 +35,15 @@ from controller.operations.services import ServiceOperations
 from controller.plugins.exec import KIND as EXEC_KIND
 from controller.plugins.exec import SECTION as EXEC
 from controller.plugins.exec import declared
-from controller.plugins.resources import PREFIX, SECTION, UNATTACHED, Wanted, has_server, is_unmade
+from controller.plugins.resources import (
+    PREFIX,
+    SECTION,
+    UNATTACHED,
+    Wanted,
+    attachments,
+    has_server,
+    is_unmade,
+)
 from controller.plugins.resources import declared as declared_resources
 from controller.resources.backups import BackupStore, BackupStores, find_backup
 from controller.resources.base import PROCESS, ResourceDriver, ResourceError, Surroundings
@@ -217,6 +226,7 @@ class ResourceOperations:
         resource = self._find(asker, address.deployment, name, Right.OPERATE)
         if address.service not in resource.attached:
             raise NotFound(f"{name} is not attached to {address}.")
+        self._check_not_filed(address, name)
         change = Change(version=None)
         if self._state.service(address.deployment, address.service) is not None:
             names = self._variables(resource, resource.attached[address.service])
@@ -230,6 +240,18 @@ class ResourceOperations:
 
         await self._state.transact(decide)
         return change
+
+    def _check_not_filed(self, address: Address, name: str) -> None:
+        """What the service file attaches would be attached again at once."""
+        deployment = self._state.deployment(address.deployment)
+        wanted = declared_resources(deployment.globals.get(SECTION)).get(name) if deployment else None
+        if deployment is None or wanted is None:
+            return
+        if address.service in attachments(facts_of(self._state, deployment), name, wanted):
+            raise Refused(
+                f"The service file attaches {name} to {address.service}, by its section Resources: take it out there "
+                "(`attach`, or `require`), and deploy the file."
+            )
 
     # Its data
 

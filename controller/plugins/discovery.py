@@ -34,6 +34,12 @@ def find_plugins(folder: Path, wanted: str, *, taken: Sequence[str] = ()) -> Seq
             found[name] = Record(name, source, Standing.OFF, "the setting plugins leaves it out")
         else:
             found[name] = _loaded(name, source, load)
+    for word in words:
+        name = word.removeprefix("-")
+        if name not in (*found, *taken, ALL):
+            found[name] = Record(
+                name, "the setting plugins", Standing.FAILED, "there is no plugin of that name"
+            )
     return list(found.values())
 
 

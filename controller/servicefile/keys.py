@@ -232,7 +232,14 @@ def _expose(value: Any) -> dict[str, str]:
             "expose",
             f"expose can have {MOST_EXPOSED} variables, and PORT is the service's own: choose another name.",
         )
-    return {check_env_name(str(name)): check_place(each) for name, each in value.items()}
+    names = [check_env_name(str(name)) for name in value]
+    for name in names:
+        if taken := {f"{name}_HOST", f"{name}_PORT"}.intersection(names):
+            raise InvalidInput(
+                "expose",
+                f"expose: {min(taken)} is a part of {name} already: choose another name for one of them.",
+            )
+    return {str(name): check_place(each) for name, each in value.items()}
 
 
 def _git(value: Any) -> str:

@@ -132,6 +132,7 @@ class _Reader:
         """Those of the section Resources."""
         self._required = list[tuple[str, Place]]()
         self._exposed = list[tuple[str, Place]]()
+        self._places_of_exposed = dict[str, Place]()
 
     def file(self, sections: Mapping[str, Entry], services: Mapping[str, Entry]) -> ServiceFile:
         shared = {name: self._section(name, entry) for name, entry in sections.items()}
@@ -336,6 +337,7 @@ class _Reader:
         if own == "expose":
             places = checked.get(own, {}).values()
             self._exposed += [(each.partition(":")[0], entry.key.place) for each in places]
+            self._places_of_exposed[service] = entry.key.place
         return {name: each for name, each in checked.items() if each is not None}
 
     def _parted(
@@ -406,10 +408,28 @@ class _Reader:
                 self._complaints.warn(
                     place, f"{shown(name)} is required, and is no service of the file.{near}"
                 )
+        for name, keys in services.items():
+            self._tell_of_exposed(name, keys, services)
         for name, place in self._exposed:
             if name not in services and (near := did_you_mean(name, services)):
                 self._complaints.warn(
                     place, f"{shown(name)} is to be reached (expose), and is no service of the file.{near}"
+                )
+
+    def _tell_of_exposed(self, name: str, keys: Mapping[str, Any], services: Mapping[str, Any]) -> None:
+        for variable, target in (keys.get("expose") or {}).items():
+            place = self._places_of_exposed.get(name)
+            if place is None:
+                continue
+            other, _, port = target.partition(":")
+            known = (services.get(other) or {}).get("ports") or {}
+            if port and "image" in (services.get(other) or {}) and port not in known:
+                near = did_you_mean(port, known)
+                self._complaints.warn(place, f"{other} has no port {shown(port)} in its ports.{near}")
+            hidden = {variable, f"{variable}_HOST", f"{variable}_PORT"} & (keys.get("env") or {}).keys()
+            if hidden:
+                self._complaints.warn(
+                    place, f"{min(hidden)} of env has no effect: expose gives that variable another value."
                 )
 
     # Both

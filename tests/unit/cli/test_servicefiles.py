@@ -395,3 +395,43 @@ async def test_infrastructure_is_a_file_of_deployments(folder: Path) -> None:
     other = await here(folder, client)("-D", "foo", "deploy", "--infra", "infra.yml", "--plan")
     assert other.err == " !     infra.yml:1:1: It says nothing of foo. It knows bare.\n"
     assert "Over SSH there is no file" in (await ssh()("deploy", "foo", "-", "--infra", "a", typed=FILE)).err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "a: {image: x, require: b}\nb: {image: x, require: a}\n",
+            "deploy refuses it: a requires b requires a",
+        ),
+        (
+            "a: {image: x}\nExec: {T: {service: zz, cmd: x}}\n",
+            "deploy refuses it: T: zz is no service of the file",
+        ),
+        (
+            "a: {image: x, require: nosuch}\n",
+            "a waits for nosuch (there is no service or resource of that name",
+        ),
+    ],
+)
+async def test_what_shows_only_in_all_of_a_file_is_told_by_validate(
+    folder: Path, text: str, told: str
+) -> None:
+    (folder / "Servicefile").write_text(text)
+    result = await here(folder)("validate", "Servicefile")
+    assert result.status == 0
+    assert f"Where there is nothing yet, {told}" in result.err
+
+
+async def test_an_unknown_key_of_set_service_is_told() -> None:
+    result = await Door(FakeClient())("-D", "foo", "set-service", "redis", "{imagee: 1}")
+    assert "imagee is no key that is known here. Did you mean image?" in result.err
+
+
+async def test_upload_makes_no_service_of_a_slip(repository: Path) -> None:
+    client = Uploads()
+    door = await deployed(client, repository)
+    result = await door("-D", "bare", "upload", "webiste", "--git", ".")
+    assert result.status == 1
+    assert "bare has no service webiste. Did you mean website?" in result.err
+    assert len(client.uploads) == 1

@@ -79,6 +79,16 @@ async def test_the_same_file_again_is_no_change(foo: World) -> None:
     assert [each.service for each in outcome.changes] == ["cron"]
 
 
+async def test_what_the_file_attaches_is_detached_by_the_file(foo: World) -> None:
+    await deploy(foo)
+    await foo.live(DB)
+    await look(foo)
+    with pytest.raises(Refused, match=r"The service file attaches db to web.*deploy the file"):
+        await foo.operations.resources.detach(ADMIN, WEB, "db")
+    await deploy(foo, {name: {"image": name} for name in SERVICES})
+    await foo.operations.resources.detach(ADMIN, WEB, "db")
+
+
 async def test_no_file_takes_it_away(foo: World) -> None:
     await deploy(foo)
     await foo.live(DB)

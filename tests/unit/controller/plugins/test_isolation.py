@@ -290,3 +290,16 @@ async def test_each_call_is_traced_where_somebody_wants_it(
         assert world.operations.plugins.trace(ADMIN, True)
         await deploy(world, {"web": {"image": "web:3", "require": "x"}, "two": {"image": "a"}})
     assert "plugin.call name=mine what=setup" in caplog.text
+
+
+def test_a_name_that_no_plugin_has_is_told(tmp_path: Path) -> None:
+    (tmp_path / "region.py").write_text("")
+    found = {each.name: each for each in find_plugins(tmp_path, "region,zzz", taken=["require"])}
+    assert (found["zzz"].standing, found["zzz"].why) == (Standing.FAILED, "there is no plugin of that name")
+    assert Plugins(list(found.values())).problems() == [
+        "The plugin zzz (the setting plugins) is not in use: there is no plugin of that name."
+    ]
+    assert [each.name for each in find_plugins(tmp_path, "*,-zzz") if each.standing is Standing.FAILED] == [
+        "zzz"
+    ]
+    assert not [each for each in find_plugins(tmp_path, "*") if each.standing is Standing.FAILED]

@@ -412,3 +412,16 @@ def test_exec_is_checked_where_it_stands() -> None:
         "Servicefile:4:8: 'a b' is no name for a command: use at most 40 letters, digits, _ and -.",
         "Servicefile:5:9: More: 'when' is unknown. Known are service, cmd, command, require.",
     ]
+
+
+def test_what_expose_can_not_mean_is_told() -> None:
+    text = (
+        "mail: {image: mail, ports: {smtp: 25}}\n"
+        "web: {image: web, env: {MAIL_HOST: mine}, expose: {MAIL: 'mail:smpt', DB: mial}}\n"
+    )
+    assert warnings(text) == [
+        "Servicefile:2:43: mail has no port smpt in its ports. Did you mean smtp?",
+        "Servicefile:2:43: MAIL_HOST of env has no effect: expose gives that variable another value.",
+        "Servicefile:2:43: mial is to be reached (expose), and is no service of the file. Did you mean mail?",
+    ]
+    assert "DB_HOST is a part of DB already" in errors("web: {image: web, expose: {DB: a, DB_HOST: b}}\n")[0]
