@@ -121,11 +121,12 @@ class HaproxyProcess:
     async def _attempt_start(self, expected: Identity) -> None:
         self.bound_log()
         told_before = self._log_size()
-        child = await asyncio.to_thread(self._spawn)
+        spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn))
         try:
+            child = await asyncio.shield(spawning)
             serves = await self._wait_until_serving(expected, failed=lambda: child.poll() is not None)
         except asyncio.CancelledError:
-            child.kill()  # nobody waits for it to load any more
+            (await spawning).kill()  # nobody waits for it to load any more
             raise
         if not serves:
             await self._end(child.pid)

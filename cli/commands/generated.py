@@ -24,6 +24,7 @@ async def generate(context: Context, *, address: Address) -> None:
 async def renew(context: Context, *, address: Address, name: str, detach: bool) -> None:
     """Each service that has it gets a new version. What was made with the old one (sessions, say) is void then."""
     deployment = only_deployment(address)
-    context.output.step(f"Renewing {name} of {deployment}")
     change = await context.client.renew_generated(deployment, name)
+    context.output.step(f"Renewing {name} of {deployment}")
     await finish_shared(context, deployment, change, detach=detach)
+    context.output.detail("Where it is a password of Domains, the next deploy of the file takes it over.")

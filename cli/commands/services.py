@@ -114,7 +114,13 @@ def _mapping(text: str) -> dict[str, Any]:
                 )
         content = yaml.load(text, loader)  # noqa: S506  a safe loader
     except (yaml.YAMLError, ValueError) as error:
-        raise InvalidInput("definition", f"The definition is no valid YAML or JSON: {error}") from error
+        said = " ".join(
+            str(error)
+            .replace(' in "<unicode string>",', " at")
+            .replace(' in "<byte string>",', " at")
+            .split()
+        )
+        raise InvalidInput("definition", f"The definition is no valid YAML or JSON: {said}") from error
     if not isinstance(content, dict):
         raise InvalidInput("definition", 'The definition must be a mapping such as "{env: {NAME: value}}".')
     return {str(key): value for key, value in content.items()}

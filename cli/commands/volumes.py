@@ -16,15 +16,17 @@ from cli.backups import (
 )
 from cli.commands.git import follow_delivery
 from cli.context import CommandFailed, Context
-from cli.grammar import app_command, only_deployment
+from cli.grammar import app_command
 from cli.output import size_text
-from controller.names import Address
+from controller.names import DEFAULT_SERVICE, Address
 
 
 @app_command(example="moor volumes -a foo")
 async def volumes(context: Context, *, address: Address) -> None:
     """Each service says by `volumes` in its definition which it has. Sizes are measured now."""
-    found = await context.client.volumes(only_deployment(address))
+    found = await context.client.volumes(address.deployment)
+    if address.service != DEFAULT_SERVICE:
+        found = [each for each in found if each.service == address.service]
     context.output.title(f"{address} volumes")
     context.output.table(
         ("service", "volume", "size", "path", "backed up", "detail"),
