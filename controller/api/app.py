@@ -38,6 +38,7 @@ from controller.api.auth import Gate
 from controller.api.idempotency import Idempotency
 from controller.api.limits import BodyLimit, FailedLogins, OpenStreams, TimeLimit
 from controller.api.methods import Methods
+from controller.api.reference import Apart
 from controller.operations.operations import Operations
 from controller.web import files
 
@@ -106,6 +107,7 @@ def create_app(
     app.add_middleware(Idempotency, receipts=operations.receipts, methods=methods)
     app.add_middleware(BodyLimit, methods=methods)
     app.add_middleware(TimeLimit, methods=methods)
+    app.add_middleware(Apart)
     app.add_middleware(Gate, credentials=operations.credentials, failures=failures or FailedLogins())
     problems.install(app)
     for router in (*own, *routers):

@@ -105,6 +105,15 @@ async def test_the_documents_own_pages_need_no_token(http: httpx.AsyncClient):
         assert (await http.get(page)).status_code == 200
 
 
+async def test_pages_with_scripts_from_elsewhere_have_an_origin_of_their_own(http: httpx.AsyncClient):
+    for page in ("/docs", "/redoc"):
+        policy = (await http.get(page)).headers["content-security-policy"]
+        assert policy.startswith("sandbox ") and "allow-same-origin" not in policy
+    described = await http.get("/openapi.json")
+    assert described.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in (await http.get("/v1/status")).headers
+
+
 @pytest.mark.parametrize("code", ["invalid-input", "not-found", "throttled", "internal"])
 def test_the_description_lists_the_codes(app: FastAPI, code: str):
     assert f"`{code}`" in app.description
