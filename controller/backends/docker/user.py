@@ -50,13 +50,12 @@ def owner_of(user: str, files: Mapping[str, str]) -> Owner:
 
 def _user(name: str, passwd: str) -> tuple[int, int]:
     number = int(name) if _NUMBER.fullmatch(name) else None
-    for fields in _lines(passwd, 4):
-        try:
-            uid, gid = int(fields[2]), int(fields[3])
-        except ValueError:
+    for fields in _lines(passwd):
+        if not _NUMBER.fullmatch(fields[2]):
             continue
+        uid = int(fields[2])
         if (uid == number) if number is not None else (fields[0] == name):
-            return uid, gid
+            return uid, int(fields[3]) if _NUMBER.fullmatch(fields[3]) else 0
     if number is None:
         raise UnknownUser(f"its {PASSWD} has no user {name[:60]!a}")
     return number, 0
@@ -65,17 +64,16 @@ def _user(name: str, passwd: str) -> tuple[int, int]:
 def _group(name: str, groups: str) -> int:
     if _NUMBER.fullmatch(name):
         return int(name)
-    for fields in _lines(groups, 3):
+    for fields in _lines(groups):
         if fields[0] == name and _NUMBER.fullmatch(fields[2]):
             return int(fields[2])
     raise UnknownUser(f"its {GROUP} has no group {name[:60]!a}")
 
 
-def _lines(text: str, least: int) -> Iterator[list[str]]:
+def _lines(text: str) -> Iterator[list[str]]:
+    """The fields of each line, and empty ones for those that a short line lacks."""
     for line in text.split("\n"):
-        fields = [each.strip() for each in line.strip().split(":")]
-        if len(fields) >= least:
-            yield fields
+        yield [*line.strip().split(":"), "", "", ""]
 
 
 def _valid(number: int) -> int:

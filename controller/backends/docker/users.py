@@ -35,9 +35,10 @@ class Users:
         """None: root, who may write anywhere."""
         if is_root(image.user):
             return None
-        key = image.id, image.user
+        key = image.id or image.reference, image.user
         if key not in self._known:
-            self._known[key] = await self._found(image)
+            # To its end also where the start is given up meanwhile: the container is removed by the same.
+            self._known[key] = await asyncio.shield(asyncio.ensure_future(self._found(image)))
         owner = self._known[key]
         return None if owner.uid == 0 else owner
 
@@ -67,7 +68,7 @@ class Users:
         try:
             return {path: await _text(self._engine.socket, container, path) for path in paths}
         finally:
-            await asyncio.shield(remove_container(self._engine.socket, container))
+            await remove_container(self._engine.socket, container)
 
 
 def _creating(config: Mapping[str, Any], name: str) -> Callable[[Any], str]:

@@ -28,6 +28,7 @@ FILES = {
     "# a comment\n"
     "broken\n"
     "odd:x:many:7::/:\n"
+    "short:x:1010\n"
     "app:x:1001:1002:The app:/home/app:/bin/sh\r\n"
     "app:x:1003:1004:Another of that name:/:/bin/sh\n"
     "2000:x:1005:1006:A name of digits:/:/bin/sh\n"
@@ -48,6 +49,7 @@ FILES = {
         ("2000", Owner(2000, 0)),
         ("+7:8", Owner(7, 8)),
         ("42001", Owner(42001, 0)),
+        ("short", Owner(1010, 0)),
         ("1001:crew", Owner(1001, 1777)),
         ("1001:3000", Owner(1001, 3000)),
         ("2147483647:0", Owner(2147483647, 0)),
@@ -62,6 +64,7 @@ def test_names_and_numbers_mean_whom_an_engine_takes_them_for(user: str, owner: 
     [
         ("nobody-here", "/etc/passwd has no user 'nobody-here'"),
         ("odd", "has no user 'odd'"),
+        ("broken", "has no user 'broken'"),
         ("app:nobody", "/etc/group has no group 'nobody'"),
         ("far", "4294967295 is no number"),
         ("2147483648", "2147483648 is no number"),

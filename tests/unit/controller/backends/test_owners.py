@@ -129,3 +129,17 @@ def test_a_note_that_is_damaged_says_nothing(folder: Path) -> None:
     give_over(folder, AFTER, note, nothing)
     assert owner(folder / "deep/er/file") == AFTER
     assert not note.exists()
+
+
+@needs_root
+def test_what_was_restored_as_roots_after_one_that_was_broken_off_is_given_too(folder: Path) -> None:
+    def dies() -> None:
+        raise Killed
+
+    note = folder.with_name(".note")
+    with pytest.raises(Killed):
+        give_over(folder, AFTER, note, dies)
+    for each in folder.rglob("*"):
+        os.chown(each, 0, 0, follow_symlinks=False)
+    give_over(folder, THIRD, note, nothing)
+    assert {owner(each) for each in (folder, *folder.rglob("*"))} == {THIRD}
