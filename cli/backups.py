@@ -8,11 +8,12 @@ import click
 from cli.console import Console
 from cli.context import CommandFailed, Context, opened
 from cli.output import size_text, timestamp
+from controller.operations.backupplans import KEEP
 from controller.views import BackupInfo, BackupPlanInfo
 
 schedule_argument = click.argument("schedule", nargs=-1)
 keep_option = click.option(
-    "--keep", type=int, metavar="N", help="How many of these backups are kept: 7 where it is not given."
+    "--keep", type=int, metavar="N", help=f"How many of these backups are kept: {KEEP} where it is not given."
 )
 days_option = click.option(
     "--days", type=int, metavar="N", help="How many days they are kept; the newest stays in any case."
@@ -40,7 +41,7 @@ def read_times(
     if not schedule and (keep is not None or days is not None):
         raise CommandFailed("--keep and --days go with a schedule.", hint=f'{verb} "0 3 * * *" --keep 7')
     # An ssh client takes the quotation marks away.
-    return Times(schedule=" ".join(schedule), keep=7 if keep is None else keep, days=days or 0, off=off)
+    return Times(schedule=" ".join(schedule), keep=KEEP if keep is None else keep, days=days or 0, off=off)
 
 
 def show_plan(context: Context, title: str, plan: BackupPlanInfo | None, *, verb: str) -> None:

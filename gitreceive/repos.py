@@ -20,6 +20,7 @@ from controller.names import Address
 from gitreceive.git import Git
 from gitreceive.large import FOLDER, UNFINISHED_PREFIX, forgotten
 from gitreceive.origins import origin_of
+from gitreceive.rules import HEADS
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,12 @@ class PushedTo(BareRepository):
     it does not know, and whoever has that commit builds upon it. See `gitreceive.refs`."""
 
     def get_refs(self) -> dict[Ref, ObjectID]:
-        return {name: value for name, value in super().get_refs().items() if origin_of(self, value) is None}
+        refs = super().get_refs()
+        return {
+            name: value
+            for name, value in refs.items()
+            if not name.startswith(HEADS) or origin_of(self, value) is None
+        }
 
 
 class OneRepository(Backend):
@@ -139,7 +145,11 @@ def _remove_if_empty(path: Path) -> None:
         with BareRepository(str(path)) as repository:
             if repository.get_refs():
                 return
-    except NotGitRepository:  # half of one: somebody was killed while it was made, or removed
+    except NotGitRepository:
+        if (path / "packed-refs").exists():
+            log.exception("a repository is damaged, and left as it is path=%s", path)
+            return
+        # Half of one: somebody was killed while it was made, or removed.
         log.warning("removing half of a repository path=%s", path)
         shutil.rmtree(path, ignore_errors=True)
         return

@@ -126,7 +126,8 @@ class HaproxyProcess:
             child = await asyncio.shield(spawning)
             serves = await self._wait_until_serving(expected, failed=lambda: child.poll() is not None)
         except asyncio.CancelledError:
-            (await spawning).kill()  # nobody waits for it to load any more
+            with contextlib.suppress(RouterError):
+                (await spawning).kill()  # nobody waits for it to load any more
             raise
         if not serves:
             await self._end(child.pid)

@@ -87,9 +87,11 @@ class WithInnerPorts:
         await self._outer.start()
 
     async def close(self) -> None:
-        await self._outer.close()
-        if self._inner is not None:
-            await self._inner.close()
+        try:
+            await self._outer.close()
+        finally:
+            if self._inner is not None:
+                await self._inner.close()
 
     async def shutdown(self) -> None:
         try:
@@ -270,21 +272,22 @@ class WithInnerPorts:
     async def _look_within(self, inner: Router) -> Table:
         """Learn what the inner one does by now."""
         table = await inner.table(after=self._within)
+        touched = {_pool_of(name) for name in (*table.gone, *table.pools)}
         if table.complete:
-            self._changed |= self._leads.keys()
+            touched |= self._leads.keys()
             self._leads = {}
         for name in table.gone:
-            pool = _pool_of(name)
-            kept = {lead: each for lead, each in self._leads.get(pool, {}).items() if lead != name}
-            self._leads[pool] = kept
-            self._changed.add(pool)
+            leads = self._leads.get(_pool_of(name), {})
+            self._leads[_pool_of(name)] = {lead: each for lead, each in leads.items() if lead != name}
         for name, each in table.pools.items():
-            pool = _pool_of(name)
-            self._leads[pool] = {**self._leads.get(pool, {}), name: each}
-            self._changed.add(pool)
-        self._leads = {name: leads for name, leads in self._leads.items() if leads}
-        for name, leads in self._leads.items():
-            self._wanted.setdefault(name, frozenset(_read(each)[1] for each in leads.values()))
+            self._leads[_pool_of(name)] = {**self._leads.get(_pool_of(name), {}), name: each}
+        for name in touched:
+            leads = self._leads.get(name, {})
+            if not leads:
+                self._leads.pop(name, None)
+            elif name not in self._wanted:
+                self._wanted[name] = frozenset(_read(each)[1] for each in leads.values())
+        self._changed |= touched
         self._within = table.cursor
         return table
 

@@ -170,6 +170,12 @@ async def validate(
 def _seen_together(services: Mapping[str, Any], sections: Mapping[str, Any]) -> str | None:
     """What is wrong with all of the file together, where a deployment has nothing yet; with what one has, it may be
     right."""
+    from controller.plugins import require
+    from controller.plugins.exec import SECTION as EXEC
+    from controller.plugins.exec import declared as declared_commands
+    from controller.plugins.required import required
+    from controller.plugins.resources import SECTION as RESOURCES
+    from controller.plugins.resources import declared as declared_resources
     from controller.servicefile.document import ServiceFile
     from controller.servicefile.plan import Found, make_plan
     from controller.types import Deployment
@@ -179,11 +185,11 @@ def _seen_together(services: Mapping[str, Any], sections: Mapping[str, Any]) -> 
         plan = make_plan(file, Found(deployment=Deployment(name="deployment")))
     except InvalidInput as error:
         return f"Where there is nothing yet, deploy refuses it: {error}"
+    there = {*services, *declared_commands(sections.get(EXEC)), *declared_resources(sections.get(RESOURCES))}
     held = [
-        f"{each.address.service} {why}"
+        f"{each.address.service} {each.holds[require.NAME]}"
         for each in plan.steps
-        for why in each.holds.values()
-        if "there is no service or resource" in why
+        if not there.issuperset(required(each.definition))
     ]
     return f"Where there is nothing yet, {'; '.join(held)}." if held else None
 

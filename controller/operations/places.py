@@ -29,7 +29,8 @@ class InnerPlaces:
         later. Raises BackendError."""
         names = list(dict.fromkeys(wanted))
         try:
-            await self._state.transact(lambda: self._given(deployment, names))
+            if not self._has_all(deployment, names):
+                await self._state.transact(lambda: self._given(deployment, names))
             host = await self._router.inner_address()
         except (RouterError, StoreError) as error:
             raise BackendError(f"where {', '.join(names)} is reached can't be said now: {error}") from error
@@ -37,6 +38,12 @@ class InnerPlaces:
         if found is None:
             raise BackendError(f"{deployment} was destroyed.", retryable=False)
         return {name: f"{host}:{found.inner_ports[name]}" for name in names}
+
+    def _has_all(self, name: str, wanted: Iterable[str]) -> bool:
+        deployment = self._state.deployment(name)
+        return deployment is not None and all(
+            deployment.inner_ports.get(each) in self._ports for each in wanted
+        )
 
     def _given(self, name: str, wanted: Sequence[str]) -> Iterator[Put | EventDraft]:
         known = {each.name: each for each in self._state.deployments()}

@@ -134,7 +134,7 @@ class ServiceFileOperations:
             else {each: deployment.given_domains[each] for each in deployment.given_domains.keys() - answers}
         )
         given, left_out = dict[str, Any](), list[str]()
-        if not whole:
+        if kept:
             left_out.append(
                 "Not all plugins say now which domains they give (see `plugins`): what they gave before stays."
             )

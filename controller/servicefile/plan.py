@@ -603,7 +603,7 @@ def _unknown_names(
     """What stands in braces and is no secret, though it once was one, or may be meant as one."""
     secrets = secrets_of(deployment)
     lost = deployment.generated.keys() - secrets.keys()
-    for step in steps:
+    for step in steps if lost else ():
         if not step.removed and step.address.deployment == deployment.name:
             for name in sorted(lost & named(step.definition, deployment.globals)):
                 yield f"{step.address.service} has {{{name}}}, which Generate has no more: it stays as it is written."
@@ -613,8 +613,12 @@ def _unknown_names(
     for domain, target in targets.items():
         for user, password in (target.asks.passwords if target.asks else {}).items():
             for name in sorted(braced_names(password) - secrets.keys()):
+                # Not the name: it may be a part of what nobody else is to know.
                 near = did_you_mean(name, secrets)
-                yield f"{domain}: the password of {user} has {{{name}}} as it is written: it is not in Generate.{near}"
+                yield (
+                    f"{domain}: the password of {user} has a name in braces that Generate does not have, so it stays "
+                    f"as it is written.{near}"
+                )
 
 
 def _left_open(step: Step, root: str) -> str | None:

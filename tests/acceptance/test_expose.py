@@ -194,5 +194,5 @@ def test_who_runs_is_let_in_again_where_the_proxy_lost_all(here, shop):
 
 
 def test_a_killed_proxy_comes_back(here, shop):
-    here.run("pkill", "-KILL", "-f", str(here.data / "inner"))
+    assert here.run("pkill", "-KILL", "-f", str(here.data / "inner")).returncode == 0, "it was there"
     here.wait_until(lambda: here.get("web-shop")[1].startswith("two greets"), "it is reached again")

@@ -142,6 +142,16 @@ def pool(inside: Inside, *targets: Target, name: str = "foo/db", index: int = 0)
     )
 
 
+async def restarted(inside: Inside, *routed: Pool) -> WithInnerPorts:
+    """The next server's router, after one that ended; the domains of these are routed as they were."""
+    await inside.router.close()
+    outer = MemoryRouter()
+    await outer.apply([replace(each, inner=frozenset()) for each in routed])
+    later = made(inside.folder, inside.ports, outer)
+    inside.again.append(later)
+    return later
+
+
 async def test_nothing_runs_where_nobody_needs_it(inside: Inside, greeters: Greeters) -> None:
     await inside.router.change([replace(pool(inside, greeters[0]), inner=frozenset())])
     assert (await inside.router.table()).pools.keys() == {"foo/db"}
@@ -274,11 +284,7 @@ async def test_the_next_server_adopts_it_and_whom_it_lets_in(inside: Inside, gre
     await inside.router.admit("foo", NEIGHBOUR)
     wanted = pool(inside, greeters[0])
     await inside.router.change([wanted])
-    await inside.router.close()
-    outer = MemoryRouter()
-    await outer.apply([replace(wanted, inner=frozenset())])
-    later = made(inside.folder, inside.ports, outer)
-    inside.again.append(later)
+    later = await restarted(inside, wanted)
     await later.start()
     assert (await later.table()).pools == {"foo/db": wanted}
     assert await inside.greeted(inside.ports[0], source=NEIGHBOUR) == "foo-db-1-1"
@@ -395,11 +401,7 @@ async def test_a_failure_is_told_as_what_was_wanted_and_its_end_too(
 async def test_the_next_server_takes_what_it_found_for_wanted(inside: Inside, greeters: Greeters) -> None:
     wanted = pool(inside, greeters[0])
     await inside.router.change([wanted])
-    await inside.router.close()
-    outer = MemoryRouter()
-    await outer.apply([replace(wanted, inner=frozenset())])
-    later = made(inside.folder, inside.ports, outer)
-    inside.again.append(later)
+    later = await restarted(inside, wanted)
     cursor = (await later.table()).cursor
     os.kill(int((inside.folder / "inner" / "haproxy.pid").read_text()), signal.SIGKILL)
     await asyncio.sleep(0.3)
@@ -433,11 +435,7 @@ async def test_an_address_that_was_given_back_is_let_in_no_more_also_by_the_next
     await inside.router.admit("foo", NEIGHBOUR)
     wanted = pool(inside, greeters[0])
     await inside.router.change([wanted])
-    await inside.router.close()
-    outer = MemoryRouter()
-    await outer.apply([replace(wanted, inner=frozenset())])
-    later = made(inside.folder, inside.ports, outer)
-    inside.again.append(later)
+    later = await restarted(inside, wanted)
     await later.table()
     await later.dismiss(NEIGHBOUR)
     assert await inside.greeted(inside.ports[0], source=NEIGHBOUR) is None

@@ -78,19 +78,34 @@ class Networks:
         """An address of its own, until it is given back. Raises EngineError, BackendError."""
         await self.tell()
         place = await self._choose()
-        await self._admit(deployment, place.address)
+        try:
+            await self._admit(deployment, place.address)
+        except RouterError as error:
+            self.release(place.address)
+            raise BackendError(
+                f"what the address {place.address} reaches can't be changed now: {error}"
+            ) from error
+        except BaseException:
+            self.release(place.address)
+            raise
         return place
 
     async def tell(self) -> None:
-        """Whose the addresses are that were found in use. Raises EngineError, BackendError."""
+        """Whose the addresses are that were found in use; what can't be said now is said at the next call. Raises
+        EngineError."""
         if self._inner is None:
             return
         async with self._lock:
             await self._known()
         # Not within the lock: who is told may ask for the gateway.
-        while self._untold:
-            address, deployment = self._untold.popitem()
-            await self._admit(deployment, address)
+        untold, self._untold = self._untold, {}
+        while untold:
+            address, deployment = untold.popitem()
+            try:
+                await self._admit(deployment, address)
+            except RouterError as error:
+                log.warning("address=%s of=%s can't be told: %s", address, deployment, error)
+                self._untold[address] = deployment
 
     async def _choose(self) -> Place:
         async with self._lock:
@@ -104,15 +119,9 @@ class Networks:
             return Place(network=network.name, address=address)
 
     async def _admit(self, deployment: str, address: str) -> None:
-        """Raises BackendError where it would come through to others until that can be said."""
+        """Raises RouterError where it would come through to others until that can be said."""
         if self._inner is not None:
-            try:
-                await self._inner.admit(deployment, address)
-            except RouterError as error:
-                self.release(address)
-                raise BackendError(
-                    f"what the address {address} reaches can't be changed now: {error}"
-                ) from error
+            await self._inner.admit(deployment, address)
 
     async def gateway(self) -> str:
         """The machine's own address in the first of them: what is published there is reached from all of them, by way
@@ -135,6 +144,7 @@ class Networks:
 
     def disown(self, address: str | None) -> None:
         """It is nobody's of ours, though not free to be given out either."""
+        self._untold.pop(address or "", None)
         if address and self._inner is not None:
             task = asyncio.create_task(self._dismiss(self._inner, address), name=f"dismiss {address}")
             self._dismissals.add(task)

@@ -34,6 +34,14 @@ async def test_half_of_a_repository_is_removed_at_the_start(tmp_path: Path) -> N
         assert (path / "HEAD").exists()
 
 
+async def test_a_damaged_repository_with_refs_is_left_as_it_is(tmp_path: Path) -> None:
+    damaged = tmp_path / "foo" / "web.git"
+    (damaged / "objects").mkdir(parents=True)
+    (damaged / "packed-refs").write_text(f"{'a' * 40} refs/heads/master\n")
+    await Repositories(tmp_path, None).sweep()
+    assert (damaged / "packed-refs").exists()
+
+
 @pytest.mark.parametrize("origin", ["a" * 40, "b" * 64, "c" * 40 + ":folder"])
 def test_branches_at_what_was_uploaded_are_not_advertised(tmp_path: Path, origin: str) -> None:
     Repo.init_bare(str(tmp_path)).close()
@@ -43,8 +51,10 @@ def test_branches_at_what_was_uploaded_are_not_advertised(tmp_path: Path, origin
         plain = committed(repository, with_origin("Source from a.tar", ""))
         for name, commit in ((b"master", ours), (b"main", theirs), (b"old", plain)):
             repository.refs[b"refs/heads/" + name] = commit  # type: ignore[index]
+        repository.refs[b"refs/tags/v1"] = ours  # type: ignore[index]
         assert origin_of(repository, ours) == origin.partition(":")[0]
         assert origin_of(repository, theirs) is None
-        assert set(repository.get_refs()) == {b"refs/heads/master", b"refs/heads/main", b"refs/heads/old"}
+        branches = {b"refs/heads/master", b"refs/heads/main", b"refs/heads/old"}
+        assert set(repository.get_refs()) == {*branches, b"refs/tags/v1"}
     with PushedTo(str(tmp_path)) as repository:
-        assert set(repository.get_refs()) == {b"refs/heads/main", b"refs/heads/old"}
+        assert set(repository.get_refs()) == {b"refs/heads/main", b"refs/heads/old", b"refs/tags/v1"}

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from controller.backends.base import BackendError
 from controller.backends.docker import launching
 from controller.backends.docker.container import Place
 from controller.backends.docker.launching import Launcher
 from controller.backends.docker.networks import Networks as RealNetworks
 from controller.backends.docker.networks import _Network
 from controller.engine import EngineError
+from router.base import RouterError
 
 REFUSED = "error setting rlimit type 7: operation not permitted"
 
@@ -112,3 +114,25 @@ async def test_an_address_that_is_somebody_elses_is_let_in_nowhere(
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert told.admitted == {place.address: "foo", "10.201.0.9": "bar"}
+
+
+async def test_what_can_not_be_told_of_who_runs_stops_nobody_and_is_told_later() -> None:
+    class Away(Told):
+        away = True
+
+        async def admit(self, group: str, address: str) -> None:
+            if self.away:
+                raise RouterError("it does not answer")
+            await super().admit(group, address)
+
+    told = Away()
+    found = RealNetworks(Engine(Client(most=1000)), "ab", inner=told)  # type: ignore[arg-type]
+    network = _Network("n", IPv4Network("10.201.0.0/22"), taken={"10.201.0.9"})
+    found._networks, found._untold = [network], {"10.201.0.9": "bar"}
+    await found.tell()
+    with pytest.raises(BackendError, match=r"10\.201\.0\.2 reaches can't be changed now: it does not answer"):
+        await found.choose("foo")
+    assert network.taken == {"10.201.0.9"}, "who runs keeps his address, who does not start has none"
+    told.away = False
+    await found.tell()
+    assert told.admitted == {"10.201.0.9": "bar"}

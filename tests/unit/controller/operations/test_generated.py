@@ -181,3 +181,26 @@ async def test_what_is_wrong_with_the_section_is_told(foo: World, section: Any, 
         await deploy(foo, {"web": WEB}, {"Generate": section})
     assert refused.value.field == "Generate"
     assert foo.state.services("foo") == []
+
+
+async def test_a_name_that_generate_has_no_more_is_told(foo: World) -> None:
+    await deploy(foo, {"web": WEB, "other": {"image": "other"}})
+    commands = {"Init": {"service": "other", "cmd": "init {Short}"}}
+    outcome = await deploy(foo, {"web": WEB, "other": {"image": "other"}}, {"Exec": commands})
+    assert outcome.notes == (
+        "web has {Key}, which Generate has no more: it stays as it is written.",
+        "Init has {Short}, which Generate has no more: it stays as it is written.",
+    )
+
+
+async def test_a_slip_in_a_password_is_told_without_any_of_it(foo: World) -> None:
+    auth = {"joe": "{Kee}", "kim": "x{aB3}y", "ann": "{Key}", "lou": "no braces"}
+    domains = {"a.example.org": {"http": "web", "auth": auth}}
+    outcome = await deploy(foo, {"web": WEB}, {**SECRETS, "Domains": domains})
+    told = [each for each in outcome.notes if "the password of" in each]
+    assert [each.partition(" has a name in braces")[0] for each in told] == [
+        "a.example.org: the password of joe",
+        "a.example.org: the password of kim",
+    ]
+    assert told[0].endswith(" Did you mean Key?")
+    assert not any("aB3" in each or "Kee" in each for each in told)
